@@ -1,0 +1,1206 @@
+//! Config: raw options, as typed, become one validated `Config`. It owns every option's name, default and
+//! line of help; it must not read the process's environment or look names up: both are passed in.
+
+mod redis_url;
+
+use std::ffi::OsString;
+use std::fmt;
+use std::iter;
+use std::net::SocketAddr;
+use std::ops::RangeInclusive;
+use std::str::FromStr;
+use std::time::Duration;
+
+use lexopt::Arg;
+
+use crate::engine::Settings;
+use crate::limits::{self, DEMO_RATE_MAX, KEEPALIVE_SEC_MAX, RETRY_MS_MAX};
+use crate::net::Listen;
+use crate::random;
+use crate::source::Endpoint;
+use redis_url::{endpoints, shown};
+
+/// What the command line asks for.
+#[derive(Clone, Debug)]
+pub enum Command {
+    /// Serve, with this configuration.
+    Run(Box<Config>),
+    /// Print `help()`.
+    Help,
+    /// Print the version.
+    Version,
+}
+
+/// Everything that a deployer chose, validated and complete.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where clients are accepted.
+    pub listen: Listen,
+    /// Whether several processes may share the port (`SO_REUSEPORT`).
+    pub reuse_port: bool,
+    /// Where the messages come from.
+    pub source: SourceConfig,
+    /// The engine's part.
+    pub engine: Settings,
+}
+
+/// Where the messages come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SourceConfig {
+    /// Redis servers that are tried in turn, never empty.
+    Redis(Vec<Endpoint>),
+    /// The embedded feeder.
+    Demo {
+        /// Score updates in a second.
+        per_second: u32,
+        /// What the random choices start from.
+        seed: u64,
+    },
+}
+
+/// An option that cannot be used: one line that names it, its value and what is allowed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Misuse(String);
+
+impl fmt::Display for Misuse {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Misuse {}
+
+/// The command that `args` (without the program's name) and the environment ask for. Flags win over
+/// variables. `host_name` is asked only when nothing else names this process.
+pub fn parse(
+    args: impl IntoIterator<Item = OsString>,
+    env: impl Fn(&str) -> Option<OsString>,
+    host_name: impl FnOnce() -> Option<String>,
+) -> Result<Command, Misuse> {
+    let mut raw = Raw::defaults();
+    if let Some(command) = raw.take_flags(args)? {
+        return Ok(command);
+    }
+    raw.take_variables(env)?;
+    Ok(Command::Run(Box::new(raw.resolve(host_name)?)))
+}
+
+/// The text of `--help`, at most 100 columns wide.
+pub fn help() -> String {
+    let mut text = HELP_HEAD.to_owned();
+    for option in OPTIONS {
+        let help = format!("{} ({})", option.help, option.default);
+        text += &help_line(&option.usage(), option.variable, &help);
+        if !option.aliases.is_empty() {
+            text += &help_line("", "", &format!("also {}", option.aliases.join(", ")));
+        }
+    }
+    text += &help_line("-h, --help", "", "this text");
+    text += &help_line("-V, --version", "", "the version");
+    text + HELP_TAIL
+}
+
+const HELP_HEAD: &str = "\
+emojitrack-streamer: a Server-Sent Events server, from Redis pub/sub to many browsers
+
+Usage: emojitrack-streamer [FLAGS]
+
+Options, each a flag or an environment variable (flags win):
+";
+
+const HELP_TAIL: &str = "
+A flag shown without a value is a boolean: --demo means --demo=true. Booleans are true t yes y 1
+and false f no n 0, in any case. An environment variable that is empty counts as not set.
+
+Examples:
+  emojitrack-streamer --demo
+  curl -N localhost:8001/subscribe/eps
+
+  REDIS_URL=redis://broker:6379 emojitrack-streamer --port 80 --sse-force-refresh
+";
+
+/// One option: all that flags, environment and help text need to know about it.
+struct Definition {
+    key: Key,
+    variable: &'static str,
+    /// Other variables for the same thing; the first one that is set counts.
+    aliases: &'static [&'static str],
+    /// What the help text calls the value; empty for a boolean, which needs none.
+    placeholder: &'static str,
+    /// The value as it would be typed, or a description of one that is found out.
+    default: &'static str,
+    help: &'static str,
+}
+
+/// Makes the keys and the table from one list, so that both have the same entries in the same order.
+macro_rules! options {
+    ($($key:ident: $variable:literal, $aliases:expr, $placeholder:literal, $default:literal, $help:literal;)*) => {
+        #[derive(Clone, Copy)]
+        enum Key { $($key),* }
+
+        static OPTIONS: &[Definition] = &[$(Definition {
+            key: Key::$key,
+            variable: $variable,
+            aliases: &$aliases,
+            placeholder: $placeholder,
+            default: $default,
+            help: $help,
+        }),*];
+    };
+}
+
+// Each row gives a key, its variable, aliases, placeholder, default and line of help.
+options! {
+    Port: "PORT", [], "PORT", "8001", "port to serve on; 0 takes any free one";
+    Listen: "LISTEN", [], "IP[:PORT],...", "all", "addresses to serve on";
+    ReusePort: "REUSE_PORT", [], "", "false", "let several processes share the port";
+    RedisUrl: "REDIS_URL", ["BOXEN_REDIS_URL"], "URL,...", "redis://localhost:6379", "tried in turn";
+    Demo: "DEMO", [], "", "false", "serve random updates; needs no Redis";
+    DemoRate: "DEMO_RATE", [], "NUMBER", "250", "demo: updates in a second";
+    DemoSeed: "DEMO_SEED", [], "NUMBER", "random", "demo: repeat the run of this seed";
+    RawStream: "ENABLE_RAW_STREAM", [], "", "true", "serve /subscribe/raw";
+    KioskStream: "ENABLE_KIOSK_INTERACTION_STREAM", [], "", "false", "serve /subscribe/kiosk_interaction";
+    ForceRefresh: "SSE_FORCE_REFRESH", [], "", "false", "for routers that hide disconnects";
+    ScoreRetryMs: "SSE_SCORE_RETRY_MS", [], "MS", "100", "force refresh: retry of raw and eps";
+    DetailRetryMs: "SSE_DETAIL_RETRY_MS", [], "MS", "500", "force refresh: retry of the rest";
+    ReconnectMs: "SSE_RECONNECT_MS", ["SSE_RECONNECT"], "MS", "none", "retry of all streams, always sent";
+    KeepaliveSec: "KEEPALIVE_SEC", [], "SECONDS", "15", "longest silence on a stream, 1 to 55";
+    LogBytesMax: "LOG_BYTES_MAX", [], "BYTES", "4194304", "kept for slow clients; also 512k, 4MiB";
+    Dyno: "DYNO", [], "NAME", "host name", "this process, in reports";
+    Environment: "STREAMER_ENV", ["RACK_ENV", "NODE_ENV", "GO_ENV"], "NAME", "development", "environment, in reports";
+    Verbose: "VERBOSE", [], "", "false", "log each connect and disconnect";
+}
+
+/// Columns of a flag and of a variable in the help text; a longer one pushes its help to the next line.
+const FLAG_COLUMNS: usize = 26;
+const VARIABLE_COLUMNS: usize = 20;
+
+/// Typing mistakes within which a flag is suggested; two letters in the wrong order are two.
+const TYPOS_MAX: usize = 2;
+
+// What is allowed, as a refusal says it.
+const BOOLEANS: &str = "a boolean: use true t yes y 1 or false f no n 0";
+const LISTEN_FORMS: &str = "an IP address: use one such as 0.0.0.0, 127.0.0.1:9000 or [::1]:9000, \
+    or localhost; other names are not looked up";
+const HELP_ADVICE: &str = "--help lists all flags";
+
+fn help_line(flag: &str, variable: &str, help: &str) -> String {
+    let names = format!("  {flag:FLAG_COLUMNS$}  {variable:VARIABLE_COLUMNS$}");
+    if flag.len() > FLAG_COLUMNS || variable.len() > VARIABLE_COLUMNS {
+        return format!("{names}\n{}", help_line("", "", help));
+    }
+    format!("{names}  {help}\n")
+}
+
+fn flag_of(variable: &str) -> String {
+    format!("--{}", variable.to_ascii_lowercase().replace('_', "-"))
+}
+
+impl Definition {
+    fn flag(&self) -> String {
+        flag_of(self.variable)
+    }
+
+    fn usage(&self) -> String {
+        let usage = format!("{} {}", self.flag(), self.placeholder);
+        usage.trim_end().to_owned()
+    }
+
+    fn names(&self) -> impl Iterator<Item = &'static str> {
+        iter::once(self.variable).chain(self.aliases.iter().copied())
+    }
+}
+
+/// The text of each option as typed, or else its default, in the order of `OPTIONS`.
+struct Raw(Vec<Given>);
+
+struct Given {
+    /// What the deployer wrote it under: a flag or a variable.
+    name: String,
+    value: String,
+    is_default: bool,
+}
+
+impl Raw {
+    fn defaults() -> Raw {
+        let default = |option: &Definition| Given {
+            name: option.variable.to_owned(),
+            value: option.default.to_owned(),
+            is_default: true,
+        };
+        Raw(OPTIONS.iter().map(default).collect())
+    }
+
+    fn take_flags(
+        &mut self,
+        args: impl IntoIterator<Item = OsString>,
+    ) -> Result<Option<Command>, Misuse> {
+        let mut parser = lexopt::Parser::from_args(args);
+        // The parser's own errors repeat values, which may be passwords.
+        let unreadable = |_| Misuse(format!("the flags cannot be read: {HELP_ADVICE}"));
+        while let Some(argument) = parser.next().map_err(unreadable)? {
+            let flag = match argument {
+                Arg::Short('h') | Arg::Long("help") => return Ok(Some(Command::Help)),
+                Arg::Short('V') | Arg::Long("version") => return Ok(Some(Command::Version)),
+                Arg::Short(letter) => format!("-{letter}"),
+                Arg::Long(name) => format!("--{name}"),
+                Arg::Value(text) => return Err(unexpected_argument(&text.to_string_lossy())),
+            };
+            let known = OPTIONS.iter().find(|option| option.flag() == flag);
+            let option = known.ok_or_else(|| unknown_flag(&flag))?;
+            let value = match option.placeholder {
+                "" => parser.optional_value().or(Some("true".into())),
+                _ => parser.value().ok(),
+            };
+            let Some(value) = value.filter(|value| !value.is_empty()) else {
+                let usage = option.usage();
+                return Err(Misuse(format!("{flag} needs a value: use {usage}")));
+            };
+            self.0[option.key as usize] = Given::new(&flag, value)?;
+        }
+        Ok(None)
+    }
+
+    /// Takes from the environment what no flag has given.
+    fn take_variables(&mut self, env: impl Fn(&str) -> Option<OsString>) -> Result<(), Misuse> {
+        // Heroku and docker-compose set to nothing what is meant to be absent.
+        let set = |name| Some((name, env(name).filter(|value| !value.is_empty())?));
+        for (option, given) in OPTIONS.iter().zip(&mut self.0) {
+            if let (true, Some((name, value))) = (given.is_default, option.names().find_map(set)) {
+                *given = Given::new(name, value)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn resolve(&self, host_name: impl FnOnce() -> Option<String>) -> Result<Config, Misuse> {
+        let demo = self.boolean(Key::Demo)?;
+        let seconds = "a number of seconds";
+        let keepalive_sec = self.number(Key::KeepaliveSec, seconds, 1..=KEEPALIVE_SEC_MAX)?;
+        let (score_retry_ms, detail_retry_ms) = self.retries_ms()?;
+        Ok(Config {
+            listen: self.listen()?,
+            reuse_port: self.boolean(Key::ReusePort)?,
+            source: self.source(demo)?,
+            engine: Settings {
+                node: self.node(host_name),
+                raw_enabled: self.boolean(Key::RawStream)?,
+                kiosk_enabled: self.boolean(Key::KioskStream)?,
+                page_enabled: demo,
+                keepalive: Duration::from_secs(keepalive_sec),
+                log_bytes_max: self.log_bytes()?,
+                score_retry_ms,
+                detail_retry_ms,
+                verbose: self.boolean(Key::Verbose)?,
+            },
+        })
+    }
+
+    fn listen(&self) -> Result<Listen, Misuse> {
+        let port = self.number(Key::Port, "a port", 0..=u16::MAX)?;
+        let list = self.get(Key::Listen);
+        if list.is_default {
+            return Ok(Listen::Everywhere(port));
+        }
+        let mut addresses = Vec::new();
+        for entry in list.value.split(',').map(str::trim) {
+            let found = addresses_of(entry, port);
+            for address in found.ok_or_else(|| list.refuse(entry, LISTEN_FORMS))? {
+                // A second bind to the same address would fail, as with "127.0.0.1,localhost".
+                if !addresses.contains(&address) {
+                    addresses.push(address);
+                }
+            }
+        }
+        Ok(Listen::Addresses(addresses))
+    }
+
+    fn source(&self, demo: bool) -> Result<SourceConfig, Misuse> {
+        let per_second = self.number(Key::DemoRate, "a rate", 1..=DEMO_RATE_MAX)?;
+        let seed = match self.get(Key::DemoSeed).is_default {
+            true => random::process_seed(),
+            false => self.number(Key::DemoSeed, "a seed", 0..=u64::MAX)?,
+        };
+        let redis_url = self.get(Key::RedisUrl);
+        if !demo {
+            return Ok(SourceConfig::Redis(endpoints(redis_url)?));
+        }
+        // The environment may be shared with other programs; a flag was meant for this one.
+        if redis_url.name.starts_with("--") {
+            let (flag, demo) = (&redis_url.name, &self.get(Key::Demo).name);
+            let advice = "which needs no Redis: leave one of them out";
+            return Err(Misuse(format!("{flag} contradicts {demo}, {advice}")));
+        }
+        Ok(SourceConfig::Demo { per_second, seed })
+    }
+
+    /// `retry:` of the score streams and of the others.
+    fn retries_ms(&self) -> Result<(Option<u32>, Option<u32>), Misuse> {
+        let milliseconds = "a number of milliseconds";
+        let retry_ms = |key| self.number(key, milliseconds, 0..=RETRY_MS_MAX);
+        let score_ms = retry_ms(Key::ScoreRetryMs)?;
+        let detail_ms = retry_ms(Key::DetailRetryMs)?;
+        let forced = self.boolean(Key::ForceRefresh)?;
+        if self.get(Key::ReconnectMs).is_default {
+            return Ok((forced.then_some(score_ms), forced.then_some(detail_ms)));
+        }
+        let reconnect_ms = Some(retry_ms(Key::ReconnectMs)?);
+        Ok((reconnect_ms, reconnect_ms))
+    }
+
+    fn node(&self, host_name: impl FnOnce() -> Option<String>) -> String {
+        let (environment, dyno) = (self.get(Key::Environment), self.get(Key::Dyno));
+        let place = match dyno.is_default {
+            true => host_name().filter(|name| !name.is_empty()),
+            false => Some(dyno.value.clone()),
+        };
+        let place = place.as_deref().unwrap_or("localhost");
+        let unfit = |letter: char| letter.is_control() || letter.is_whitespace();
+        format!("rust-{}-{place}", environment.value).replace(unfit, "-")
+    }
+
+    fn log_bytes(&self) -> Result<usize, Misuse> {
+        let given = self.get(Key::LogBytesMax);
+        let typed = given.value.to_ascii_lowercase();
+        let unit_start = typed.find(|letter: char| !letter.is_ascii_digit());
+        let (count, unit) = typed.split_at(unit_start.unwrap_or(typed.len()));
+        let size = digits::<usize>(count).and_then(|count| match unit {
+            "" => Some(count),
+            "k" | "kb" | "kib" => count.checked_mul(1 << 10),
+            "m" | "mb" | "mib" => count.checked_mul(1 << 20),
+            _ => None,
+        });
+        let (least, most) = (limits::LOG_BYTES_FLOOR, limits::LOG_BYTES_CEILING);
+        let allowed = size.filter(|size| (least..=most).contains(size));
+        let forms = format!("a size: use {least} to {most} bytes, also written as in 512k or 4MiB");
+        allowed.ok_or_else(|| given.refuse(&given.value, &forms))
+    }
+
+    fn boolean(&self, key: Key) -> Result<bool, Misuse> {
+        let given = self.get(key);
+        match given.value.to_ascii_lowercase().as_str() {
+            "true" | "t" | "yes" | "y" | "1" => Ok(true),
+            "false" | "f" | "no" | "n" | "0" => Ok(false),
+            _ => Err(given.refuse(&given.value, BOOLEANS)),
+        }
+    }
+
+    fn number<N>(&self, key: Key, noun: &str, allowed: RangeInclusive<N>) -> Result<N, Misuse>
+    where
+        N: FromStr + PartialOrd + fmt::Display,
+    {
+        let given = self.get(key);
+        let number = digits(&given.value).filter(|number| allowed.contains(number));
+        let (least, most) = allowed.into_inner();
+        let forms = format!("{noun}: use a number from {least} to {most}");
+        number.ok_or_else(|| given.refuse(&given.value, &forms))
+    }
+
+    fn get(&self, key: Key) -> &Given {
+        &self.0[key as usize]
+    }
+}
+
+impl Given {
+    fn new(name: &str, value: OsString) -> Result<Given, Misuse> {
+        let refused = |_| Misuse(format!("{name}: the value is not UTF-8: use plain text"));
+        let (name, value) = (name.to_owned(), value.into_string().map_err(refused)?);
+        Ok(Given {
+            name,
+            value,
+            is_default: false,
+        })
+    }
+
+    /// The refusal of the value, or of one entry of it.
+    fn refuse(&self, entry: &str, forms: &str) -> Misuse {
+        Misuse(format!("{}: {entry:?} is not {forms}", self.name))
+    }
+}
+
+/// A number of digits alone: the standard parser would take a plus sign too.
+fn digits<N: FromStr>(text: &str) -> Option<N> {
+    let plain = text.bytes().all(|byte| byte.is_ascii_digit());
+    text.parse().ok().filter(|_| plain)
+}
+
+fn addresses_of(entry: &str, port: u16) -> Option<Vec<SocketAddr>> {
+    let address = |ip: &str| {
+        let forms = [
+            ip.to_owned(),
+            format!("{ip}:{port}"),
+            format!("[{ip}]:{port}"),
+        ];
+        forms.iter().find_map(|form| form.parse().ok())
+    };
+    let loopback = ["127.0.0.1", "[::1]"];
+    match entry.to_ascii_lowercase().strip_prefix("localhost") {
+        Some(port) => loopback
+            .iter()
+            .map(|ip| address(&format!("{ip}{port}")))
+            .collect(),
+        None => Some(vec![address(entry)?]),
+    }
+}
+
+fn unexpected_argument(text: &str) -> Misuse {
+    let shown = shown(text, text);
+    Misuse(format!(
+        "unexpected argument {shown}: use --flag=value, {HELP_ADVICE}"
+    ))
+}
+
+fn unknown_flag(flag: &str) -> Misuse {
+    let guess = nearest_flag(flag).map(|nearest| format!("did you mean {nearest}? "));
+    let (flag, guess) = (flag.escape_debug(), guess.unwrap_or_default());
+    Misuse(format!("unknown flag {flag}: {guess}{HELP_ADVICE}"))
+}
+
+/// The flag that was probably meant. Aliases, which have no flag of their own, lead to the one they mean.
+fn nearest_flag(flag: &str) -> Option<String> {
+    let typed = flag_of(flag.trim_start_matches('-'));
+    let mut known = ["--help", "--version"]
+        .map(|flag| (flag.to_owned(), flag.to_owned()))
+        .to_vec();
+    for option in OPTIONS {
+        known.extend(option.names().map(|name| (flag_of(name), option.flag())));
+    }
+    let typos = |(known, _): &(String, String)| edit_distance(&typed, known);
+    let nearest = known.into_iter().min_by_key(typos)?;
+    (typos(&nearest) <= TYPOS_MAX).then_some(nearest.1)
+}
+
+/// Levenshtein's distance: single letters to insert, delete or replace.
+fn edit_distance(from: &str, to: &str) -> usize {
+    let to: Vec<char> = to.chars().collect();
+    let mut above: Vec<usize> = (0..=to.len()).collect();
+    for (row, left) in from.chars().enumerate() {
+        let mut current = vec![row + 1];
+        for (column, right) in to.iter().enumerate() {
+            let replaced = above[column] + usize::from(left != *right);
+            current.push(replaced.min(above[column + 1] + 1).min(current[column] + 1));
+        }
+        above = current;
+    }
+    above.last().copied().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::redis_url::{REDIS_FORMS, REDIS_NO_SCHEME, REDIS_NO_TLS, REDIS_WILDCARD};
+    use super::*;
+    use crate::source::Address;
+
+    type Variables<'a> = &'a [(&'a str, &'a str)];
+
+    fn command(flags: &[&str], variables: Variables<'_>) -> Result<Command, String> {
+        let env = |name: &str| {
+            let set = variables.iter().find(|(variable, _)| *variable == name);
+            set.map(|(_, value)| OsString::from(value))
+        };
+        let host_name = || Some("box".to_owned());
+        parse(flags.iter().map(OsString::from), env, host_name).map_err(|misuse| misuse.to_string())
+    }
+
+    fn config(flags: &[&str], variables: Variables<'_>) -> Config {
+        match command(flags, variables) {
+            Ok(Command::Run(config)) => *config,
+            other => unreachable!("{flags:?} {variables:?} gave {other:?}"),
+        }
+    }
+
+    fn misuse(flags: &[&str], variables: Variables<'_>) -> String {
+        let misuse = command(flags, variables).err();
+        misuse.unwrap_or_else(|| format!("{flags:?} {variables:?} was accepted"))
+    }
+
+    fn redis(url: &str) -> Vec<Endpoint> {
+        match config(&[], &[("REDIS_URL", url)]).source {
+            SourceConfig::Redis(endpoints) => endpoints,
+            SourceConfig::Demo { .. } => Vec::new(),
+        }
+    }
+
+    fn tcp(host: &str, port: u16) -> Endpoint {
+        let address = Address::Tcp {
+            host: host.to_owned(),
+            port,
+        };
+        Endpoint {
+            address,
+            username: None,
+            password: None,
+            db: 0,
+        }
+    }
+
+    #[test]
+    fn nothing_given_means_the_documented_defaults() {
+        let config = config(&[], &[]);
+        assert_eq!(config.listen, Listen::Everywhere(8001));
+        assert!(!config.reuse_port);
+        assert_eq!(
+            config.source,
+            SourceConfig::Redis(vec![tcp("localhost", 6379)])
+        );
+        let engine = config.engine;
+        assert_eq!(engine.node, "rust-development-box");
+        assert!(engine.raw_enabled && !engine.kiosk_enabled && !engine.page_enabled);
+        assert_eq!(engine.keepalive, Duration::from_secs(15));
+        assert_eq!(engine.log_bytes_max, 4 * 1024 * 1024);
+        assert_eq!(
+            (engine.score_retry_ms, engine.detail_retry_ms),
+            (None, None)
+        );
+        assert!(!engine.verbose);
+    }
+
+    #[test]
+    fn every_option_is_read_from_variables_and_from_both_spellings_of_its_flag() {
+        // What is shown of the configuration, for the option alone with that value.
+        type Show = fn(&Config) -> String;
+        let show_listen: Show = |config| format!("{:?}", config.listen);
+        let show_source: Show = |config| format!("{:?}", config.source);
+        let show_retry: Show = |config| {
+            format!(
+                "{:?} {:?}",
+                config.engine.score_retry_ms, config.engine.detail_retry_ms
+            )
+        };
+        #[rustfmt::skip]
+        let table: &[(&str, &str, Show, &str)] = &[
+            ("PORT", "80", show_listen, "Everywhere(80)"),
+            ("PORT", "0", show_listen, "Everywhere(0)"),
+            ("PORT", "65535", show_listen, "Everywhere(65535)"),
+            ("LISTEN", "::1", show_listen, "Addresses([[::1]:8001])"),
+            ("REUSE_PORT", "y", |config| config.reuse_port.to_string(), "true"),
+            ("REDIS_URL", "redis://a", show_source, "Redis([Endpoint(redis://a:6379)])"),
+            ("ENABLE_RAW_STREAM", "f", |config| config.engine.raw_enabled.to_string(), "false"),
+            ("ENABLE_KIOSK_INTERACTION_STREAM", "1", |config| config.engine.kiosk_enabled.to_string(), "true"),
+            ("SSE_FORCE_REFRESH", "t", show_retry, "Some(100) Some(500)"),
+            ("SSE_SCORE_RETRY_MS", "7", show_retry, "None None"),
+            ("SSE_DETAIL_RETRY_MS", "7", show_retry, "None None"),
+            ("SSE_RECONNECT_MS", "7", show_retry, "Some(7) Some(7)"),
+            ("SSE_RECONNECT_MS", "3600000", show_retry, "Some(3600000) Some(3600000)"),
+            ("KEEPALIVE_SEC", "1", |config| format!("{:?}", config.engine.keepalive), "1s"),
+            ("KEEPALIVE_SEC", "55", |config| format!("{:?}", config.engine.keepalive), "55s"),
+            ("LOG_BYTES_MAX", "1m", |config| config.engine.log_bytes_max.to_string(), "1048576"),
+            ("DYNO", "web.1", |config| config.engine.node.clone(), "rust-development-web.1"),
+            ("STREAMER_ENV", "production", |config| config.engine.node.clone(), "rust-production-box"),
+            ("VERBOSE", "YES", |config| config.engine.verbose.to_string(), "true"),
+            ("DEMO_RATE", "5", show_source, "Redis([Endpoint(redis://localhost:6379)])"),
+            ("DEMO_SEED", "5", show_source, "Redis([Endpoint(redis://localhost:6379)])"),
+        ];
+        for (variable, value, show, expected) in table {
+            let flag = format!("--{}", variable.to_lowercase().replace('_', "-"));
+            let joined = format!("{flag}={value}");
+            assert_eq!(
+                show(&config(&[], &[(variable, value)])),
+                *expected,
+                "{variable}"
+            );
+            assert_eq!(show(&config(&[&joined], &[])), *expected, "{joined}");
+            let option = OPTIONS.iter().find(|option| option.variable == *variable);
+            if option.is_some_and(|option| !option.placeholder.is_empty()) {
+                assert_eq!(
+                    show(&config(&[&flag, value], &[])),
+                    *expected,
+                    "{flag} {value}"
+                );
+            }
+        }
+        let demo = |rate: u32| SourceConfig::Demo {
+            per_second: rate,
+            seed: 9,
+        };
+        let variables = [("DEMO", "t"), ("DEMO_RATE", "100000"), ("DEMO_SEED", "9")];
+        assert_eq!(config(&[], &variables).source, demo(100_000));
+        assert_eq!(
+            config(&["--demo", "--demo-seed", "9"], &[]).source,
+            demo(250)
+        );
+        assert!(config(&["--demo"], &[]).engine.page_enabled);
+        for option in OPTIONS {
+            let covered = table
+                .iter()
+                .any(|(variable, ..)| *variable == option.variable);
+            assert!(covered || option.variable == "DEMO", "{}", option.variable);
+        }
+    }
+
+    #[test]
+    fn flags_win_over_variables_and_the_last_flag_over_those_before() {
+        let listen = |flags: &[&str], variables| config(flags, variables).listen;
+        assert_eq!(
+            listen(&["--port", "2"], &[("PORT", "1")]),
+            Listen::Everywhere(2)
+        );
+        assert_eq!(
+            listen(&["--port=2", "--port", "3"], &[]),
+            Listen::Everywhere(3)
+        );
+        // A bad variable does no harm when it is not used.
+        assert_eq!(
+            listen(&["--port", "2"], &[("PORT", "x")]),
+            Listen::Everywhere(2)
+        );
+        assert!(
+            !config(&["--demo=false"], &[("DEMO", "true")])
+                .engine
+                .page_enabled
+        );
+        assert!(!config(&["--enable-raw-stream=no"], &[]).engine.raw_enabled);
+    }
+
+    #[test]
+    fn a_boolean_flag_does_not_eat_the_next_argument() {
+        assert_eq!(
+            config(&["--demo", "--port", "4"], &[]).listen,
+            Listen::Everywhere(4)
+        );
+        assert_eq!(
+            misuse(&["--demo", "false"], &[]),
+            "unexpected argument \"false\": use --flag=value, --help lists all flags"
+        );
+    }
+
+    #[test]
+    fn aliases_count_in_order_and_under_their_own_name() {
+        let node = |variables| config(&[], variables).engine.node;
+        assert_eq!(node(&[("RACK_ENV", "a"), ("NODE_ENV", "b")]), "rust-a-box");
+        assert_eq!(node(&[("NODE_ENV", "b"), ("GO_ENV", "c")]), "rust-b-box");
+        assert_eq!(node(&[("GO_ENV", "c")]), "rust-c-box");
+        assert_eq!(
+            node(&[("STREAMER_ENV", "d"), ("RACK_ENV", "a")]),
+            "rust-d-box"
+        );
+        assert_eq!(
+            node(&[("STREAMER_ENV", ""), ("RACK_ENV", "a")]),
+            "rust-a-box"
+        );
+        let boxen = config(&[], &[("BOXEN_REDIS_URL", "redis://b")]).source;
+        assert_eq!(boxen, SourceConfig::Redis(vec![tcp("b", 6379)]));
+        let both = [("BOXEN_REDIS_URL", "redis://b"), ("REDIS_URL", "redis://a")];
+        assert_eq!(
+            config(&[], &both).source,
+            SourceConfig::Redis(vec![tcp("a", 6379)])
+        );
+        assert_eq!(
+            config(&[], &[("SSE_RECONNECT", "8")]).engine.score_retry_ms,
+            Some(8)
+        );
+        assert_eq!(
+            misuse(&[], &[("SSE_RECONNECT", "soon")]),
+            "SSE_RECONNECT: \"soon\" is not a number of milliseconds: use a number from 0 to 3600000"
+        );
+    }
+
+    #[test]
+    fn an_empty_variable_is_not_set_and_an_empty_flag_is_refused() {
+        let empty: Vec<_> = OPTIONS
+            .iter()
+            .flat_map(|option| option.names().map(|name| (name, "")))
+            .collect();
+        let config = config(&[], &empty);
+        assert_eq!(config.listen, Listen::Everywhere(8001));
+        assert_eq!(config.engine.node, "rust-development-box");
+        assert_eq!(
+            misuse(&["--port="], &[]),
+            "--port needs a value: use --port PORT"
+        );
+        assert_eq!(
+            misuse(&["--port", ""], &[]),
+            "--port needs a value: use --port PORT"
+        );
+        assert_eq!(
+            misuse(&["--port"], &[]),
+            "--port needs a value: use --port PORT"
+        );
+        assert_eq!(
+            misuse(&["--demo="], &[]),
+            "--demo needs a value: use --demo"
+        );
+    }
+
+    #[test]
+    fn booleans_in_all_spellings() {
+        let raw = |value: &str| command(&[], &[("ENABLE_RAW_STREAM", value)]);
+        for (spellings, expected) in [
+            ("true t yes y 1 TRUE Yes", true),
+            ("false f no n 0 FALSE No", false),
+        ] {
+            for spelling in spellings.split(' ') {
+                let config = config(&[], &[("ENABLE_RAW_STREAM", spelling)]);
+                assert_eq!(config.engine.raw_enabled, expected, "{spelling}");
+            }
+        }
+        for bad in ["on", "off", "2", " true", "truee", "-1"] {
+            let expected = format!(
+                "ENABLE_RAW_STREAM: {bad:?} is not a boolean: use true t yes y 1 or false f no n 0"
+            );
+            assert_eq!(raw(bad).err(), Some(expected));
+        }
+    }
+
+    #[test]
+    fn bad_numbers_are_told_what_is_allowed() {
+        #[rustfmt::skip]
+        let table: &[(&str, &[&str], &str)] = &[
+            ("PORT", &["80a", "-1", "+1", " 1", "1 ", "65536", "99999999999999999999999", "0x1", "1.0"],
+                "a port: use a number from 0 to 65535"),
+            ("DEMO_RATE", &["0", "100001", "-5", "many"], "a rate: use a number from 1 to 100000"),
+            ("DEMO_SEED", &["-1", "x", "18446744073709551616"],
+                "a seed: use a number from 0 to 18446744073709551615"),
+            ("SSE_SCORE_RETRY_MS", &["3600001", "1s", "-1"],
+                "a number of milliseconds: use a number from 0 to 3600000"),
+            ("SSE_DETAIL_RETRY_MS", &["3600001", "1s", "-1"],
+                "a number of milliseconds: use a number from 0 to 3600000"),
+            ("SSE_RECONNECT_MS", &["3600001", "1s", "-1"],
+                "a number of milliseconds: use a number from 0 to 3600000"),
+            ("KEEPALIVE_SEC", &["0", "56", "15s"], "a number of seconds: use a number from 1 to 55"),
+            ("LOG_BYTES_MAX", &["262143", "1073741825", "0", "k", "4 m", "4g", "-4m", "4mm", "4é",
+                "255k", "1025m", "99999999999999999999m", "18014398509481984k"],
+                "a size: use 262144 to 1073741824 bytes, also written as in 512k or 4MiB"),
+        ];
+        for (variable, values, allowed) in table {
+            for value in *values {
+                let flag = flag_of(variable);
+                let joined = format!("{flag}={value}");
+                let refused = format!("{value:?} is not {allowed}");
+                assert_eq!(
+                    misuse(&[], &[(variable, value)]),
+                    format!("{variable}: {refused}")
+                );
+                assert_eq!(misuse(&[&joined], &[]), format!("{flag}: {refused}"));
+            }
+        }
+    }
+
+    #[test]
+    fn sizes_take_units_of_1024() {
+        let table = [
+            ("262144", 262_144),
+            ("1073741824", 1 << 30),
+            ("256k", 262_144),
+            ("512KB", 524_288),
+            ("512KiB", 524_288),
+            ("4m", 4_194_304),
+            ("4Mb", 4_194_304),
+            ("1024mib", 1 << 30),
+        ];
+        for (typed, expected) in table {
+            let config = config(&[], &[("LOG_BYTES_MAX", typed)]);
+            assert_eq!(config.engine.log_bytes_max, expected, "{typed}");
+        }
+    }
+
+    #[test]
+    fn retry_is_sent_with_force_refresh_or_with_a_reconnect_time() {
+        #[rustfmt::skip]
+        let table: &[(Variables<'_>, Option<u32>, Option<u32>)] = &[
+            (&[], None, None),
+            (&[("SSE_SCORE_RETRY_MS", "1"), ("SSE_DETAIL_RETRY_MS", "2")], None, None),
+            (&[("SSE_FORCE_REFRESH", "1")], Some(100), Some(500)),
+            (&[("SSE_FORCE_REFRESH", "1"), ("SSE_SCORE_RETRY_MS", "0")], Some(0), Some(500)),
+            (&[("SSE_FORCE_REFRESH", "1"), ("SSE_DETAIL_RETRY_MS", "2")], Some(100), Some(2)),
+            (&[("SSE_RECONNECT_MS", "3")], Some(3), Some(3)),
+            (&[("SSE_RECONNECT_MS", "0")], Some(0), Some(0)),
+            (&[("SSE_FORCE_REFRESH", "1"), ("SSE_RECONNECT_MS", "3"), ("SSE_SCORE_RETRY_MS", "1")],
+                Some(3), Some(3)),
+        ];
+        for (variables, score_ms, detail_ms) in table {
+            let engine = config(&[], variables).engine;
+            assert_eq!(
+                (engine.score_retry_ms, engine.detail_retry_ms),
+                (*score_ms, *detail_ms),
+                "{variables:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn addresses_to_listen_on() {
+        let table: &[(&str, &[&str])] = &[
+            ("0.0.0.0", &["0.0.0.0:7"]),
+            ("::", &["[::]:7"]),
+            ("[::1]", &["[::1]:7"]),
+            ("[::1]:9000", &["[::1]:9000"]),
+            ("127.0.0.1:9000, ::1", &["127.0.0.1:9000", "[::1]:7"]),
+            ("localhost", &["127.0.0.1:7", "[::1]:7"]),
+            ("LocalHost:0", &["127.0.0.1:0", "[::1]:0"]),
+            (
+                "127.0.0.1,localhost,127.0.0.1:7",
+                &["127.0.0.1:7", "[::1]:7"],
+            ),
+            ("127.0.0.1,127.0.0.1:8", &["127.0.0.1:7", "127.0.0.1:8"]),
+        ];
+        for (typed, expected) in table {
+            let expected = expected
+                .iter()
+                .map(|address| address.parse().expect("a literal"))
+                .collect();
+            let listen = config(&["--port=7", "--listen", typed], &[]).listen;
+            assert_eq!(listen, Listen::Addresses(expected), "{typed}");
+        }
+        #[rustfmt::skip]
+        let bad = ["example.com", "example.com:80", "localhost:x", "localhost:+1", "localhost1", "localhost.",
+            ":80", "*", "127.0.0.1:65536", "127.0.0", "[127.0.0.1]", "[::1", "[::1]x", "80", ""];
+        for entry in bad {
+            let typed = format!("127.0.0.1,{entry}");
+            let expected = format!(
+                "LISTEN: {entry:?} is not an IP address: use one such as 0.0.0.0, 127.0.0.1:9000 or \
+                 [::1]:9000, or localhost; other names are not looked up"
+            );
+            assert_eq!(misuse(&[], &[("LISTEN", &typed)]), expected);
+        }
+        assert!(misuse(&["--listen", "a"], &[]).starts_with("--listen: \"a\" is not"));
+    }
+
+    #[test]
+    fn redis_urls() {
+        let login = |username: &str, password: &str| {
+            let filled = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
+            (filled(username), filled(password))
+        };
+        #[rustfmt::skip]
+        let table = [
+            ("redis://h", tcp("h", 6379), login("", ""), 0, "redis://h:6379"),
+            ("redis://h:1/", tcp("h", 1), login("", ""), 0, "redis://h:1"),
+            ("REDIS://h", tcp("h", 6379), login("", ""), 0, "redis://h:6379"),
+            ("valkey://h:2/3", tcp("h", 2), login("", ""), 3, "redis://h:2/3"),
+            ("redis://:secret@h", tcp("h", 6379), login("", "secret"), 0, "redis://h:6379"),
+            ("redis://u:secret@h/1", tcp("h", 6379), login("u", "secret"), 1, "redis://u@h:6379/1"),
+            ("redis://u@h", tcp("h", 6379), login("u", ""), 0, "redis://u@h:6379"),
+            ("redis://u:@h", tcp("h", 6379), login("u", ""), 0, "redis://u@h:6379"),
+            ("redis://u%3A:a%2Cb%40%2F@h", tcp("h", 6379), login("u:", "a,b@/"), 0, "redis://u:@h:6379"),
+            ("redis://u%0A:p@h", tcp("h", 6379), login("u\n", "p"), 0, "redis://u\\n@h:6379"),
+            ("redis://a@b:p@h", tcp("h", 6379), login("a@b", "p"), 0, "redis://a@b@h:6379"),
+            ("redis://[::1]", tcp("::1", 6379), login("", ""), 0, "redis://[::1]:6379"),
+            ("redis://:p@[fe80::1]:7/2", tcp("fe80::1", 7), login("", "p"), 2, "redis://[fe80::1]:7/2"),
+            ("redis://10.0.0.1:7", tcp("10.0.0.1", 7), login("", ""), 0, "redis://10.0.0.1:7"),
+            ("redis://h/?protocol=resp3", tcp("h", 6379), login("", ""), 0, "redis://h:6379"),
+        ];
+        for (url, endpoint, (username, password), db, shown) in table {
+            let expected = Endpoint {
+                username,
+                password,
+                db,
+                ..endpoint
+            };
+            assert_eq!(redis(url), [expected], "{url}");
+            assert_eq!(redis(url)[0].to_string(), shown);
+            assert_eq!(format!("{:?}", redis(url)), format!("[Endpoint({shown})]"));
+        }
+    }
+
+    #[test]
+    fn redis_sockets_and_lists() {
+        let socket = |path: &str| Address::Unix(path.into());
+        for url in [
+            "unix:///run/r.sock",
+            "redis+unix:///run/r.sock",
+            "valkey+unix:///run/r.sock",
+        ] {
+            let expected = Endpoint {
+                address: socket("/run/r.sock"),
+                ..tcp("", 0)
+            };
+            assert_eq!(redis(url), [expected], "{url}");
+        }
+        let found = redis("redis+unix:///a%20b?db=1&user=u%2F&pass=p%40%2Cq@");
+        let expected = Endpoint {
+            address: socket("/a b"),
+            username: Some("u/".to_owned()),
+            password: Some("p@,q@".to_owned()),
+            db: 1,
+        };
+        assert_eq!(found, [expected]);
+        assert_eq!(found[0].to_string(), "redis+unix:///a b");
+        let listed = redis("redis://a, redis://b:2,unix:///c");
+        assert_eq!(
+            format!("{listed:?}"),
+            "[Endpoint(redis://a:6379), Endpoint(redis://b:2), Endpoint(redis+unix:///c)]"
+        );
+    }
+
+    #[test]
+    fn bad_redis_urls_are_named_where_they_hold_no_secret() {
+        let table = [
+            (
+                "localhost:6379",
+                "address 1 \"localhost:6379\" ",
+                REDIS_NO_SCHEME,
+            ),
+            ("localhost", "address 1 \"localhost\" ", REDIS_NO_SCHEME),
+            ("redis://a,b:1", "address 2 \"b:1\" ", REDIS_NO_SCHEME),
+            ("redis://a,", "address 2 \"\" ", REDIS_NO_SCHEME),
+            ("rediss://h:1", "address 1 \"rediss://h:1\" ", REDIS_NO_TLS),
+            ("VALKEYS://h", "address 1 \"VALKEYS://h\" ", REDIS_NO_TLS),
+            (
+                "redis://0.0.0.0:6379",
+                "address 1 \"redis://0.0.0.0:6379\" ",
+                REDIS_WILDCARD,
+            ),
+            ("http://h", "address 1 \"http://h\" ", REDIS_FORMS),
+            ("redis://", "address 1 \"redis://\" ", REDIS_FORMS),
+            ("redis://h:0", "address 1 \"redis://h:0\" ", REDIS_FORMS),
+            (
+                "redis://h:65536",
+                "address 1 \"redis://h:65536\" ",
+                REDIS_FORMS,
+            ),
+            ("redis://h/x", "address 1 \"redis://h/x\" ", REDIS_FORMS),
+            ("redis://h/-1", "address 1 \"redis://h/-1\" ", REDIS_FORMS),
+            (
+                "redis+unix://run/r.sock",
+                "address 1 \"redis+unix://run/r.sock\" ",
+                REDIS_FORMS,
+            ),
+        ];
+        for (url, subject, reason) in table {
+            assert_eq!(
+                misuse(&[], &[("REDIS_URL", url)]),
+                format!("REDIS_URL: {subject}{reason}")
+            );
+            assert_eq!(
+                misuse(&["--redis-url", url], &[]),
+                format!("--redis-url: {subject}{reason}")
+            );
+            let alias = misuse(&[], &[("BOXEN_REDIS_URL", url)]);
+            assert_eq!(alias, format!("BOXEN_REDIS_URL: {subject}{reason}"));
+        }
+        assert_eq!(
+            misuse(&[], &[("REDIS_URL", "localhost:6379")]),
+            "REDIS_URL: address 1 \"localhost:6379\" has no scheme: use redis://host:port"
+        );
+    }
+
+    #[test]
+    fn a_password_is_never_shown() {
+        // Each holds "secret" where a password or a piece of one is, often by a mistake in typing.
+        let table = [
+            ("rediss://u:secret@h", REDIS_NO_TLS),
+            ("u:secret@h:6379", REDIS_NO_SCHEME),
+            ("u:secret", REDIS_NO_SCHEME),
+            ("secret@h:1", REDIS_NO_SCHEME),
+            ("redis://u:secret", REDIS_FORMS),
+            ("redis://u:1secret", REDIS_FORMS),
+            ("redis://:secret", REDIS_FORMS),
+            ("redis://u:sec/secret@h", REDIS_FORMS),
+            ("redis://u:1/secret@h", REDIS_FORMS),
+            ("redis://u:1?secret@h", REDIS_FORMS),
+            ("redis://u:1#secret@h", REDIS_FORMS),
+            ("redis://u:1#secret", REDIS_FORMS),
+            ("redis://u:secret@h:x", REDIS_FORMS),
+            ("redis://u:secret@h/x", REDIS_FORMS),
+            ("redis://u:secret@0.0.0.0", REDIS_WILDCARD),
+            ("redis://u:%FFsecret@h", REDIS_FORMS),
+            ("redis://u:secret,x@h", REDIS_FORMS),
+            ("redis://u:1,secret@h", REDIS_NO_SCHEME),
+            ("redis://u:1,secret://x@h", REDIS_FORMS),
+            ("redis://u:1,secret,x@h", REDIS_NO_SCHEME),
+            ("http://u:secret@h", REDIS_FORMS),
+            ("redis+unix://h/p?pass=secret", REDIS_FORMS),
+            ("redis+unix:///p?pass=a,secret", REDIS_NO_SCHEME),
+            ("redis+unix:///p?pass=secret&db=x", REDIS_FORMS),
+            ("redis://h?protocol=secret", REDIS_FORMS),
+        ];
+        for (url, reason) in table {
+            let message = misuse(&[], &[("REDIS_URL", url)]);
+            assert!(
+                message.ends_with(&format!(" (not shown, it may hold a password) {reason}")),
+                "{message}"
+            );
+            assert!(!message.contains("secret"), "{message}");
+        }
+        for argument in [
+            "redis://u:secret@h",
+            "u:secret",
+            "--redis=redis://:secret@h",
+            "-r:secret@h",
+        ] {
+            assert!(!misuse(&[argument], &[]).contains("secret"), "{argument}");
+        }
+        assert!(
+            !format!("{:?}", config(&["--redis-url=redis://u:secret@h"], &[])).contains("secret")
+        );
+    }
+
+    #[test]
+    fn the_demo_needs_no_redis() {
+        let demo = config(
+            &["--demo", "--demo-seed=1"],
+            &[("REDIS_URL", "not looked at")],
+        )
+        .source;
+        assert_eq!(
+            demo,
+            SourceConfig::Demo {
+                per_second: 250,
+                seed: 1
+            }
+        );
+        let flags = ["--redis-url", "redis://:secret@h"];
+        assert_eq!(
+            misuse(&["--demo", flags[0], flags[1]], &[]),
+            "--redis-url contradicts --demo, which needs no Redis: leave one of them out"
+        );
+        assert_eq!(
+            misuse(&flags, &[("DEMO", "1")]),
+            "--redis-url contradicts DEMO, which needs no Redis: leave one of them out"
+        );
+        let off = config(&["--demo=false", flags[0], flags[1]], &[("DEMO", "1")]).source;
+        assert!(matches!(off, SourceConfig::Redis(_)));
+    }
+
+    #[test]
+    fn unknown_flags_and_arguments() {
+        #[rustfmt::skip]
+        let table: &[(&[&str], &str)] = &[
+            (&["--prot", "1"], "unknown flag --prot: did you mean --port? --help lists all flags"),
+            (&["--PORT=1"], "unknown flag --PORT: did you mean --port? --help lists all flags"),
+            (&["--demo_rate=1"], "unknown flag --demo_rate: did you mean --demo-rate? --help lists all flags"),
+            (&["--go-env=x"], "unknown flag --go-env: did you mean --streamer-env? --help lists all flags"),
+            (&["--sse-reconnect"],
+                "unknown flag --sse-reconnect: did you mean --sse-reconnect-ms? --help lists all flags"),
+            (&["--hlep"], "unknown flag --hlep: did you mean --help? --help lists all flags"),
+            (&["--frobnicate"], "unknown flag --frobnicate: --help lists all flags"),
+            (&["--a\nb"], "unknown flag --a\\nb: --help lists all flags"),
+            (&["-p80"], "unknown flag -p: --help lists all flags"),
+            (&["serve"], "unexpected argument \"serve\": use --flag=value, --help lists all flags"),
+            (&["--", "--demo"], "unexpected argument \"--demo\": use --flag=value, --help lists all flags"),
+        ];
+        for (flags, expected) in table {
+            assert_eq!(misuse(flags, &[]), *expected);
+        }
+        assert_eq!((edit_distance("", "abc"), edit_distance("abc", "")), (3, 3));
+        assert_eq!(
+            (edit_distance("kitten", "sitting"), edit_distance("é", "e")),
+            (3, 1)
+        );
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn what_is_not_utf_8_is_refused() {
+        use std::os::unix::ffi::OsStringExt;
+        let broken = || OsString::from_vec(b"redis://secret\xFF".to_vec());
+        for option in OPTIONS
+            .iter()
+            .filter(|option| !option.placeholder.is_empty())
+        {
+            for name in option.names() {
+                let env = |asked: &str| (asked == name).then(broken);
+                let refused = parse([], env, || None)
+                    .map_err(|misuse| misuse.to_string())
+                    .err();
+                assert_eq!(
+                    refused,
+                    Some(format!("{name}: the value is not UTF-8: use plain text"))
+                );
+            }
+            let flags = [OsString::from(option.flag()), broken()];
+            let refused = parse(flags, |_| None, || None)
+                .map_err(|misuse| misuse.to_string())
+                .err();
+            assert_eq!(
+                refused,
+                Some(format!(
+                    "{}: the value is not UTF-8: use plain text",
+                    option.flag()
+                ))
+            );
+        }
+        assert!(
+            parse(
+                [OsString::from_vec(b"--p\xFFrt".to_vec())],
+                |_| None,
+                || None
+            )
+            .is_err()
+        );
+        assert!(parse([broken()], |_| None, || None).is_err());
+    }
+
+    #[test]
+    fn node_names_are_fit_for_one_word() {
+        let node = |flags: &[&str], host: Option<&str>| {
+            let host = host.map(str::to_owned);
+            match parse(flags.iter().map(OsString::from), |_| None, || host) {
+                Ok(Command::Run(config)) => config.engine.node,
+                other => format!("{other:?}"),
+            }
+        };
+        assert_eq!(node(&[], None), "rust-development-localhost");
+        assert_eq!(node(&[], Some("")), "rust-development-localhost");
+        assert_eq!(node(&[], Some("a b\n")), "rust-development-a-b-");
+        assert_eq!(
+            node(&["--dyno", "web\t1\u{7f}\u{a0}é"], Some("x")),
+            "rust-development-web-1--é"
+        );
+        assert_eq!(node(&["--streamer-env=a b"], Some("x")), "rust-a-b-x");
+        let never = || unreachable!("the host's name was asked for in vain");
+        assert!(parse([OsString::from("--dyno=web.1")], |_| None, never).is_ok());
+    }
+
+    #[test]
+    fn help_and_version_come_before_any_resolution() {
+        for flags in [
+            &["-h"][..],
+            &["--help"],
+            &["--port", "x", "--help"],
+            &["-hV"],
+            &["--demo", "-h", "--nope"],
+        ] {
+            assert!(
+                matches!(command(flags, &[("PORT", "x")]), Ok(Command::Help)),
+                "{flags:?}"
+            );
+        }
+        for flags in [["-V"], ["--version"]] {
+            assert!(
+                matches!(command(&flags, &[("PORT", "x")]), Ok(Command::Version)),
+                "{flags:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_help_text_names_every_option_in_aligned_columns() {
+        let help = help();
+        assert!(
+            help.lines()
+                .all(|line| line.len() <= 100 && line == line.trim_end()),
+            "{help}"
+        );
+        for option in OPTIONS {
+            let row = help
+                .lines()
+                .find(|line| line.starts_with(&format!("  {} ", option.usage())));
+            assert!(
+                row.is_some_and(|row| row.contains(option.variable)),
+                "{}",
+                option.variable
+            );
+            assert!(
+                option.names().all(|name| help.contains(name)),
+                "{}",
+                option.variable
+            );
+            assert!(help.contains(&format!("{} ({})\n", option.help, option.default)));
+            // Whatever has a real default gets through its own parser.
+            let described = ["all", "random", "none", "host name"].contains(&option.default);
+            let joined = format!("{}={}", option.flag(), option.default);
+            assert!(described || command(&[&joined], &[]).is_ok(), "{joined}");
+        }
+        let rows = [
+            "  --port PORT                 PORT                  port to serve on; 0 takes any free one (8001)\n",
+            "                                                    also RACK_ENV, NODE_ENV, GO_ENV\n",
+            "  --enable-kiosk-interaction-stream  ENABLE_KIOSK_INTERACTION_STREAM\n                      ",
+            "\n  emojitrack-streamer --demo\n  curl -N localhost:8001/subscribe/eps\n",
+        ];
+        for row in rows {
+            assert!(help.contains(row), "{row}");
+        }
+    }
+}

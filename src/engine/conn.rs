@@ -1,0 +1,318 @@
+//! Connections: what is known of each accepted socket, and the table of them. It owns the state that the
+//! phases `Reading → Subscribed → Draining → Lingering` need; it must not decide when they change.
+
+use std::net::IpAddr;
+
+use slab::Slab;
+
+use super::hub::NamespaceId;
+use super::log::Coding;
+use super::route::Document;
+use super::stats::CloseReason;
+use crate::proto::http::Body;
+use crate::proto::reply::Reply;
+use crate::time::Time;
+
+/// A connection's name: its place in the table, and which of the place's successive holders it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Key {
+    /// The place.
+    pub index: u32,
+    /// The holder; the table counts through all connections, so a name comes again after 2³² of them.
+    pub generation: u32,
+}
+
+/// One accepted socket.
+pub struct Conn {
+    /// Which holder of its place this is.
+    pub generation: u32,
+    /// What the connection is doing.
+    pub phase: Phase,
+    /// The socket may hold unread bytes. Readiness comes as an edge, so this must be kept until a read
+    /// says that there is nothing more.
+    pub readable: bool,
+    /// The last write was not taken whole, and no edge has come since.
+    pub blocked: bool,
+    /// The client has sent its last byte (it may still read).
+    pub peer_ended: bool,
+    /// The socket is dead in both directions; only bytes already received can still be read.
+    pub hung_up: bool,
+    /// In the queue of connections to be read from.
+    pub in_read_queue: bool,
+    /// In the queue of connections to be written to by themselves, rather than in a namespace's pass.
+    pub in_write_queue: bool,
+    /// When the client last took bytes from us: silence and patience are counted from here.
+    pub progress_at: Time,
+    /// When the current phase ends by itself; meaningless while subscribed.
+    pub deadline: Time,
+    /// When the valid entry in the timers comes; any other entry is outdated.
+    pub armed_at: Option<Time>,
+    /// Bytes for this client alone, to be sent before any further frame.
+    pub outbox: Outbox,
+    /// What there is beside, for status pages.
+    pub about: Box<About>,
+}
+
+/// What a connection is doing.
+pub enum Phase {
+    /// Waiting for requests, or for the rest of one.
+    Reading(Box<Reading>),
+    /// Receiving a stream.
+    Subscribed(Subscription),
+    /// Being closed by us: what is in the outbox goes out first.
+    Draining {
+        /// Why.
+        reason: CloseReason,
+        /// The unfinished frame that has to be finished before, so that the close is on a boundary.
+        unfinished: Option<Subscription>,
+    },
+    /// We have sent our end and wait for the client's, discarding what it sends.
+    Lingering(CloseReason),
+    /// Closed, and waiting for the socket to be closed; nothing may be done with it.
+    Closed,
+}
+
+/// A place in the log, and how far into a frame the client has got.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Cursor {
+    /// The oldest frame that the client may lack.
+    pub sequence: u64,
+    /// Bytes of that frame, in the client's coding, that the client has.
+    pub offset: u32,
+    /// When not zero, the unfinished frame is the sum of the namespace's frames in so many numbers from
+    /// `sequence` on. It is made again from the log to be continued: no copy is kept.
+    pub merged: u32,
+}
+
+/// A registration for a namespace.
+#[derive(Clone, Copy, Debug)]
+pub struct Subscription {
+    /// For what.
+    pub namespace: NamespaceId,
+    /// The place in the namespace's list of subscribers; the hub moves it.
+    pub slot: u32,
+    /// How the client takes frames.
+    pub coding: Coding,
+    /// What the client has of the log. While it is not behind, frames before the namespace's pass are
+    /// had, too, even if the cursor stands before them.
+    pub cursor: Cursor,
+    /// Events sent.
+    pub events: u64,
+}
+
+/// Input that is not yet a request.
+#[derive(Default)]
+pub struct Reading {
+    /// Received and not yet consumed. Never more than `HEAD_BYTES_MAX` and one read.
+    pub buffer: Vec<u8>,
+    /// A head is tried again when the buffer is this long, twice as long as at the last attempt: a head
+    /// that comes byte by byte is then parsed some ten times and not once a byte.
+    pub parse_at: usize,
+    /// How much of the buffer was searched for the end of the head.
+    pub searched: usize,
+    /// A request whose body is still coming: its reply waits.
+    pub pending: Option<Pending>,
+    /// The pending request is whole, and its document is being made.
+    pub rendering: bool,
+    /// How many requests were answered.
+    pub answered: u32,
+}
+
+/// A request that is answered when its body has been read.
+pub struct Pending {
+    /// What is left of the body.
+    pub body: Body,
+    /// The answer.
+    pub answer: Answer,
+    /// Whether the connection may be used again.
+    pub keep_alive: bool,
+    /// Whether the answer is without its body.
+    pub head_only: bool,
+}
+
+/// What a request is answered with.
+pub enum Answer {
+    /// What was decided when its head came.
+    Reply(Reply),
+    /// What a report says at the time of the answer.
+    Document(Document),
+}
+
+/// Bytes for one client alone.
+#[derive(Default)]
+pub struct Outbox {
+    bytes: Vec<u8>,
+    sent: usize,
+}
+
+/// What status pages show.
+pub struct About {
+    /// When it was accepted, and from then on when it subscribed.
+    pub subscribed_at: Time,
+    /// The client's address.
+    pub client_ip: IpAddr,
+    /// The path of the subscription, as requested.
+    pub path: Box<str>,
+    /// The ID of a detail stream.
+    pub tag: Option<Box<str>>,
+    /// The client's `User-Agent`.
+    pub user_agent: Box<str>,
+}
+
+impl Outbox {
+    /// Whether there is nothing to send.
+    pub fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
+    /// What is still to be sent.
+    pub fn unsent(&self) -> &[u8] {
+        &self.bytes[self.sent..]
+    }
+
+    /// Where further bytes are appended.
+    pub fn buffer(&mut self) -> &mut Vec<u8> {
+        &mut self.bytes
+    }
+
+    /// Takes note that so many bytes were sent. An emptied outbox gives its memory back, because most
+    /// connections never need one again.
+    pub fn advance(&mut self, len: usize) {
+        self.sent += len;
+        debug_assert!(self.sent <= self.bytes.len());
+        if self.sent == self.bytes.len() {
+            *self = Outbox::default();
+        }
+    }
+}
+
+impl Conn {
+    /// A connection that was accepted just now.
+    pub fn new(client_ip: IpAddr, now: Time, deadline: Time) -> Conn {
+        Conn {
+            generation: 0,
+            phase: Phase::Reading(Box::default()),
+            readable: true,
+            blocked: false,
+            peer_ended: false,
+            hung_up: false,
+            in_read_queue: false,
+            in_write_queue: false,
+            progress_at: now,
+            deadline,
+            armed_at: None,
+            outbox: Outbox::default(),
+            about: Box::new(About {
+                subscribed_at: now,
+                client_ip,
+                path: Box::default(),
+                tag: None,
+                user_agent: Box::default(),
+            }),
+        }
+    }
+
+    /// The subscription, while it receives frames.
+    pub fn subscription(&self) -> Option<&Subscription> {
+        match &self.phase {
+            Phase::Subscribed(subscription) => Some(subscription),
+            _ => None,
+        }
+    }
+
+    /// The subscription whose frame is unfinished, whether it receives further ones or not.
+    pub fn unfinished(&self) -> Option<&Subscription> {
+        let subscription = match &self.phase {
+            Phase::Subscribed(subscription) => Some(subscription),
+            Phase::Draining { unfinished, .. } => unfinished.as_ref(),
+            _ => None,
+        };
+        subscription.filter(|subscription| subscription.cursor.offset > 0)
+    }
+
+    /// The subscription for changes, in both of the above cases.
+    pub fn subscription_mut(&mut self) -> Option<&mut Subscription> {
+        match &mut self.phase {
+            Phase::Subscribed(subscription) => Some(subscription),
+            Phase::Draining { unfinished, .. } => unfinished.as_mut(),
+            _ => None,
+        }
+    }
+
+    /// Whether this subscriber is written to by itself: it has not taken all it was offered, or has
+    /// something to take before further frames.
+    pub fn is_behind(&self) -> bool {
+        self.blocked || self.in_write_queue
+    }
+}
+
+/// The table of connections.
+#[derive(Default)]
+pub struct Conns {
+    slab: Slab<Conn>,
+    accepted: u32,
+}
+
+impl Conns {
+    /// Takes a connection in and names it.
+    pub fn insert(&mut self, mut conn: Conn) -> Key {
+        self.accepted = self.accepted.wrapping_add(1);
+        conn.generation = self.accepted;
+        let generation = conn.generation;
+        Key {
+            index: self.slab.insert(conn) as u32,
+            generation,
+        }
+    }
+
+    /// The connection of this name, if it is still there.
+    pub fn get(&self, key: Key) -> Option<&Conn> {
+        self.slab
+            .get(key.index as usize)
+            .filter(|conn| conn.generation == key.generation)
+    }
+
+    /// The same, for changes.
+    pub fn get_mut(&mut self, key: Key) -> Option<&mut Conn> {
+        self.slab
+            .get_mut(key.index as usize)
+            .filter(|conn| conn.generation == key.generation)
+    }
+
+    /// The present holder of a place, as the hub's lists name it.
+    pub fn at(&self, index: u32) -> Option<(Key, &Conn)> {
+        let conn = self.slab.get(index as usize)?;
+        Some((
+            Key {
+                index,
+                generation: conn.generation,
+            },
+            conn,
+        ))
+    }
+
+    /// Frees a place.
+    pub fn remove(&mut self, key: Key) {
+        if self.get(key).is_some() {
+            self.slab.remove(key.index as usize);
+        }
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.slab.is_empty()
+    }
+
+    /// All of them, by place.
+    pub fn iter(&self) -> impl Iterator<Item = (Key, &Conn)> {
+        self.slab.iter().map(|(index, conn)| {
+            (
+                Key {
+                    index: index as u32,
+                    generation: conn.generation,
+                },
+                conn,
+            )
+        })
+    }
+}

@@ -1,0 +1,460 @@
+//! Fan-out: which bytes go to which client next. It owns the way from a cursor to a slice of the log,
+//! conflation, and what a write's outcome means; it must not know why a frame was published.
+//!
+//! Three things may lie before a client, in this order: the rest of an unfinished frame, the outbox, and
+//! further frames. A client that takes everything at once is written to in its namespace's pass, where
+//! all share one prepared batch; any other is written to by itself until it has caught up.
+
+use std::io;
+
+use super::Engine;
+use super::conn::{Cursor, Key, Phase, Subscription};
+use super::hub::{Namespace, NamespaceId, Stream};
+use super::log::{Coding, Extent, Log};
+use super::stats::CloseReason;
+use crate::limits;
+
+/// Bytes to be handed to the kernel.
+#[derive(Debug)]
+pub struct Write<'a> {
+    /// For whom.
+    pub key: Key,
+    /// What; never empty.
+    pub bytes: &'a [u8],
+}
+
+/// A write that was handed out.
+#[derive(Clone, Copy)]
+pub(super) struct InFlight {
+    key: Key,
+    piece: Piece,
+    len: usize,
+}
+
+/// What a write consists of.
+#[derive(Clone, Copy)]
+enum Piece {
+    /// The rest of an unfinished frame, from this offset on.
+    Rest(Source, usize),
+    /// The outbox.
+    Outbox,
+    /// The prepared batch.
+    Batch,
+}
+
+/// Where prepared bytes lie.
+#[derive(Clone, Copy)]
+enum Source {
+    /// In the log, as they are.
+    Log(Extent),
+    /// In the batch's own buffer: a sum, or frames that do not adjoin.
+    Buffer,
+}
+
+/// The frames from one number on, ready to be written to everybody who needs just these.
+#[derive(Default)]
+pub(super) struct Batch {
+    /// What `plan` is for; outdated as soon as the log has grown or `buffer` was used for another.
+    made_for: Option<BatchKey>,
+    plan: Option<BatchPlan>,
+    buffer: Vec<u8>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct BatchKey {
+    namespace: NamespaceId,
+    /// The first frame.
+    first: u64,
+    coding: Coding,
+    /// The log's head, or for the rest of a sum its end.
+    end: u64,
+}
+
+#[derive(Clone, Copy)]
+struct BatchPlan {
+    source: Source,
+    len: usize,
+    /// Events in it.
+    events: u64,
+    /// The number from which the client needs more.
+    next: u64,
+    /// Whether it is a sum.
+    merged: bool,
+}
+
+impl Engine {
+    /// The next bytes to write. Each answer must be followed by [`Engine::on_written`].
+    pub fn poll_write(&mut self) -> Option<Write<'_>> {
+        debug_assert!(self.in_flight.is_none(), "the last write was not answered");
+        let in_flight = self.next_write()?;
+        self.in_flight = Some(in_flight);
+        self.writes_left -= 1;
+        let bytes = match in_flight.piece {
+            Piece::Outbox => self.conns.get(in_flight.key)?.outbox.unsent(),
+            Piece::Rest(source, offset) => &self.bytes_of(source)[offset..],
+            Piece::Batch => self.bytes_of(self.batch.plan?.source),
+        };
+        debug_assert_eq!(bytes.len(), in_flight.len);
+        Some(Write {
+            key: in_flight.key,
+            bytes,
+        })
+    }
+
+    /// What became of the write: how many bytes the kernel took, or why it took none.
+    pub fn on_written(&mut self, result: io::Result<usize>) {
+        let Some(InFlight { key, piece, len }) = self.in_flight.take() else {
+            return;
+        };
+        let taken = match result {
+            Ok(taken) => taken,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                if let Some(conn) = self.conns.get_mut(key) {
+                    conn.blocked = true;
+                }
+                return self.arm(key);
+            }
+            Err(error) => return self.on_failure(key, &error),
+        };
+        debug_assert!(taken <= len);
+        self.counters.bytes_out += taken as u64;
+        let Some(conn) = self.conns.get_mut(key) else {
+            return;
+        };
+        conn.progress_at = self.now;
+        let mut more = taken < len;
+        match piece {
+            Piece::Outbox => {
+                conn.outbox.advance(taken);
+                // Frames that came meanwhile, the next request, or the end may be due.
+                more = true;
+            }
+            Piece::Rest(..) => {
+                if let Some(subscription) = conn.subscription_mut() {
+                    self.counters.events_out += subscription.take_rest(taken, len);
+                }
+                more = true;
+            }
+            Piece::Batch => {
+                if let Some(plan) = self.batch.plan
+                    && let Some(made_for) = self.batch.made_for
+                    && let Some(namespace) = self.hub.get(made_for.namespace)
+                    && let Some(subscription) = conn.subscription_mut()
+                {
+                    let events =
+                        subscription.take_batch(&self.log, namespace, made_for, plan, taken);
+                    self.counters.events_out += events;
+                    more |= plan.next < self.log.head();
+                }
+            }
+        }
+        if more {
+            self.queue_write(key);
+        }
+    }
+
+    fn next_write(&mut self) -> Option<InFlight> {
+        while self.writes_left > 0 {
+            if let Some(key) = self.write_queue.pop_front() {
+                let Some(conn) = self.conns.get_mut(key) else {
+                    continue;
+                };
+                conn.in_write_queue = false;
+                if let Some(in_flight) = self.plan(key, 0) {
+                    return Some(in_flight);
+                }
+                self.after_last_write(key);
+                continue;
+            }
+            let turn = self.hub.next_turn()?;
+            let Some((key, conn)) = self.conns.at(turn.subscriber) else {
+                continue;
+            };
+            if conn.is_behind() {
+                continue;
+            }
+            if let Some(in_flight) = self.plan(key, turn.from) {
+                return Some(in_flight);
+            }
+        }
+        None
+    }
+
+    /// What is next for this client. `from` is a frame before which it is known to lack none.
+    fn plan(&mut self, key: Key, from: u64) -> Option<InFlight> {
+        let conn = self.conns.get(key)?;
+        if matches!(conn.phase, Phase::Closed) {
+            return None;
+        }
+        if let Some(&subscription) = conn.unfinished() {
+            let Some((source, len)) = self.prepare_rest(&subscription) else {
+                self.close(key, CloseReason::Slow);
+                return None;
+            };
+            let offset = subscription.cursor.offset as usize;
+            return Some(InFlight {
+                key,
+                piece: Piece::Rest(source, offset),
+                len: len - offset,
+            });
+        }
+        if !conn.outbox.is_empty() {
+            return Some(InFlight {
+                key,
+                piece: Piece::Outbox,
+                len: conn.outbox.unsent().len(),
+            });
+        }
+        let subscription = *conn.subscription()?;
+        let namespace = self.hub.get(subscription.namespace)?;
+        let sequence = subscription.cursor.sequence;
+        if sequence < namespace.complete_from {
+            self.close(key, CloseReason::Slow);
+            return None;
+        }
+        // In a pass, almost everybody stands at or before the pass's first frame: no search is needed.
+        let first = if sequence <= from {
+            from
+        } else {
+            namespace.frames_from(sequence).next()?
+        };
+        let end = self.log.head();
+        if first >= end {
+            return None;
+        }
+        let coding = subscription.coding;
+        let plan = self.prepare(BatchKey {
+            namespace: subscription.namespace,
+            first,
+            coding,
+            end,
+        })?;
+        Some(InFlight {
+            key,
+            piece: Piece::Batch,
+            len: plan.len,
+        })
+    }
+
+    /// Nothing is left to be sent to a client that was written to by itself.
+    fn after_last_write(&mut self, key: Key) {
+        let Some(conn) = self.conns.get(key) else {
+            return;
+        };
+        match &conn.phase {
+            Phase::Reading(_) => {
+                self.advance(key);
+                self.queue_read(key);
+            }
+            Phase::Draining { .. } => self.finish(key),
+            Phase::Subscribed(_) | Phase::Lingering(_) | Phase::Closed => {}
+        }
+    }
+
+    /// Makes the batch, unless it is the one that was made last.
+    fn prepare(&mut self, wanted: BatchKey) -> Option<BatchPlan> {
+        if self.batch.made_for == Some(wanted) {
+            return self.batch.plan;
+        }
+        let namespace = self.hub.get(wanted.namespace)?;
+        let several = wanted.frames(namespace).nth(1).is_some();
+        let plan = if namespace.stream == Stream::Eps && several {
+            self.counters.conflations += 1;
+            let objects = wanted
+                .frames(namespace)
+                .filter_map(|frame| self.log.frame(frame, Coding::Bare));
+            let mut body = b"data:".to_vec();
+            self.rollup.sum(objects, &mut body);
+            body.extend_from_slice(b"\n\n");
+            self.batch.buffer.clear();
+            super::encode_piece(&mut self.batch.buffer, wanted.coding, &body);
+            let len = self.batch.buffer.len();
+            BatchPlan {
+                source: Source::Buffer,
+                len,
+                events: 1,
+                next: wanted.end,
+                merged: true,
+            }
+        } else {
+            collect_frames(&self.log, namespace, wanted, &mut self.batch.buffer)?
+        };
+        self.batch.made_for = Some(wanted);
+        self.batch.plan = Some(plan);
+        Some(plan)
+    }
+
+    /// Finds the frame that a client has a part of: where it lies and how long it is. `None` when it
+    /// was evicted, and cannot be completed any more.
+    fn prepare_rest(&mut self, subscription: &Subscription) -> Option<(Source, usize)> {
+        let Subscription {
+            namespace,
+            coding,
+            cursor,
+            ..
+        } = *subscription;
+        let first = cursor.sequence;
+        if cursor.merged == 0 {
+            let extent = self.log.locate(first, coding)?;
+            return Some((Source::Log(extent), extent.len()));
+        }
+        if first < self.hub.get(namespace)?.complete_from {
+            return None;
+        }
+        let end = first + u64::from(cursor.merged);
+        let plan = self.prepare(BatchKey {
+            namespace,
+            first,
+            coding,
+            end,
+        })?;
+        Some((plan.source, plan.len))
+    }
+
+    fn bytes_of(&self, source: Source) -> &[u8] {
+        match source {
+            Source::Log(extent) => self.log.bytes_at(extent),
+            Source::Buffer => &self.batch.buffer,
+        }
+    }
+}
+
+impl BatchKey {
+    /// The numbers of its frames.
+    fn frames(self, namespace: &Namespace) -> impl Iterator<Item = u64> + '_ {
+        namespace
+            .frames_from(self.first)
+            .take_while(move |&sequence| sequence < self.end)
+    }
+}
+
+/// Joins frames to one write of about [`limits::WRITE_BYTES`]: without a copy as long as they adjoin in
+/// the log, which is the rule where one stream is busy, and else in `buffer`.
+fn collect_frames(
+    log: &Log,
+    namespace: &Namespace,
+    wanted: BatchKey,
+    buffer: &mut Vec<u8>,
+) -> Option<BatchPlan> {
+    let mut frames = wanted.frames(namespace).peekable();
+    let mut extent = log.locate(frames.next()?, wanted.coding)?;
+    let mut source = Source::Log(extent);
+    let mut events = 1;
+    while let Some(&sequence) = frames.peek() {
+        let next = log.locate(sequence, wanted.coding)?;
+        let len = if matches!(source, Source::Buffer) {
+            buffer.len()
+        } else {
+            extent.len()
+        };
+        if len + next.len() > limits::WRITE_BYTES {
+            break;
+        }
+        match (source, extent.join(next)) {
+            (Source::Log(_), Some(joined)) => {
+                extent = joined;
+                source = Source::Log(extent);
+            }
+            (Source::Log(_), None) => {
+                buffer.clear();
+                buffer.extend_from_slice(log.bytes_at(extent));
+                buffer.extend_from_slice(log.bytes_at(next));
+                source = Source::Buffer;
+            }
+            (Source::Buffer, _) => buffer.extend_from_slice(log.bytes_at(next)),
+        }
+        events += 1;
+        frames.next();
+    }
+    let len = if matches!(source, Source::Buffer) {
+        buffer.len()
+    } else {
+        extent.len()
+    };
+    let next = frames.peek().copied().unwrap_or(wanted.end);
+    Some(BatchPlan {
+        source,
+        len,
+        events,
+        next,
+        merged: false,
+    })
+}
+
+impl Subscription {
+    /// Takes note of bytes of the unfinished frame; how many events are complete with them.
+    fn take_rest(&mut self, taken: usize, len: usize) -> u64 {
+        if taken < len {
+            self.cursor.offset += taken as u32;
+            return 0;
+        }
+        let sequence = self.cursor.sequence + u64::from(self.cursor.merged.max(1));
+        self.cursor = Cursor {
+            sequence,
+            offset: 0,
+            merged: 0,
+        };
+        self.events += 1;
+        1
+    }
+
+    /// Takes note of bytes of a batch; how many events are complete with them.
+    fn take_batch(
+        &mut self,
+        log: &Log,
+        namespace: &Namespace,
+        made_for: BatchKey,
+        plan: BatchPlan,
+        taken: usize,
+    ) -> u64 {
+        let first = made_for.first;
+        let (cursor, events) = if taken == plan.len {
+            (
+                Cursor {
+                    sequence: plan.next,
+                    offset: 0,
+                    merged: 0,
+                },
+                plan.events,
+            )
+        } else if plan.merged {
+            let merged = if taken == 0 {
+                0
+            } else {
+                (plan.next - first) as u32
+            };
+            (
+                Cursor {
+                    sequence: first,
+                    offset: taken as u32,
+                    merged,
+                },
+                0,
+            )
+        } else {
+            let mut left = taken;
+            let mut events = 0;
+            let mut sequence = first;
+            for frame in made_for.frames(namespace) {
+                sequence = frame;
+                let len = log.locate(frame, made_for.coding).map_or(0, Extent::len);
+                if left < len {
+                    break;
+                }
+                left -= len;
+                events += 1;
+            }
+            (
+                Cursor {
+                    sequence,
+                    offset: left as u32,
+                    merged: 0,
+                },
+                events,
+            )
+        };
+        self.cursor = cursor;
+        self.events += events;
+        events
+    }
+}

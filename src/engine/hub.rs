@@ -1,0 +1,432 @@
+//! The hub: namespaces, their subscribers, and whose turn it is to be written to. It owns the registry
+//! and the order of a fan-out; it must not know sockets, or frames other than by their numbers.
+//!
+//! Namespaces form a tree by whole segments. A frame published to one is listed there and in every
+//! namespace above it that has subscribers; a namespace's list is therefore all that a subscriber of it
+//! may need, in order.
+
+use std::collections::{HashMap, VecDeque};
+
+use slab::Slab;
+
+use crate::limits::WRITES_PER_NAMESPACE;
+
+/// A namespace's place in the hub. Not reused while the log holds frames of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct NamespaceId(pub u32);
+
+/// The streams of the API, each the root of a tree of namespaces.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stream {
+    /// Every score update as it came.
+    Raw,
+    /// Score updates rolled up, at most one event a tick.
+    Eps,
+    /// Tweets, by ID.
+    Details,
+    /// Commands of the kiosk.
+    Kiosk,
+}
+
+impl Stream {
+    /// All streams, in the order of their roots.
+    pub const ALL: [Stream; 4] = [Stream::Raw, Stream::Eps, Stream::Details, Stream::Kiosk];
+
+    /// The first segment of the stream's namespaces.
+    pub const fn segment(self) -> &'static str {
+        match self {
+            Stream::Raw => "raw",
+            Stream::Eps => "eps",
+            Stream::Details => "details",
+            Stream::Kiosk => "kiosk_interaction",
+        }
+    }
+
+    /// The stream's root.
+    pub const fn root(self) -> NamespaceId {
+        NamespaceId(self as u32)
+    }
+}
+
+/// One node of the tree.
+pub struct Namespace {
+    /// Which stream this belongs to.
+    pub stream: Stream,
+    /// Connections, as indices into the engine's table. A connection knows its place in here.
+    pub subscribers: Vec<u32>,
+    /// Numbers of the frames that the log holds for this namespace, oldest first.
+    pub frames: VecDeque<u64>,
+    /// Every frame from this number on is in `frames`; one before it may have been evicted, or not have
+    /// been kept because nobody was subscribed.
+    pub complete_from: u64,
+    /// The oldest frame that came since the last pass began. A namespace with one is in `touched`.
+    pending_from: Option<u64>,
+    pass: Option<Pass>,
+    parent: Option<NamespaceId>,
+    segment: Box<[u8]>,
+    children: HashMap<Box<[u8]>, NamespaceId>,
+}
+
+/// One way through a namespace's subscribers, from the last to the first, so that removing one (the last
+/// takes its place) cannot hide another that is still to come.
+#[derive(Clone, Copy)]
+struct Pass {
+    /// The oldest frame that the pass is about. A subscriber that is not behind has all before it.
+    from: u64,
+    /// Subscribers below this index are still to come.
+    remaining: usize,
+}
+
+/// A subscriber whose turn it is.
+#[derive(Clone, Copy, Debug)]
+pub struct Turn {
+    /// The connection, as an index into the engine's table.
+    pub subscriber: u32,
+    /// The oldest frame that it may lack, provided that it is not behind.
+    pub from: u64,
+}
+
+/// The registry of namespaces.
+pub struct Hub {
+    namespaces: Slab<Namespace>,
+    /// Namespaces with a pass under way or pending; each once.
+    touched: VecDeque<NamespaceId>,
+    /// Writes left before the namespace in front goes to the back.
+    quantum: usize,
+    /// Subscribers of all namespaces.
+    subscribers: usize,
+}
+
+impl Default for Hub {
+    fn default() -> Hub {
+        let mut namespaces = Slab::new();
+        for stream in Stream::ALL {
+            let index = namespaces.insert(Namespace::new(stream, None, b""));
+            debug_assert_eq!(index, stream.root().0 as usize);
+        }
+        Hub {
+            namespaces,
+            touched: VecDeque::new(),
+            quantum: WRITES_PER_NAMESPACE,
+            subscribers: 0,
+        }
+    }
+}
+
+impl Hub {
+    /// The namespace, which exists as long as somebody subscribes to it or the log has frames of it.
+    pub fn get(&self, id: NamespaceId) -> Option<&Namespace> {
+        self.namespaces.get(id.0 as usize)
+    }
+
+    /// How many subscribers there are.
+    pub fn subscribers(&self) -> usize {
+        self.subscribers
+    }
+
+    /// All namespaces, in no order that means anything.
+    pub fn iter(&self) -> impl Iterator<Item = &Namespace> {
+        self.namespaces.iter().map(|(_, namespace)| namespace)
+    }
+
+    /// Registers a connection for a stream, or for one child of it; the namespace and the connection's
+    /// place in its list. `head` is the number of the next frame.
+    pub fn subscribe(
+        &mut self,
+        stream: Stream,
+        child: Option<&[u8]>,
+        subscriber: u32,
+        head: u64,
+    ) -> (NamespaceId, u32) {
+        let id = match child {
+            Some(segment) => self.child_or_insert(stream, segment),
+            None => stream.root(),
+        };
+        let namespace = &mut self.namespaces[id.0 as usize];
+        if namespace.subscribers.is_empty() {
+            // Nothing was kept while nobody was here.
+            namespace.complete_from = head;
+        }
+        namespace.subscribers.push(subscriber);
+        self.subscribers += 1;
+        (id, namespace.subscribers.len() as u32 - 1)
+    }
+
+    /// Removes the connection at `slot`; the one that took its place there, if any.
+    pub fn unsubscribe(&mut self, id: NamespaceId, slot: u32) -> Option<u32> {
+        let namespace = self.namespaces.get_mut(id.0 as usize)?;
+        namespace.subscribers.swap_remove(slot as usize);
+        self.subscribers -= 1;
+        if let Some(pass) = &mut namespace.pass {
+            pass.remaining = pass.remaining.min(namespace.subscribers.len());
+        }
+        let moved = namespace.subscribers.get(slot as usize).copied();
+        self.remove_if_unused(id);
+        moved
+    }
+
+    /// Where a message for a stream, or for one child of it, is to be published: the deepest namespace
+    /// that exists. `None` when nobody there or above would get it, so that it need not be encoded.
+    pub fn destination(&self, stream: Stream, child: Option<&[u8]>) -> Option<NamespaceId> {
+        let root = &self.namespaces[stream.root().0 as usize];
+        let deepest = child
+            .and_then(|segment| root.children.get(segment))
+            .copied();
+        let deepest = deepest.unwrap_or(stream.root());
+        self.ancestry(deepest)
+            .any(|(_, namespace)| namespace.is_wanted())
+            .then_some(deepest)
+    }
+
+    /// Lists a frame in `id` and above, and marks them as touched.
+    pub fn publish(&mut self, id: NamespaceId, sequence: u64) {
+        let mut next = Some(id);
+        while let Some(id) = next {
+            let namespace = &mut self.namespaces[id.0 as usize];
+            next = namespace.parent;
+            if !namespace.is_wanted() {
+                continue;
+            }
+            debug_assert!(namespace.frames.back().is_none_or(|&last| last < sequence));
+            namespace.frames.push_back(sequence);
+            if namespace.pending_from.is_none() {
+                namespace.pending_from = Some(sequence);
+                if namespace.pass.is_none() {
+                    self.touched.push_back(id);
+                }
+            }
+        }
+    }
+
+    /// Takes an evicted frame out of the lists that have it.
+    pub fn forget(&mut self, id: NamespaceId, sequence: u64) {
+        let mut next = Some(id);
+        while let Some(id) = next {
+            let Some(namespace) = self.namespaces.get_mut(id.0 as usize) else {
+                break;
+            };
+            next = namespace.parent;
+            if namespace.frames.front() == Some(&sequence) {
+                namespace.frames.pop_front();
+            }
+            namespace.complete_from = namespace.complete_from.max(sequence + 1);
+            self.remove_if_unused(id);
+        }
+    }
+
+    /// The next subscriber of a touched namespace, in passes: each pass visits everybody once, so that
+    /// under overload all lose the same share. Whether the subscriber needs anything is for the caller.
+    pub fn next_turn(&mut self) -> Option<Turn> {
+        loop {
+            let id = *self.touched.front()?;
+            let Some(namespace) = self.namespaces.get_mut(id.0 as usize) else {
+                self.touched.pop_front();
+                continue;
+            };
+            if self.quantum == 0 {
+                self.quantum = WRITES_PER_NAMESPACE;
+                self.touched.rotate_left(1);
+                continue;
+            }
+            let pass = namespace.pass.get_or_insert_with(|| Pass {
+                from: namespace.pending_from.take().unwrap_or(u64::MAX),
+                remaining: namespace.subscribers.len(),
+            });
+            if let Some(index) = pass.remaining.checked_sub(1) {
+                pass.remaining = index;
+                self.quantum -= 1;
+                return Some(Turn {
+                    subscriber: namespace.subscribers[index],
+                    from: pass.from,
+                });
+            }
+            namespace.pass = None;
+            self.touched.pop_front();
+            self.quantum = WRITES_PER_NAMESPACE;
+            if namespace.pending_from.is_some() {
+                self.touched.push_back(id);
+            }
+        }
+    }
+
+    /// Whether somebody is still to be visited.
+    pub fn has_turns(&self) -> bool {
+        !self.touched.is_empty()
+    }
+
+    /// Whether the subscriber at `slot` is still to be visited for the frame `sequence`.
+    pub fn will_visit(&self, id: NamespaceId, slot: u32, sequence: u64) -> bool {
+        self.get(id).is_some_and(|namespace| {
+            let pending = namespace.pending_from.is_some_and(|from| from <= sequence);
+            let passing = namespace
+                .pass
+                .is_some_and(|pass| (slot as usize) < pass.remaining);
+            (pending || passing) && self.touched.contains(&id)
+        })
+    }
+
+    fn child_or_insert(&mut self, stream: Stream, segment: &[u8]) -> NamespaceId {
+        let root = stream.root();
+        if let Some(&id) = self.namespaces[root.0 as usize].children.get(segment) {
+            return id;
+        }
+        let id = self
+            .namespaces
+            .insert(Namespace::new(stream, Some(root), segment));
+        let id = NamespaceId(id as u32);
+        self.namespaces[root.0 as usize]
+            .children
+            .insert(segment.into(), id);
+        id
+    }
+
+    fn remove_if_unused(&mut self, id: NamespaceId) {
+        let namespace = &self.namespaces[id.0 as usize];
+        let Some(parent) = namespace.parent else {
+            return;
+        };
+        if !namespace.subscribers.is_empty() || !namespace.frames.is_empty() {
+            return;
+        }
+        if namespace.pass.is_some() || namespace.pending_from.is_some() {
+            self.touched.retain(|&touched| touched != id);
+        }
+        let namespace = self.namespaces.remove(id.0 as usize);
+        self.namespaces[parent.0 as usize]
+            .children
+            .remove(&namespace.segment);
+    }
+
+    fn ancestry(&self, id: NamespaceId) -> impl Iterator<Item = (NamespaceId, &Namespace)> {
+        let mut next = Some(id);
+        std::iter::from_fn(move || {
+            let id = next?;
+            let namespace = self.get(id)?;
+            next = namespace.parent;
+            Some((id, namespace))
+        })
+    }
+}
+
+impl Namespace {
+    fn new(stream: Stream, parent: Option<NamespaceId>, segment: &[u8]) -> Namespace {
+        Namespace {
+            stream,
+            subscribers: Vec::new(),
+            frames: VecDeque::new(),
+            complete_from: 0,
+            pending_from: None,
+            pass: None,
+            parent,
+            segment: segment.into(),
+            children: HashMap::new(),
+        }
+    }
+
+    /// The numbers of the frames from `sequence` on.
+    pub fn frames_from(&self, sequence: u64) -> impl Iterator<Item = u64> + '_ {
+        let start = self.frames.partition_point(|&frame| frame < sequence);
+        self.frames.range(start..).copied()
+    }
+
+    fn is_wanted(&self) -> bool {
+        !self.subscribers.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn turns(hub: &mut Hub) -> Vec<(u32, u64)> {
+        std::iter::from_fn(|| hub.next_turn())
+            .map(|turn| (turn.subscriber, turn.from))
+            .collect()
+    }
+
+    #[test]
+    fn a_parent_gets_its_children_and_a_child_its_own_only() {
+        let mut hub = Hub::default();
+        hub.subscribe(Stream::Details, None, 1, 0);
+        hub.subscribe(Stream::Details, Some(b"1F4C2"), 2, 0);
+        hub.subscribe(Stream::Details, Some(b"1F4"), 3, 0);
+        let id = hub.destination(Stream::Details, Some(b"1F4C2")).unwrap();
+        hub.publish(id, 0);
+        assert_eq!(turns(&mut hub), [(2, 0), (1, 0)]);
+        let id = hub.destination(Stream::Details, Some(b"unheard")).unwrap();
+        assert_eq!(id, Stream::Details.root());
+        hub.publish(id, 1);
+        assert_eq!(turns(&mut hub), [(1, 1)]);
+        assert!(hub.destination(Stream::Raw, None).is_none());
+    }
+
+    #[test]
+    fn a_pass_visits_everybody_although_subscribers_leave_and_join() {
+        for leaver in 0..4_u32 {
+            for visited in 0..4 {
+                let mut hub = Hub::default();
+                let mut slots: Vec<u32> = Vec::new();
+                for subscriber in 0..4 {
+                    slots.push(hub.subscribe(Stream::Raw, None, subscriber, 0).1);
+                }
+                hub.publish(Stream::Raw.root(), 0);
+                let mut seen: Vec<u32> = Vec::new();
+                for _ in 0..visited {
+                    seen.extend(hub.next_turn().map(|turn| turn.subscriber));
+                }
+                hub.unsubscribe(Stream::Raw.root(), slots[leaver as usize]);
+                hub.subscribe(Stream::Raw, None, 9, 1);
+                seen.extend(turns(&mut hub).iter().map(|&(subscriber, _)| subscriber));
+                for stayer in (0..4).filter(|&stayer| stayer != leaver) {
+                    assert!(
+                        seen.contains(&stayer),
+                        "{stayer} unseen: {seen:?}, {leaver} left"
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_frame_published_during_a_pass_starts_another_one() {
+        let mut hub = Hub::default();
+        hub.subscribe(Stream::Eps, None, 1, 0);
+        hub.subscribe(Stream::Eps, None, 2, 0);
+        hub.publish(Stream::Eps.root(), 5);
+        assert_eq!(hub.next_turn().map(|turn| turn.subscriber), Some(2));
+        hub.publish(Stream::Eps.root(), 6);
+        assert!(hub.will_visit(Stream::Eps.root(), 1, 6));
+        assert_eq!(turns(&mut hub), [(1, 5), (2, 6), (1, 6)]);
+        assert!(!hub.has_turns());
+    }
+
+    #[test]
+    fn namespaces_go_with_their_last_subscriber_and_frame() {
+        let mut hub = Hub::default();
+        let (id, slot) = hub.subscribe(Stream::Details, Some(b"A"), 1, 0);
+        hub.publish(id, 0);
+        hub.unsubscribe(id, slot);
+        assert!(hub.get(id).is_some(), "the log still has a frame of it");
+        assert!(hub.destination(Stream::Details, Some(b"A")).is_none());
+        hub.forget(id, 0);
+        assert!(hub.get(id).is_none());
+        assert!(turns(&mut hub).is_empty());
+        assert_eq!(hub.iter().count(), Stream::ALL.len());
+    }
+
+    #[test]
+    fn a_big_namespace_does_not_hold_up_a_small_one() {
+        let mut hub = Hub::default();
+        for subscriber in 0..1_000 {
+            hub.subscribe(Stream::Eps, None, subscriber, 0);
+        }
+        hub.subscribe(Stream::Raw, None, 5_000, 0);
+        hub.publish(Stream::Eps.root(), 0);
+        hub.publish(Stream::Raw.root(), 1);
+        let order = turns(&mut hub);
+        let place = order
+            .iter()
+            .position(|&(subscriber, _)| subscriber == 5_000);
+        assert_eq!((place, order.len()), (Some(WRITES_PER_NAMESPACE), 1_001));
+    }
+}

@@ -1,0 +1,642 @@
+//! The engine: every decision of the server. It is told what happened (`on_…`) and asked what to do
+//! (`poll_…`); it owns all state of clients and messages, and makes no system call.
+//!
+//! A turn goes: [`Engine::start_turn`], the events, [`Engine::on_time`], then [`Engine::poll_read`],
+//! [`Engine::poll_write`] and [`Engine::poll_effect`] until each has nothing more, in this order.
+
+mod conn;
+mod fanout;
+mod hub;
+mod invariants;
+mod log;
+mod requests;
+mod rollup;
+mod route;
+mod settings;
+pub mod stats;
+mod timers;
+
+use std::collections::VecDeque;
+use std::io;
+use std::net::IpAddr;
+
+pub use conn::Key;
+pub use fanout::Write;
+pub use route::Document;
+pub use settings::Settings;
+pub use stats::{CloseReason, Snapshot};
+
+use crate::limits;
+use crate::proto::sse;
+use crate::source::Message;
+use crate::time::Time;
+use conn::{Conn, Conns, Phase, Subscription};
+use fanout::{Batch, InFlight};
+use hub::{Hub, Stream};
+use log::{Coding, Log};
+use rollup::{CountError, Rollup};
+use stats::{ConnectionRow, Counters};
+use timers::Timers;
+
+/// The channel of score updates.
+pub const SCORE_CHANNEL: &str = "stream.score_updates";
+/// What stands before the ID in the channels of tweets.
+pub const TWEET_CHANNEL_PREFIX: &str = "stream.tweet_updates.";
+/// What stands before the command in the kiosk's channels.
+pub const KIOSK_CHANNEL_PREFIX: &str = "stream.interaction.";
+
+/// What the engine wants done beside reading and writing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// Close the socket; the key is not used again.
+    Close(Key),
+    /// Send our end, and keep reading.
+    ShutdownWrite(Key),
+    /// Make a document, and give it to [`Engine::on_rendered`].
+    Render(Key, Document),
+    /// Write a line to the log.
+    Log(String),
+}
+
+/// Everything the server knows of its clients and messages.
+pub struct Engine {
+    settings: Settings,
+    now: Time,
+    unix_seconds: u64,
+    startup_time: u64,
+    conns: Conns,
+    hub: Hub,
+    log: Log,
+    rollup: Rollup,
+    /// When the rollup is sent; set exactly while it holds something.
+    tick_at: Option<Time>,
+    timers: Timers,
+    counters: Counters,
+    /// Connections that may have something to be read; each once.
+    read_queue: VecDeque<Key>,
+    /// Connections to be written to by themselves; each once, and none of them blocked.
+    write_queue: VecDeque<Key>,
+    effects: VecDeque<Effect>,
+    reads_left: usize,
+    writes_left: usize,
+    batch: Batch,
+    /// The write that was handed out and not yet answered.
+    in_flight: Option<InFlight>,
+    /// A frame under construction; kept so that publishing allocates nothing.
+    body: Vec<u8>,
+    stopping: bool,
+}
+
+impl Engine {
+    /// An engine without clients, at the moment `now`.
+    pub fn new(settings: Settings, now: Time, unix_seconds: u64) -> Engine {
+        let spans = [
+            settings.keepalive,
+            limits::REQUEST_DEADLINE,
+            limits::PATIENCE,
+        ];
+        Engine {
+            log: Log::new(settings.log_bytes_max),
+            settings,
+            now,
+            unix_seconds,
+            startup_time: unix_seconds,
+            conns: Conns::default(),
+            hub: Hub::default(),
+            rollup: Rollup::default(),
+            tick_at: None,
+            timers: Timers::new(&spans),
+            counters: Counters::default(),
+            read_queue: VecDeque::new(),
+            write_queue: VecDeque::new(),
+            effects: VecDeque::new(),
+            reads_left: 0,
+            writes_left: 0,
+            batch: Batch::default(),
+            in_flight: None,
+            body: Vec::new(),
+            stopping: false,
+        }
+    }
+
+    /// Begins a turn: the one moment that it takes place at, and fresh budgets.
+    pub fn start_turn(&mut self, now: Time, unix_seconds: u64) {
+        debug_assert!(now >= self.now, "the clock must not go back");
+        self.now = now;
+        self.unix_seconds = unix_seconds;
+        self.reads_left = limits::READS_PER_TURN;
+        self.writes_left = limits::WRITES_PER_TURN;
+    }
+
+    /// When the engine must be called again, whatever happens before.
+    pub fn deadline(&self) -> Option<Time> {
+        self.tick_at.into_iter().chain(self.timers.next()).min()
+    }
+
+    /// Whether something is left that needs no event: the next turn must not wait.
+    pub fn has_work(&self) -> bool {
+        !self.read_queue.is_empty()
+            || !self.write_queue.is_empty()
+            || !self.effects.is_empty()
+            || self.hub.has_turns()
+    }
+
+    /// Does what has become due.
+    pub fn on_time(&mut self) {
+        if self.tick_at.is_some_and(|at| at <= self.now) {
+            self.tick();
+        }
+        while let Some((at, key)) = self.timers.pop(self.now) {
+            if let Some(conn) = self.conns.get_mut(key)
+                && conn.armed_at == Some(at)
+            {
+                conn.armed_at = None;
+                self.on_deadline(key);
+            }
+        }
+    }
+
+    /// A connection was accepted.
+    pub fn on_accept(&mut self, client_ip: IpAddr) -> Key {
+        let deadline = self.now + limits::REQUEST_DEADLINE;
+        let key = self.conns.insert(Conn::new(client_ip, self.now, deadline));
+        self.counters.accepted += 1;
+        self.queue_read(key);
+        self.arm(key);
+        key
+    }
+
+    /// The socket has become readable.
+    pub fn on_readable(&mut self, key: Key) {
+        if let Some(conn) = self.conns.get_mut(key) {
+            conn.readable = true;
+            self.queue_read(key);
+        }
+    }
+
+    /// The socket has become writable.
+    pub fn on_writable(&mut self, key: Key) {
+        if let Some(conn) = self.conns.get_mut(key)
+            && conn.blocked
+        {
+            conn.blocked = false;
+            self.queue_write(key);
+        }
+    }
+
+    /// The socket is dead in both directions. What was received before is still read.
+    pub fn on_hangup(&mut self, key: Key) {
+        if let Some(conn) = self.conns.get_mut(key) {
+            conn.hung_up = true;
+            conn.readable = true;
+            self.queue_read(key);
+        }
+    }
+
+    /// The next connection to read from. Each answer must be followed by one of `on_input`, `on_drained`,
+    /// `on_end` and `on_failure`.
+    pub fn poll_read(&mut self) -> Option<Key> {
+        while self.reads_left > 0 {
+            let key = self.read_queue.pop_front()?;
+            if let Some(conn) = self.conns.get_mut(key) {
+                conn.in_read_queue = false;
+                if conn.readable && conn.wants_input() {
+                    self.reads_left -= 1;
+                    return Some(key);
+                }
+            }
+        }
+        None
+    }
+
+    /// The socket has nothing more to be read for now.
+    pub fn on_drained(&mut self, key: Key) {
+        if let Some(conn) = self.conns.get_mut(key) {
+            conn.readable = false;
+            if conn.hung_up {
+                let reason = if conn.peer_ended {
+                    CloseReason::Client
+                } else {
+                    CloseReason::Reset
+                };
+                self.close(key, reason);
+            }
+        }
+    }
+
+    /// A system call on the socket failed.
+    pub fn on_failure(&mut self, key: Key, error: &io::Error) {
+        let Some(conn) = self.conns.get(key) else {
+            return;
+        };
+        let reason = match error.kind() {
+            io::ErrorKind::TimedOut => CloseReason::Timeout,
+            io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe if conn.peer_ended => {
+                CloseReason::Client
+            }
+            io::ErrorKind::ConnectionReset
+            | io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::BrokenPipe
+            | io::ErrorKind::HostUnreachable
+            | io::ErrorKind::NetworkUnreachable => CloseReason::Reset,
+            _ => CloseReason::Failure,
+        };
+        self.close(key, reason);
+    }
+
+    /// A message came from the source.
+    pub fn on_message(&mut self, message: &Message) {
+        self.counters.messages_in += 1;
+        let channel = message.channel.as_slice();
+        if std::str::from_utf8(&message.payload).is_err() || std::str::from_utf8(channel).is_err() {
+            self.counters.dropped_encoding += 1;
+        } else if channel == SCORE_CHANNEL.as_bytes() {
+            self.publish(Stream::Raw, None, None, &message.payload);
+            self.count_score(&message.payload);
+        } else if sse::has_control_bytes(channel) {
+            self.counters.dropped_channel += 1;
+        } else if let Some(id) = channel.strip_prefix(TWEET_CHANNEL_PREFIX.as_bytes()) {
+            self.publish(Stream::Details, Some(id), Some(channel), &message.payload);
+        } else if channel.starts_with(KIOSK_CHANNEL_PREFIX.as_bytes()) {
+            self.publish(Stream::Kiosk, None, Some(channel), &message.payload);
+        } else {
+            self.counters.dropped_unknown += 1;
+        }
+    }
+
+    /// The next thing to do that is neither a read nor a write.
+    pub fn poll_effect(&mut self) -> Option<Effect> {
+        let effect = self.effects.pop_front()?;
+        if let Effect::Close(key) = effect {
+            // Only now may the place be taken again: until here, events of this turn could name it.
+            self.conns.remove(key);
+        }
+        Some(effect)
+    }
+
+    /// Ends all connections: streams on a boundary, with their last chunk; requests that are not answered
+    /// without an answer. They are gone when [`Engine::is_empty`] says so.
+    pub fn stop(&mut self) {
+        self.stopping = true;
+        let keys: Vec<Key> = self.conns.iter().map(|(key, _)| key).collect();
+        for key in keys {
+            match self
+                .conns
+                .get(key)
+                .map(|conn| (&conn.phase, conn.outbox.is_empty()))
+            {
+                Some((Phase::Subscribed(_), _)) => self.end_stream(key, CloseReason::Drain),
+                Some((Phase::Reading(_), false)) => self.drain(key, CloseReason::Drain, None),
+                Some((Phase::Reading(_) | Phase::Lingering(_), _)) => {
+                    self.close(key, CloseReason::Drain);
+                }
+                Some((Phase::Draining { .. } | Phase::Closed, _)) | None => {}
+            }
+        }
+    }
+
+    /// Whether there is no connection.
+    pub fn is_empty(&self) -> bool {
+        self.conns.is_empty()
+    }
+
+    /// How many subscribers there are.
+    pub fn subscribers(&self) -> usize {
+        self.hub.subscribers()
+    }
+
+    /// The configuration.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// Totals since the start.
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// Bytes that the message log holds.
+    pub fn log_bytes(&self) -> usize {
+        self.log.bytes()
+    }
+
+    /// Increments that are counted and not yet sent to anybody.
+    pub fn rollup_is_empty(&self) -> bool {
+        self.rollup.is_empty()
+    }
+
+    /// The state at this moment.
+    pub fn snapshot(&self) -> Snapshot<'_> {
+        let mut subscribers: Vec<(Key, &Conn, &Subscription)> = self
+            .conns
+            .iter()
+            .filter_map(|(key, conn)| Some((key, conn, conn.subscription()?)))
+            .collect();
+        subscribers
+            .sort_unstable_by_key(|(key, conn, _)| (conn.about.subscribed_at, key.generation));
+        let rows = subscribers.into_iter().map(|(_, conn, subscription)| {
+            let age = self.now.since(conn.about.subscribed_at).as_secs();
+            ConnectionRow {
+                request_path: &conn.about.path,
+                tag: conn.about.tag.as_deref(),
+                created_at: self.unix_seconds - age,
+                age,
+                client_ip: conn.about.client_ip,
+                user_agent: &conn.about.user_agent,
+                msgs_sent: subscription.events,
+            }
+        });
+        Snapshot {
+            node: &self.settings.node,
+            reported_at: self.unix_seconds,
+            startup_time: self.startup_time,
+            counters: &self.counters,
+            connections: rows.collect(),
+        }
+    }
+
+    /// Encodes a message once and puts it where its subscribers will find it.
+    fn publish(
+        &mut self,
+        stream: Stream,
+        child: Option<&[u8]>,
+        event: Option<&[u8]>,
+        payload: &[u8],
+    ) {
+        if self.hub.destination(stream, child).is_none() {
+            return;
+        }
+        let mut body = std::mem::take(&mut self.body);
+        body.clear();
+        sse::encode_event(&mut body, event, payload);
+        self.append(stream, child, &body);
+        self.body = body;
+    }
+
+    /// Puts a frame into the log, at the cost of the oldest ones.
+    fn append(&mut self, stream: Stream, child: Option<&[u8]>, body: &[u8]) {
+        if !self.log.takes(body.len()) {
+            self.counters.dropped_oversized += 1;
+            return;
+        }
+        while self.log.is_full_for(body.len()) {
+            let Some((sequence, namespace)) = self.log.evict() else {
+                break;
+            };
+            self.hub.forget(namespace, sequence);
+        }
+        // Evicting may have removed the namespace that had nothing but old frames.
+        let Some(namespace) = self.hub.destination(stream, child) else {
+            return;
+        };
+        let sequence = self.log.append(namespace, body);
+        self.hub.publish(namespace, sequence);
+        self.counters.frames += 1;
+    }
+
+    fn count_score(&mut self, key: &[u8]) {
+        if self.hub.destination(Stream::Eps, None).is_none() {
+            return;
+        }
+        let mut counted = self.rollup.count(key);
+        if counted == Err(CountError::Full) {
+            self.tick();
+            counted = self.rollup.count(key);
+        }
+        match counted {
+            Ok(()) if self.tick_at.is_none() => self.tick_at = Some(next_beat(self.now)),
+            Ok(()) => {}
+            Err(_) => self.counters.dropped_oversized += 1,
+        }
+    }
+
+    /// Sends what was counted since the last tick as one frame.
+    fn tick(&mut self) {
+        self.tick_at = None;
+        let mut body = std::mem::take(&mut self.body);
+        body.clear();
+        body.extend_from_slice(b"data:");
+        let empty_len = body.len();
+        self.rollup.take(&mut body);
+        if body.len() > empty_len {
+            body.extend_from_slice(b"\n\n");
+            self.counters.ticks += 1;
+            if self.hub.destination(Stream::Eps, None).is_some() {
+                self.append(Stream::Eps, None, &body);
+            }
+        }
+        self.body = body;
+    }
+
+    /// Looks at a connection whose time may have come.
+    fn on_deadline(&mut self, key: Key) {
+        let Some(conn) = self.conns.get_mut(key) else {
+            return;
+        };
+        let due = conn.due_at(&self.settings);
+        if due > self.now + limits::TIMER_SLACK {
+            self.arm(key);
+            return;
+        }
+        match &conn.phase {
+            Phase::Subscribed(_) if conn.blocked => self.close(key, CloseReason::Slow),
+            Phase::Subscribed(_) => {
+                self.send_comment(key);
+                // Silence is counted from the write, which is still to come.
+                let at = self
+                    .timers
+                    .arm(key, self.now + self.settings.keepalive, self.now);
+                if let Some(conn) = self.conns.get_mut(key) {
+                    conn.armed_at = Some(at);
+                }
+            }
+            Phase::Reading(_) if !conn.outbox.is_empty() => self.close(key, CloseReason::Slow),
+            Phase::Reading(reading) if reading.is_idle() => self.close(key, CloseReason::Idle),
+            Phase::Reading(_) => self.refuse_late(key),
+            Phase::Draining { reason, .. } | Phase::Lingering(reason) => {
+                let reason = *reason;
+                self.close(key, reason);
+            }
+            Phase::Closed => {}
+        }
+    }
+
+    /// Makes sure that the connection is looked at when, by its present state, it is due.
+    fn arm(&mut self, key: Key) {
+        let Some(conn) = self.conns.get_mut(key) else {
+            return;
+        };
+        let due = conn.due_at(&self.settings);
+        if conn.armed_at.is_none_or(|at| at > due) {
+            conn.armed_at = Some(self.timers.arm(key, due, self.now));
+        }
+    }
+
+    /// Sends a comment: it keeps routers from closing a silent stream, and finds out whether the client
+    /// is still there.
+    fn send_comment(&mut self, key: Key) {
+        if let Some(conn) = self.conns.get_mut(key)
+            && let Some(subscription) = conn.subscription()
+        {
+            let coding = subscription.coding;
+            encode_piece(conn.outbox.buffer(), coding, sse::COMMENT);
+            self.queue_write(key);
+        }
+    }
+
+    /// Ends a stream on a boundary: what the client has of an unfinished event is completed first.
+    fn end_stream(&mut self, key: Key, reason: CloseReason) {
+        let Some(conn) = self.conns.get_mut(key) else {
+            return;
+        };
+        let Some(subscription) = conn.subscription().copied() else {
+            return;
+        };
+        if subscription.coding == Coding::Chunked {
+            conn.outbox.buffer().extend_from_slice(sse::LAST_CHUNK);
+        }
+        let unfinished = (subscription.cursor.offset > 0).then_some(subscription);
+        self.leave(&subscription);
+        self.drain(key, reason, unfinished);
+    }
+
+    /// Sends what is in the outbox, and then our end.
+    fn drain(&mut self, key: Key, reason: CloseReason, unfinished: Option<Subscription>) {
+        let Some(conn) = self.conns.get_mut(key) else {
+            return;
+        };
+        conn.phase = Phase::Draining { reason, unfinished };
+        conn.deadline = self.now + limits::DRAIN_DEADLINE;
+        self.queue_write(key);
+        self.arm(key);
+    }
+
+    /// Everything was sent: our end, too. A client that may still be sending is waited for a little,
+    /// because closing on unread bytes makes the kernel send a reset, which destroys the reply on its way.
+    fn finish(&mut self, key: Key) {
+        let Some(conn) = self.conns.get_mut(key) else {
+            return;
+        };
+        let Phase::Draining { reason, .. } = conn.phase else {
+            return;
+        };
+        let was_stream = !conn.about.path.is_empty();
+        if conn.peer_ended || was_stream || self.stopping {
+            self.close(key, reason);
+            return;
+        }
+        conn.phase = Phase::Lingering(reason);
+        conn.deadline = self.now + limits::LINGER_DEADLINE;
+        self.effects.push_back(Effect::ShutdownWrite(key));
+        self.queue_read(key);
+        self.arm(key);
+    }
+
+    /// Closes at once, whatever is unsent.
+    fn close(&mut self, key: Key, reason: CloseReason) {
+        let Some(conn) = self.conns.get_mut(key) else {
+            return;
+        };
+        let phase = std::mem::replace(&mut conn.phase, Phase::Closed);
+        if matches!(phase, Phase::Closed) {
+            return;
+        }
+        if self.settings.verbose && !conn.about.path.is_empty() {
+            let age = self.now.since(conn.about.subscribed_at).as_secs_f64();
+            self.effects.push_back(Effect::Log(format!(
+                "disconnect {} from {} after {age:.1} s: {}",
+                conn.about.path,
+                conn.about.client_ip,
+                reason.name()
+            )));
+        }
+        if let Phase::Subscribed(subscription) = phase {
+            self.leave(&subscription);
+        }
+        self.counters.close(reason);
+        self.effects.push_back(Effect::Close(key));
+    }
+
+    /// Takes a subscriber out of the hub. Another takes its place in the list, and must know.
+    fn leave(&mut self, subscription: &Subscription) {
+        let moved = self
+            .hub
+            .unsubscribe(subscription.namespace, subscription.slot);
+        if let Some(key) = moved
+            .and_then(|index| self.conns.at(index))
+            .map(|(key, _)| key)
+            && let Some(Phase::Subscribed(other)) =
+                self.conns.get_mut(key).map(|conn| &mut conn.phase)
+        {
+            other.slot = subscription.slot;
+        }
+    }
+
+    fn queue_read(&mut self, key: Key) {
+        if let Some(conn) = self.conns.get_mut(key)
+            && conn.readable
+            && !conn.in_read_queue
+            && conn.wants_input()
+        {
+            conn.in_read_queue = true;
+            self.read_queue.push_back(key);
+        }
+    }
+
+    fn queue_write(&mut self, key: Key) {
+        if let Some(conn) = self.conns.get_mut(key)
+            && !conn.blocked
+            && !conn.in_write_queue
+        {
+            conn.in_write_queue = true;
+            self.write_queue.push_back(key);
+        }
+    }
+}
+
+impl Conn {
+    /// Whether bytes of the client would be taken. While it does not take its replies, its further
+    /// requests stay in the kernel.
+    fn wants_input(&self) -> bool {
+        match &self.phase {
+            Phase::Reading(reading) => {
+                !self.peer_ended
+                    && self.outbox.is_empty()
+                    && reading.buffer.len() < limits::HEAD_BYTES_MAX
+            }
+            Phase::Subscribed(_) | Phase::Draining { .. } | Phase::Lingering(_) => true,
+            Phase::Closed => false,
+        }
+    }
+
+    /// When something must be done about this connection if nothing happens before.
+    fn due_at(&self, settings: &Settings) -> Time {
+        match &self.phase {
+            Phase::Subscribed(_) if self.blocked => self.progress_at + limits::PATIENCE,
+            Phase::Subscribed(_) => self.progress_at + settings.keepalive,
+            Phase::Reading(_) if self.outbox.is_empty() => self.deadline,
+            Phase::Reading(_) => self
+                .deadline
+                .max(self.progress_at + limits::REQUEST_DEADLINE),
+            Phase::Draining { .. } => self.deadline.max(self.progress_at + limits::DRAIN_DEADLINE),
+            Phase::Lingering(_) | Phase::Closed => self.deadline,
+        }
+    }
+}
+
+/// The first moment after `now` on the grid of ticks, which starts at the clock's origin: ticks do not
+/// drift, however late one of them is served.
+fn next_beat(now: Time) -> Time {
+    let tick_micros = limits::TICK.as_micros() as u64;
+    Time::from_micros((now.as_micros() / tick_micros + 1) * tick_micros)
+}
+
+/// Appends bytes of a stream in the client's coding.
+fn encode_piece(out: &mut Vec<u8>, coding: Coding, body: &[u8]) {
+    match coding {
+        Coding::Chunked => {
+            sse::encode_chunk(out, body);
+        }
+        Coding::Bare => out.extend_from_slice(body),
+    }
+}

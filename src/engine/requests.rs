@@ -1,0 +1,392 @@
+//! Requests: a connection's input becomes replies and subscriptions. It owns the order in which a
+//! connection's requests are answered; it must not know paths (`route`) or grammar (`proto::http`).
+
+use super::conn::{Answer, Cursor, Key, Pending, Phase, Reading, Subscription};
+use super::hub::Stream;
+use super::log::Coding;
+use super::route::{self, Action};
+use super::stats::CloseReason;
+use super::{Effect, Engine, encode_piece};
+use crate::limits;
+use crate::proto::http::{self, Body, BodyError, Framing, HeadError, Method, Request};
+use crate::proto::reply::{self, Delivery, Reply};
+use crate::proto::{sse, target};
+
+/// What the input at hand amounts to.
+enum Step {
+    /// Nothing yet.
+    Wait,
+    /// A request head.
+    Head(Box<Accepted>),
+    /// The body of the pending request has ended.
+    BodyEnd,
+    /// The input cannot be followed any further.
+    Refuse(Reply),
+}
+
+/// A request as far as it is needed after its bytes are gone.
+struct Accepted {
+    action: Action,
+    head_only: bool,
+    http_11: bool,
+    keep_alive: bool,
+    framing: Framing,
+    expects_continue: bool,
+    path: Box<str>,
+    user_agent: Box<str>,
+}
+
+impl Engine {
+    /// Bytes were read from a client.
+    pub fn on_input(&mut self, key: Key, bytes: &[u8]) {
+        let Some(conn) = self.conns.get_mut(key) else {
+            return;
+        };
+        // Whatever a client sends behind the head of a subscription, or after we have ended, is
+        // discarded; reading it is what keeps the ends of connections visible.
+        if let Phase::Reading(reading) = &mut conn.phase {
+            if reading.is_idle() && reading.answered > 0 {
+                conn.deadline = self.now + limits::REQUEST_DEADLINE;
+            }
+            reading.buffer.extend_from_slice(bytes);
+            self.advance(key);
+        }
+        self.queue_read(key);
+    }
+
+    /// The client has sent its last byte. It may have closed, or only have ended its side (as `nc -N`
+    /// does), which cannot be told apart until something is sent.
+    pub fn on_end(&mut self, key: Key) {
+        let Some(conn) = self.conns.get_mut(key) else {
+            return;
+        };
+        conn.readable = false;
+        let known = std::mem::replace(&mut conn.peer_ended, true);
+        match &conn.phase {
+            _ if conn.hung_up => self.close(key, CloseReason::Client),
+            // A comment is answered with a reset where nobody is left.
+            Phase::Subscribed(_) if !known => self.send_comment(key),
+            Phase::Reading(_) if conn.outbox.is_empty() => self.close(key, CloseReason::Client),
+            Phase::Lingering(reason) => {
+                let reason = *reason;
+                self.close(key, reason);
+            }
+            _ => {}
+        }
+    }
+
+    /// Takes requests from the input until it holds no whole one, or until a reply is not yet sent: the
+    /// next request waits for that, so that a client that does not read cannot fill our memory.
+    pub(super) fn advance(&mut self, key: Key) {
+        loop {
+            let Some(conn) = self.conns.get_mut(key) else {
+                return;
+            };
+            let Phase::Reading(reading) = &mut conn.phase else {
+                return;
+            };
+            if !conn.outbox.is_empty() || reading.rendering {
+                return;
+            }
+            let step = match &mut reading.pending {
+                Some(pending) => discard(&mut reading.buffer, pending),
+                None => take_head(reading, &self.settings),
+            };
+            match step {
+                Step::Wait if conn.peer_ended => return self.close(key, CloseReason::Client),
+                Step::Wait => return,
+                Step::Head(accepted) => self.begin(key, *accepted),
+                Step::BodyEnd => self.answer_pending(key),
+                Step::Refuse(reply) => self.refuse(key, &reply, CloseReason::Protocol),
+            }
+        }
+    }
+
+    /// Answers a request that is not whole at its deadline.
+    pub(super) fn refuse_late(&mut self, key: Key) {
+        let seconds = limits::REQUEST_DEADLINE.as_secs();
+        let message = format!("the request was not whole after {seconds} s");
+        self.refuse(key, &Reply::error(408, &message), CloseReason::Idle);
+    }
+
+    /// Acts on a head.
+    fn begin(&mut self, key: Key, accepted: Accepted) {
+        let Some(conn) = self.conns.get_mut(key) else {
+            return;
+        };
+        let mut body = match Body::new(accepted.framing) {
+            Ok(body) => body,
+            Err(error) => return self.refuse(key, &refusal_of_body(error), CloseReason::Protocol),
+        };
+        let answer = match accepted.action {
+            Action::Subscribe { stream, ref child } => {
+                return self.subscribe(key, stream, child.as_deref(), &accepted);
+            }
+            Action::ShowStream(_) => {
+                let out = conn.outbox.buffer();
+                reply::encode_stream_head(out, accepted.http_11, "", self.unix_seconds);
+                // The head is exactly that of a stream, which nothing announces the end of; an HTTP/1.0
+                // client, and one that sends a body with it, is told the end by the end.
+                let keep_alive = accepted.keep_alive && body == Body::Length(0);
+                return self.after_reply(key, keep_alive);
+            }
+            Action::Show(document) => Answer::Document(document),
+            Action::Reply(reply) => Answer::Reply(reply),
+        };
+        let Phase::Reading(reading) = &mut conn.phase else {
+            return;
+        };
+        let has_body = !matches!(body.consume(&[]), Ok((0, true)));
+        let wants_continue = has_body && accepted.expects_continue && reading.buffer.is_empty();
+        let (keep_alive, head_only) = (accepted.keep_alive, accepted.head_only);
+        reading.pending = Some(Pending {
+            body,
+            answer,
+            keep_alive,
+            head_only,
+        });
+        if wants_continue {
+            conn.outbox.buffer().extend_from_slice(reply::CONTINUE);
+            self.queue_write(key);
+        }
+    }
+
+    fn subscribe(&mut self, key: Key, stream: Stream, child: Option<&str>, accepted: &Accepted) {
+        let coding = if accepted.http_11 {
+            Coding::Chunked
+        } else {
+            Coding::Bare
+        };
+        let head = self.log.head();
+        let (namespace, slot) =
+            self.hub
+                .subscribe(stream, child.map(str::as_bytes), key.index, head);
+        let Some(conn) = self.conns.get_mut(key) else {
+            return;
+        };
+        let cursor = Cursor {
+            sequence: head,
+            offset: 0,
+            merged: 0,
+        };
+        conn.phase = Phase::Subscribed(Subscription {
+            namespace,
+            slot,
+            coding,
+            cursor,
+            events: 0,
+        });
+        conn.progress_at = self.now;
+        conn.about.subscribed_at = self.now;
+        conn.about.path = accepted.path.clone();
+        conn.about.tag = child.map(Box::from);
+        conn.about.user_agent = accepted.user_agent.clone();
+        let out = conn.outbox.buffer();
+        reply::encode_stream_head(out, accepted.http_11, "", self.unix_seconds);
+        let retry_ms = match stream {
+            Stream::Raw | Stream::Eps => self.settings.score_retry_ms,
+            Stream::Details | Stream::Kiosk => self.settings.detail_retry_ms,
+        };
+        match retry_ms {
+            Some(retry_ms) => {
+                let mut block = Vec::new();
+                sse::encode_retry(&mut block, retry_ms);
+                encode_piece(out, coding, &block);
+            }
+            None => encode_piece(out, coding, sse::COMMENT),
+        }
+        self.counters.subscribed += 1;
+        if self.settings.verbose {
+            let about = &conn.about;
+            let line = format!("connect {} from {}", about.path, about.client_ip);
+            self.effects.push_back(Effect::Log(line));
+        }
+        self.queue_write(key);
+        self.arm(key);
+    }
+
+    /// The whole request is read: answers it, or asks for the document that is the answer.
+    fn answer_pending(&mut self, key: Key) {
+        let Some(conn) = self.conns.get_mut(key) else {
+            return;
+        };
+        let Phase::Reading(reading) = &mut conn.phase else {
+            return;
+        };
+        match reading.pending.as_ref().map(|pending| &pending.answer) {
+            Some(&Answer::Document(document)) => {
+                reading.rendering = true;
+                self.effects.push_back(Effect::Render(key, document));
+            }
+            Some(Answer::Reply(reply)) => {
+                let reply = reply.clone();
+                self.on_rendered(key, &reply);
+            }
+            None => {}
+        }
+    }
+
+    /// The document that was asked for, or any other answer to the request that was read last.
+    pub fn on_rendered(&mut self, key: Key, reply: &Reply) {
+        let Some(conn) = self.conns.get_mut(key) else {
+            return;
+        };
+        let Phase::Reading(reading) = &mut conn.phase else {
+            return;
+        };
+        reading.rendering = false;
+        let Some(Pending {
+            keep_alive,
+            head_only,
+            ..
+        }) = reading.pending.take()
+        else {
+            return;
+        };
+        let delivery = Delivery {
+            keep_alive,
+            head_only,
+            unix_seconds: self.unix_seconds,
+        };
+        reply::encode_reply(conn.outbox.buffer(), reply, delivery);
+        self.after_reply(key, keep_alive);
+    }
+
+    /// Answers what cannot be followed any further, and ends.
+    fn refuse(&mut self, key: Key, reply: &Reply, reason: CloseReason) {
+        let Some(conn) = self.conns.get_mut(key) else {
+            return;
+        };
+        let delivery = Delivery {
+            keep_alive: false,
+            head_only: false,
+            unix_seconds: self.unix_seconds,
+        };
+        reply::encode_reply(conn.outbox.buffer(), reply, delivery);
+        self.drain(key, reason, None);
+    }
+
+    /// A reply lies in the outbox: goes on with the next request, or to the end.
+    fn after_reply(&mut self, key: Key, keep_alive: bool) {
+        let Some(conn) = self.conns.get_mut(key) else {
+            return;
+        };
+        let Phase::Reading(reading) = &mut conn.phase else {
+            return;
+        };
+        if !keep_alive {
+            return self.drain(key, CloseReason::Answered, None);
+        }
+        reading.answered = reading.answered.saturating_add(1);
+        conn.deadline = self.now + limits::REQUEST_DEADLINE;
+        conn.progress_at = self.now;
+        self.queue_write(key);
+    }
+}
+
+impl Reading {
+    /// Whether no part of a request is at hand.
+    pub(super) fn is_idle(&self) -> bool {
+        self.buffer.is_empty() && self.pending.is_none()
+    }
+
+    /// Whether parsing the head again is worth it: when its end may have come, or when it has doubled.
+    fn is_worth_parsing(&mut self) -> bool {
+        // The end of a head is an LF that an LF or a CR LF follows.
+        let from = self.searched.saturating_sub(2);
+        let fresh = &self.buffer[from..];
+        let has_end = fresh.windows(2).any(|pair| pair == b"\n\n")
+            || fresh.windows(3).any(|triple| triple == b"\n\r\n");
+        self.searched = self.buffer.len();
+        has_end || self.buffer.len() >= self.parse_at
+    }
+
+    /// Drops a consumed head.
+    fn consume(&mut self, len: usize) {
+        self.buffer.drain(..len);
+        self.searched = 0;
+        self.parse_at = 0;
+    }
+}
+
+/// Takes a whole head from the input.
+fn take_head(reading: &mut Reading, settings: &super::Settings) -> Step {
+    if reading.buffer.is_empty() || !reading.is_worth_parsing() {
+        return Step::Wait;
+    }
+    let (accepted, head_len) = match http::parse_head(&reading.buffer) {
+        Ok(Some((request, head_len))) => (accept(&request, settings), head_len),
+        Ok(None) => {
+            reading.parse_at = reading.buffer.len() * 2;
+            return Step::Wait;
+        }
+        Err(error) => return Step::Refuse(refusal_of_head(error)),
+    };
+    reading.consume(head_len);
+    Step::Head(Box::new(accepted))
+}
+
+fn accept(request: &Request<'_>, settings: &super::Settings) -> Accepted {
+    let path = target::split(request.target).map_or("", |target| target.path);
+    Accepted {
+        action: route::route(request, settings),
+        head_only: request.method == Method::Head,
+        http_11: request.http_11,
+        keep_alive: request.keep_alive,
+        framing: request.framing,
+        expects_continue: request.expects_continue,
+        path: shown(path.as_bytes()),
+        user_agent: shown(request.user_agent),
+    }
+}
+
+/// A client's words as they are kept to be shown: readable, and bounded.
+fn shown(bytes: &[u8]) -> Box<str> {
+    let cut = &bytes[..bytes.len().min(limits::SHOWN_BYTES_MAX)];
+    String::from_utf8_lossy(cut).into()
+}
+
+/// Takes bytes of a body from the input.
+fn discard(buffer: &mut Vec<u8>, pending: &mut Pending) -> Step {
+    match pending.body.consume(buffer) {
+        Ok((len, ended)) => {
+            buffer.drain(..len);
+            if ended { Step::BodyEnd } else { Step::Wait }
+        }
+        Err(error) => Step::Refuse(refusal_of_body(error)),
+    }
+}
+
+fn refusal_of_head(error: HeadError) -> Reply {
+    match error {
+        HeadError::Malformed => Reply::error(400, "this is not an HTTP/1.x request"),
+        HeadError::Host => Reply::error(400, "send one Host header field"),
+        HeadError::Framing => Reply::error(
+            400,
+            "send either one Content-Length or Transfer-Encoding: chunked",
+        ),
+        HeadError::TooLarge => {
+            let (bytes, lines) = (limits::HEAD_BYTES_MAX, limits::HEADERS_MAX);
+            Reply::error(
+                431,
+                &format!("a head may have {bytes} bytes and {lines} fields"),
+            )
+        }
+        HeadError::Coding => Reply::error(501, "the only transfer coding known here is chunked"),
+        HeadError::Version => Reply::error(505, "use HTTP/1.1 or HTTP/1.0"),
+        HeadError::Expectation => Reply::error(417, "the only expectation known is 100-continue"),
+    }
+}
+
+fn refusal_of_body(error: BodyError) -> Reply {
+    match error {
+        BodyError::Malformed => Reply::error(400, "the body is not chunked as announced"),
+        BodyError::TooLarge => {
+            let bytes = limits::BODY_BYTES_MAX;
+            Reply::error(
+                413,
+                &format!("a body may have {bytes} bytes; none is needed"),
+            )
+        }
+    }
+}

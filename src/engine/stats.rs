@@ -1,0 +1,129 @@
+//! Stats: what is counted, and the plain data that reports are made of. It owns counters and their
+//! names' meanings; it must not format anything.
+
+use std::net::IpAddr;
+
+/// Why a connection ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CloseReason {
+    /// The client closed it.
+    Client,
+    /// The client reset it, or a write found it gone.
+    Reset,
+    /// The kernel gave the peer up (`TCP_USER_TIMEOUT`).
+    Timeout,
+    /// A subscriber did not take its events within patience, or the log went past it.
+    Slow,
+    /// No whole request came within the deadline.
+    Idle,
+    /// All requests were answered and the connection was not to be kept.
+    Answered,
+    /// The client sent what is not HTTP, or too much of it.
+    Protocol,
+    /// The server stops.
+    Drain,
+    /// A system call of ours failed.
+    Failure,
+}
+
+impl CloseReason {
+    /// All reasons, in the order of [`Counters::closes`].
+    pub const ALL: [CloseReason; 9] = [
+        CloseReason::Client,
+        CloseReason::Reset,
+        CloseReason::Timeout,
+        CloseReason::Slow,
+        CloseReason::Idle,
+        CloseReason::Answered,
+        CloseReason::Protocol,
+        CloseReason::Drain,
+        CloseReason::Failure,
+    ];
+
+    /// The name used in logs and reports.
+    pub const fn name(self) -> &'static str {
+        match self {
+            CloseReason::Client => "client",
+            CloseReason::Reset => "reset",
+            CloseReason::Timeout => "timeout",
+            CloseReason::Slow => "slow",
+            CloseReason::Idle => "idle",
+            CloseReason::Answered => "answered",
+            CloseReason::Protocol => "protocol",
+            CloseReason::Drain => "drain",
+            CloseReason::Failure => "failure",
+        }
+    }
+}
+
+/// Totals since the start.
+#[derive(Clone, Debug, Default)]
+pub struct Counters {
+    /// Connections accepted.
+    pub accepted: u64,
+    /// Subscriptions begun.
+    pub subscribed: u64,
+    /// Connections ended, by reason.
+    pub closes: [u64; CloseReason::ALL.len()],
+    /// Messages that came from the broker.
+    pub messages_in: u64,
+    /// Messages whose payload is not UTF-8: dropped.
+    pub dropped_encoding: u64,
+    /// Messages whose channel has control bytes: dropped.
+    pub dropped_channel: u64,
+    /// Messages too large for the log, or for the rollup: dropped there.
+    pub dropped_oversized: u64,
+    /// Messages on channels that no stream is made of.
+    pub dropped_unknown: u64,
+    /// Frames put into the log: messages that somebody wanted, and ticks.
+    pub frames: u64,
+    /// Events handed to the kernel, summed over clients.
+    pub events_out: u64,
+    /// Bytes handed to the kernel.
+    pub bytes_out: u64,
+    /// Times that missed increments were summed into one event.
+    pub conflations: u64,
+    /// Ticks of the rollup that had something to send.
+    pub ticks: u64,
+}
+
+impl Counters {
+    /// Counts an end.
+    pub fn close(&mut self, reason: CloseReason) {
+        self.closes[reason as usize] += 1;
+    }
+}
+
+/// The state at one moment, for reports.
+#[derive(Clone, Debug)]
+pub struct Snapshot<'a> {
+    /// The name of this process.
+    pub node: &'a str,
+    /// The moment, in Unix seconds.
+    pub reported_at: u64,
+    /// The start of the process, in Unix seconds.
+    pub startup_time: u64,
+    /// Totals since the start.
+    pub counters: &'a Counters,
+    /// Subscribers, oldest first.
+    pub connections: Vec<ConnectionRow<'a>>,
+}
+
+/// One subscriber.
+#[derive(Clone, Debug)]
+pub struct ConnectionRow<'a> {
+    /// The path of the request.
+    pub request_path: &'a str,
+    /// The ID of a detail stream.
+    pub tag: Option<&'a str>,
+    /// When it subscribed, in Unix seconds.
+    pub created_at: u64,
+    /// For how long it has been subscribed, in seconds.
+    pub age: u64,
+    /// The client's address.
+    pub client_ip: IpAddr,
+    /// The client's `User-Agent`.
+    pub user_agent: &'a str,
+    /// Events sent.
+    pub msgs_sent: u64,
+}

@@ -1,0 +1,16 @@
+#![doc = include_str!("ARCHITECTURE.md")]
+
+pub mod config;
+pub mod limits;
+pub mod random;
+pub mod time;
+
+pub mod proto;
+
+pub mod engine;
+pub mod source;
+
+pub mod report;
+
+pub mod net;
+pub mod reactor;

@@ -1,0 +1,147 @@
+//! Limits: every bound of the server, with the reason for its size. A bound that a deployer may change
+//! has its range here and its default in `config`; nothing else in the project invents a number.
+
+use std::time::Duration;
+
+/// Connections that the kernel completes before we accept them. A herd of reconnecting browsers arrives
+/// within a second; the kernel cuts this to `net.core.somaxconn` (4096 on current Linux).
+pub const LISTEN_BACKLOG: i32 = 4096;
+
+/// Connections accepted in one turn, so that a herd cannot keep the tick waiting: an accept costs about
+/// 10 µs, hence 64 of them less than one millisecond.
+pub const ACCEPTS_PER_TURN: usize = 64;
+
+/// How soon accepting is tried again after the process or the machine ran out of descriptors, when none
+/// of our own connections closed in the meantime.
+pub const ACCEPT_RETRY: Duration = Duration::from_millis(500);
+
+/// Reads from clients in one turn; the rest are continued after the next poll.
+pub const READS_PER_TURN: usize = 256;
+
+/// Writes to clients in one turn, the slice of a fan-out: at 5 µs each, 2.5 ms between two looks at the
+/// sockets.
+pub const WRITES_PER_TURN: usize = 512;
+
+/// Bytes read from one socket at a time; one buffer of this size is shared by all of them.
+pub const READ_BYTES: usize = 64 * 1024;
+
+/// Writes for one namespace before the next one has its turn: a namespace with ten thousand subscribers
+/// delays the others by this many writes, not by ten thousand.
+pub const WRITES_PER_NAMESPACE: usize = 64;
+
+/// Reads from the broker in one turn, so that a flood of messages leaves room for clients.
+pub const SOURCE_READS_PER_TURN: usize = 4;
+
+/// The longest request head, request line included. Browsers stay below 8 KiB unless a site's cookies
+/// are large; nginx allows 4 × 8 KiB.
+pub const HEAD_BYTES_MAX: usize = 16 * 1024;
+
+/// Header lines in one request; httparse wants the array up front, on the stack.
+pub const HEADERS_MAX: usize = 96;
+
+/// The longest request body that is read and discarded; no endpoint here needs one.
+pub const BODY_BYTES_MAX: u64 = 64 * 1024;
+
+/// The longest line that gives a chunk's size, extensions included.
+pub const CHUNK_LINE_BYTES_MAX: usize = 256;
+
+/// The longest segment of a namespace, decoded.
+pub const SEGMENT_BYTES_MAX: usize = 200;
+
+/// Bytes of a request target and of a user agent that are kept to be shown on status pages.
+pub const SHOWN_BYTES_MAX: usize = 256;
+
+/// The time a client has for one whole request head, and a kept-alive connection for its next request.
+pub const REQUEST_DEADLINE: Duration = Duration::from_secs(10);
+
+/// How long a connection that we have ended waits for the client's end, so that the last reply is not
+/// destroyed by a reset (RFC 9112 §9.6).
+pub const LINGER_DEADLINE: Duration = Duration::from_secs(2);
+
+/// How long a closing stream may take to accept its last bytes.
+pub const DRAIN_DEADLINE: Duration = Duration::from_secs(5);
+
+/// How much earlier than planned a connection may be looked at, so that looks close together share one
+/// wake-up.
+pub const TIMER_SLACK: Duration = Duration::from_millis(250);
+
+/// How long a subscriber may take nothing at all while there is something for it. A phone that sleeps
+/// for half a minute is served on waking; waiting costs us a cursor.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// `TCP_USER_TIMEOUT`: how long the kernel retransmits to a silent peer before it reports it dead. Less
+/// than `PATIENCE`, so that dead and slow are told apart.
+pub const PEER_TIMEOUT: Duration = Duration::from_secs(40);
+
+/// `TCP_NOTSENT_LOWAT`: unsent bytes the kernel holds for one client before it calls it unwritable. What
+/// is not in the kernel can still be conflated.
+pub const NOTSENT_BYTES: u32 = 16 * 1024;
+
+/// Bytes of frames given to one client in one write.
+pub const WRITE_BYTES: usize = 64 * 1024;
+
+/// The beat of the rollup: 60 Hz, rounded up to a millisecond, as the API has always said.
+pub const TICK: Duration = Duration::from_millis(17);
+
+/// Different keys in one rollup. There are about 4,000 emoji sequences; a tick with more keys than this
+/// is sent early.
+pub const ROLLUP_KEYS_MAX: usize = 8 * 1024;
+
+/// The longest key that is counted. The longest emoji sequence is 59 bytes as a unified ID.
+pub const ROLLUP_KEY_BYTES_MAX: usize = 128;
+
+/// One segment of the log. Frames never straddle segments, so this is also the most that one write can
+/// take from the log without copying.
+pub const LOG_SEGMENT_BYTES: usize = 64 * 1024;
+
+/// What one frame costs the log beside its bytes: its entry and its place in two namespaces' lists.
+pub const LOG_ENTRY_BYTES: usize = 40;
+
+/// The smallest log that can be configured: four segments.
+pub const LOG_BYTES_FLOOR: usize = 4 * LOG_SEGMENT_BYTES;
+
+/// The largest log that can be configured; frames are addressed with 32 bits within a segment and the
+/// whole must stay far from that.
+pub const LOG_BYTES_CEILING: usize = 1 << 30;
+
+/// One reply of a broker, buffered until it is whole. The largest message that the default log takes is
+/// 2 MiB; beyond this bound the session is ended, because the stream cannot be followed any more.
+pub const REPLY_BYTES_MAX: usize = 8 * 1024 * 1024;
+
+/// Time for resolving a broker's name, and for connecting to it.
+pub const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
+
+/// Silence on the link to a broker before it is asked for a sign of life.
+pub const PING_INTERVAL: Duration = Duration::from_secs(10);
+
+/// How long the broker may take to answer that.
+pub const PING_DEADLINE: Duration = Duration::from_secs(5);
+
+/// The first pause before a reconnect; doubled with each failure, jittered over its upper half.
+pub const BACKOFF_MIN: Duration = Duration::from_millis(100);
+
+/// The longest pause before a reconnect.
+pub const BACKOFF_MAX: Duration = Duration::from_secs(5);
+
+/// The most updates a second of the demo: hundreds of times what the feeder sends, enough for load tests.
+pub const DEMO_RATE_MAX: u32 = 100_000;
+
+/// The longest `retry:` that can be configured. A browser told to wait for more than an hour is lost.
+pub const RETRY_MS_MAX: u32 = 3_600_000;
+
+/// The longest keepalive that can be configured: Heroku cuts a silent stream at 55 s, nginx at 60.
+pub const KEEPALIVE_SEC_MAX: u64 = 55;
+
+/// Log lines waiting for a slow standard error; more are dropped and counted.
+pub const LOG_LINES_MAX: usize = 1024;
+
+const _: () = {
+    assert!(LOG_BYTES_FLOOR <= LOG_BYTES_CEILING);
+    assert!(LOG_BYTES_CEILING <= u32::MAX as usize / 2);
+    assert!(WRITE_BYTES <= LOG_SEGMENT_BYTES);
+    assert!(HEAD_BYTES_MAX <= READ_BYTES);
+    assert!(PEER_TIMEOUT.as_secs() < PATIENCE.as_secs());
+    assert!(BACKOFF_MIN.as_millis() < BACKOFF_MAX.as_millis());
+    assert!(PING_DEADLINE.as_secs() < PING_INTERVAL.as_secs());
+    assert!(TICK.as_millis() == 17);
+};

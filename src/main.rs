@@ -1,0 +1,118 @@
+//! The program: arguments and environment become a configuration, which is run. It owns exit codes
+//! (0 clean, 1 failed, 2 wrong use) and the words at the start; it must not decide anything else.
+
+use std::io;
+use std::process::ExitCode;
+
+use emojitrack_streamer::config::{self, Command, Config, SourceConfig};
+use emojitrack_streamer::engine::{self, Engine};
+use emojitrack_streamer::net::Net;
+use emojitrack_streamer::net::mio::MioNet;
+use emojitrack_streamer::random;
+use emojitrack_streamer::reactor::{Feed, Reactor};
+use emojitrack_streamer::report::page;
+use emojitrack_streamer::source::demo::{self, Demo};
+use emojitrack_streamer::source::redis::{Session, Topics};
+
+fn main() -> ExitCode {
+    let arguments = std::env::args_os().skip(1);
+    match config::parse(arguments, |name| std::env::var_os(name), host_name) {
+        Ok(Command::Help) => {
+            print!("{}", config::help());
+            ExitCode::SUCCESS
+        }
+        Ok(Command::Version) => {
+            println!("{NAME_AND_VERSION}");
+            ExitCode::SUCCESS
+        }
+        Ok(Command::Run(config)) => match run(*config) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("emojitrack-streamer: {error}");
+                ExitCode::FAILURE
+            }
+        },
+        Err(misuse) => {
+            eprintln!("emojitrack-streamer: {misuse}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+const NAME_AND_VERSION: &str = concat!(env!("CARGO_PKG_NAME"), " ", env!("CARGO_PKG_VERSION"));
+
+fn run(config: Config) -> io::Result<()> {
+    // Each client is a descriptor. Where the limit cannot be raised, what there is must do.
+    let _unchanged = rlimit::increase_nofile_limit(rlimit::INFINITY);
+    let mut net = MioNet::new(&config.listen, config.reuse_port)?;
+    let (now, unix_seconds) = (net.now(), net.unix_seconds());
+    for line in greeting(&net, &config) {
+        net.log(&line);
+    }
+    let feed = match config.source {
+        SourceConfig::Demo { per_second, seed } => {
+            Feed::Demo(Box::new(Demo::new(per_second, seed, unix_seconds * 1_000)))
+        }
+        SourceConfig::Redis(endpoints) => {
+            let topics = topics(&config.engine);
+            let (name, seed) = (&config.engine.node, random::process_seed());
+            Feed::Redis(Box::new(Session::new(endpoints, topics, name, seed)))
+        }
+    };
+    let page = match config.engine.page_enabled {
+        true => page::render(demo::emoji()).into(),
+        false => Box::default(),
+    };
+    let engine = Engine::new(config.engine, now, unix_seconds);
+    Reactor::new(net, engine, feed, page).run()
+}
+
+/// The channels that the enabled streams are made of.
+fn topics(settings: &engine::Settings) -> Topics {
+    let mut patterns = vec![format!("{}*", engine::TWEET_CHANNEL_PREFIX)];
+    if settings.kiosk_enabled {
+        patterns.push(format!("{}*", engine::KIOSK_CHANNEL_PREFIX));
+    }
+    Topics {
+        channels: vec![engine::SCORE_CHANNEL.to_owned()],
+        patterns,
+    }
+}
+
+/// Where the server is, and what to try next.
+fn greeting(net: &MioNet, config: &Config) -> Vec<String> {
+    let addresses = net.local_addresses();
+    let mut lines: Vec<String> = addresses
+        .iter()
+        .map(|address| format!("{NAME_AND_VERSION} listening on http://{address}"))
+        .collect();
+    let Some(first) = addresses.first() else {
+        return lines;
+    };
+    let url = match first.ip().is_unspecified() {
+        true => format!("http://localhost:{}", first.port()),
+        false => format!("http://{first}"),
+    };
+    match &config.source {
+        SourceConfig::Demo { per_second, .. } => {
+            lines.push(format!(
+                "demo: {per_second} made-up updates a second while somebody listens"
+            ));
+            lines.push(format!("try:  curl -N {url}/subscribe/eps"));
+            lines.push(format!("page: {url}/"));
+        }
+        SourceConfig::Redis(endpoints) => {
+            let names: Vec<String> = endpoints.iter().map(ToString::to_string).collect();
+            lines.push(format!("redis: connecting to {}", names.join(", ")));
+            lines.push(format!("try:  curl -N {url}/subscribe/eps"));
+        }
+    }
+    lines
+}
+
+/// The machine's name, for reports.
+fn host_name() -> Option<String> {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").ok();
+    let name = name.or_else(|| std::env::var("HOSTNAME").ok())?;
+    Some(name.trim().to_owned())
+}

@@ -1,0 +1,363 @@
+//! The real side of [`Net`]: sockets, epoll (or kqueue) through `mio`, signals and the system's clocks.
+//! It owns every descriptor and socket option; it must not hold bytes.
+
+use std::io::{self, Read, Write};
+use std::net::{IpAddr, Ipv6Addr, Shutdown, SocketAddr};
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use ::mio::event::Source;
+use ::mio::net::{TcpListener, TcpStream, UnixStream};
+use ::mio::{Events, Interest, Poll, Waker};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use socket2::{Domain, Protocol, Socket, Type};
+
+use super::log::Log;
+use super::resolve::Resolver;
+use super::{Event, Listen, Net, Peer, Token};
+use crate::limits;
+use crate::time::Time;
+
+/// The sockets of this process.
+pub struct MioNet {
+    poll: Poll,
+    events: Events,
+    started: Instant,
+    listeners: Vec<TcpListener>,
+    /// Accepted sockets, by the place in their token, and which holder of the place each is.
+    clients: Vec<Option<(u32, TcpStream)>>,
+    upstreams: [Option<Upstream>; UPSTREAMS_MAX],
+    resolver: Resolver,
+    /// A byte comes out for each signal.
+    signals: UnixStream,
+    log: Log,
+}
+
+enum Upstream {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
+const UPSTREAMS_MAX: usize = 4;
+
+/// Both edges are watched for a socket's whole life, so that no system call is spent on changing them.
+const INTEREST: Interest = Interest::READABLE.add(Interest::WRITABLE);
+
+/// The poll knows clients by their place alone, which is far below these numbers.
+const FIRST_RESERVED: usize = usize::MAX - 64;
+const SIGNALS: usize = FIRST_RESERVED;
+const RESOLVER: usize = FIRST_RESERVED + 1;
+const FIRST_UPSTREAM: usize = FIRST_RESERVED + 2;
+const FIRST_LISTENER: usize = FIRST_UPSTREAM + UPSTREAMS_MAX;
+
+impl MioNet {
+    /// Listens, and takes the process's signals over.
+    ///
+    /// # Errors
+    /// Where an address cannot be listened on (with the address in the message), or the kernel refuses
+    /// a descriptor.
+    pub fn new(listen: &Listen, reuse_port: bool) -> io::Result<MioNet> {
+        let poll = Poll::new()?;
+        let registry = poll.registry();
+        let mut listeners = match listen {
+            Listen::Everywhere(port) => vec![listen_everywhere(*port, reuse_port)?],
+            Listen::Addresses(addresses) => addresses
+                .iter()
+                .map(|&address| listen_on(address, false, reuse_port))
+                .collect::<io::Result<Vec<TcpListener>>>()?,
+        };
+        for (index, listener) in listeners.iter_mut().enumerate() {
+            let token = ::mio::Token(FIRST_LISTENER + index);
+            registry.register(listener, token, Interest::READABLE)?;
+        }
+        let waker = Arc::new(Waker::new(registry, ::mio::Token(RESOLVER))?);
+        let signals = register_signals(registry)?;
+        Ok(MioNet {
+            events: Events::with_capacity(1024),
+            started: Instant::now(),
+            listeners,
+            clients: Vec::new(),
+            upstreams: [const { None }; UPSTREAMS_MAX],
+            resolver: Resolver::new(waker),
+            signals,
+            log: Log::start(),
+            poll,
+        })
+    }
+
+    /// The addresses that are listened on.
+    pub fn local_addresses(&self) -> Vec<SocketAddr> {
+        self.listeners
+            .iter()
+            .filter_map(|listener| listener.local_addr().ok())
+            .collect()
+    }
+
+    /// The present holder of a place in the poll, which knows no later one yet: places are given up and
+    /// taken only between two polls.
+    fn name_of(&self, place: usize) -> Option<Token> {
+        if place >= FIRST_UPSTREAM {
+            return Some(Token::Upstream((place - FIRST_UPSTREAM) as u8));
+        }
+        let (generation, _) = self.clients.get(place)?.as_ref()?;
+        Some(Token::Client(place as u32, *generation))
+    }
+
+    fn stream(&mut self, token: Token) -> io::Result<&mut dyn ReadWrite> {
+        let gone = || io::Error::from(io::ErrorKind::NotConnected);
+        match token {
+            Token::Client(index, generation) => {
+                match self
+                    .clients
+                    .get_mut(index as usize)
+                    .and_then(Option::as_mut)
+                {
+                    Some((holder, stream)) if *holder == generation => Ok(stream),
+                    _ => Err(gone()),
+                }
+            }
+            Token::Upstream(index) => {
+                match self
+                    .upstreams
+                    .get_mut(usize::from(index))
+                    .and_then(Option::as_mut)
+                {
+                    Some(Upstream::Tcp(stream)) => Ok(stream),
+                    Some(Upstream::Unix(stream)) => Ok(stream),
+                    None => Err(gone()),
+                }
+            }
+        }
+    }
+}
+
+trait ReadWrite: Read + Write {}
+impl<T: Read + Write> ReadWrite for T {}
+
+impl Net for MioNet {
+    type Accepted = TcpStream;
+
+    fn now(&self) -> Time {
+        Time::ZERO + self.started.elapsed()
+    }
+
+    fn unix_seconds(&self) -> u64 {
+        SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .map_or(0, |since| since.as_secs())
+    }
+
+    fn poll(&mut self, timeout: Option<Duration>, events: &mut Vec<Event>) -> io::Result<()> {
+        match self.poll.poll(&mut self.events, timeout) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(()),
+            other => other?,
+        }
+        for event in &self.events {
+            let token = event.token().0;
+            if token >= FIRST_LISTENER {
+                events.push(Event::Acceptable);
+            } else if token == RESOLVER {
+                events.extend(self.resolver.take().map(Event::Resolved));
+            } else if token == SIGNALS {
+                let mut bytes = [0; 16];
+                let count = self.signals.read(&mut bytes).unwrap_or(0);
+                events.extend((0..count).map(|_| Event::Signal));
+            } else if let Some(token) = self.name_of(token) {
+                events.push(Event::Ready {
+                    token,
+                    readable: event.is_readable() || event.is_read_closed(),
+                    writable: event.is_writable(),
+                    hung_up: event.is_write_closed() || event.is_error(),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    fn accept(&mut self) -> io::Result<(TcpStream, IpAddr)> {
+        let mut result = Err(io::ErrorKind::WouldBlock.into());
+        for listener in &self.listeners {
+            match listener.accept() {
+                Ok((stream, address)) => return Ok((stream, address.ip().to_canonical())),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => result = Err(error),
+            }
+        }
+        result
+    }
+
+    fn adopt(&mut self, token: Token, mut accepted: TcpStream) -> io::Result<()> {
+        let Token::Client(index, generation) = token else {
+            return Err(io::ErrorKind::InvalidInput.into());
+        };
+        let place = index as usize;
+        self.poll
+            .registry()
+            .register(&mut accepted, ::mio::Token(place), INTEREST)?;
+        if place >= self.clients.len() {
+            self.clients.resize_with(place + 1, || None);
+        }
+        debug_assert!(self.clients[place].is_none(), "a place was taken twice");
+        self.clients[place] = Some((generation, accepted));
+        Ok(())
+    }
+
+    fn stop_listening(&mut self) {
+        // Closing removes them from the poll as well.
+        self.listeners.clear();
+    }
+
+    fn read(&mut self, token: Token, buffer: &mut [u8]) -> io::Result<usize> {
+        retry_interrupted(|| self.stream(token)?.read(buffer))
+    }
+
+    fn write(&mut self, token: Token, bytes: &[u8]) -> io::Result<usize> {
+        retry_interrupted(|| self.stream(token)?.write(bytes))
+    }
+
+    fn shutdown_write(&mut self, token: Token) {
+        if let Token::Client(index, generation) = token
+            && let Some(Some((holder, stream))) = self.clients.get(index as usize)
+            && *holder == generation
+        {
+            // It fails where the client is gone already, which the next read will show.
+            let _gone = stream.shutdown(Shutdown::Write);
+        }
+    }
+
+    fn close(&mut self, token: Token) {
+        match token {
+            Token::Client(index, generation) => {
+                if let Some(place) = self.clients.get_mut(index as usize) {
+                    place.take_if(|(holder, _)| *holder == generation);
+                }
+            }
+            Token::Upstream(index) => {
+                if let Some(place) = self.upstreams.get_mut(usize::from(index)) {
+                    *place = None;
+                }
+            }
+        }
+    }
+
+    fn resolve(&mut self, host: &str, port: u16) {
+        self.resolver.ask(host, port);
+    }
+
+    fn connect(&mut self, token: Token, peer: &Peer) -> io::Result<()> {
+        let Token::Upstream(index) = token else {
+            return Err(io::ErrorKind::InvalidInput.into());
+        };
+        let mut upstream = match peer {
+            Peer::Tcp(address) => {
+                let stream = TcpStream::connect(*address)?;
+                // Commands are small and wait for nothing; a failure costs only latency.
+                let _slower = stream.set_nodelay(true);
+                Upstream::Tcp(stream)
+            }
+            Peer::Unix(path) => Upstream::Unix(UnixStream::connect(path)?),
+        };
+        let source: &mut dyn Source = match &mut upstream {
+            Upstream::Tcp(stream) => stream,
+            Upstream::Unix(stream) => stream,
+        };
+        let index = usize::from(index);
+        self.poll
+            .registry()
+            .register(source, ::mio::Token(FIRST_UPSTREAM + index), INTEREST)?;
+        *self
+            .upstreams
+            .get_mut(index)
+            .ok_or(io::ErrorKind::InvalidInput)? = Some(upstream);
+        Ok(())
+    }
+
+    fn is_connected(&mut self, token: Token) -> io::Result<bool> {
+        let Token::Upstream(index) = token else {
+            return Err(io::ErrorKind::InvalidInput.into());
+        };
+        let (failure, peer) = match self
+            .upstreams
+            .get(usize::from(index))
+            .and_then(Option::as_ref)
+        {
+            Some(Upstream::Tcp(stream)) => (stream.take_error()?, stream.peer_addr().map(drop)),
+            Some(Upstream::Unix(stream)) => (stream.take_error()?, stream.peer_addr().map(drop)),
+            None => return Err(io::ErrorKind::NotConnected.into()),
+        };
+        match (failure, peer) {
+            (Some(error), _) => Err(error),
+            (None, Ok(())) => Ok(true),
+            (None, Err(error)) if error.kind() == io::ErrorKind::NotConnected => Ok(false),
+            (None, Err(error)) => Err(error),
+        }
+    }
+
+    fn log(&mut self, line: &str) {
+        self.log.line(line);
+    }
+}
+
+/// IPv6 with IPv4 mapped into it, or IPv4 alone where the machine has no IPv6.
+fn listen_everywhere(port: u16, reuse_port: bool) -> io::Result<TcpListener> {
+    let everywhere = SocketAddr::from((Ipv6Addr::UNSPECIFIED, port));
+    match listen_on(everywhere, true, reuse_port) {
+        Err(error) if error.kind() != io::ErrorKind::AddrInUse => {
+            listen_on(SocketAddr::from(([0, 0, 0, 0], port)), false, reuse_port)
+        }
+        other => other,
+    }
+}
+
+fn listen_on(address: SocketAddr, dual_stack: bool, reuse_port: bool) -> io::Result<TcpListener> {
+    bind(address, dual_stack, reuse_port).map_err(|error| {
+        io::Error::new(error.kind(), format!("cannot listen on {address}: {error}"))
+    })
+}
+
+/// Options are set here once: accepted sockets inherit them, which spares three system calls for each.
+fn bind(address: SocketAddr, dual_stack: bool, reuse_port: bool) -> io::Result<TcpListener> {
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::STREAM,
+        Some(Protocol::TCP),
+    )?;
+    if address.is_ipv6() {
+        socket.set_only_v6(!dual_stack)?;
+    }
+    socket.set_reuse_address(true)?;
+    if reuse_port {
+        socket.set_reuse_port(true)?;
+    }
+    socket.set_nonblocking(true)?;
+    socket.set_tcp_nodelay(true)?;
+    #[cfg(target_os = "linux")]
+    {
+        socket.set_tcp_user_timeout(Some(limits::PEER_TIMEOUT))?;
+        socket.set_tcp_notsent_lowat(limits::NOTSENT_BYTES)?;
+    }
+    socket.bind(&address.into())?;
+    socket.listen(limits::LISTEN_BACKLOG)?;
+    Ok(TcpListener::from_std(socket.into()))
+}
+
+/// A byte arrives in a socket pair for each signal, which makes signals events like any other.
+fn register_signals(registry: &::mio::Registry) -> io::Result<UnixStream> {
+    let (mut receiver, sender) = UnixStream::pair()?;
+    let sender = OwnedFd::from(sender);
+    for signal in [SIGTERM, SIGINT] {
+        signal_hook::low_level::pipe::register(signal, sender.try_clone()?)?;
+    }
+    registry.register(&mut receiver, ::mio::Token(SIGNALS), Interest::READABLE)?;
+    Ok(receiver)
+}
+
+fn retry_interrupted(mut call: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
+    loop {
+        match call() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            other => return other,
+        }
+    }
+}

@@ -1,0 +1,8 @@
+//! Proto: bytes to values and back. It owns the grammars of the wire; it must not touch a socket, read a
+//! clock or decide anything.
+
+pub mod http;
+pub mod reply;
+pub mod resp;
+pub mod sse;
+pub mod target;

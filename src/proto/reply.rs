@@ -1,0 +1,214 @@
+//! HTTP/1.x replies: a [`Reply`] and a stream's head into bytes. It owns status lines, header lines and
+//! dates; it must not decide which reply is due.
+
+use std::borrow::Cow;
+use std::io::Write;
+
+/// What is allowed of other origins' pages; the API has always been open to everybody.
+const CORS: &str = "Access-Control-Allow-Origin: *\r\n";
+
+/// The interim answer to `Expect: 100-continue` (RFC 9110 §10.1.1).
+pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
+
+/// A whole reply, to be framed by `Content-Length`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reply {
+    /// The status code.
+    pub status: u16,
+    /// `Content-Type`; none for a reply without a body.
+    pub content_type: Option<&'static str>,
+    /// Further header lines, each with its CRLF.
+    pub extra: Cow<'static, str>,
+    /// The body.
+    pub body: Vec<u8>,
+}
+
+impl Reply {
+    /// A JSON document.
+    pub fn json(status: u16, body: Vec<u8>) -> Reply {
+        Reply {
+            status,
+            content_type: Some("application/json"),
+            extra: Cow::Borrowed(""),
+            body,
+        }
+    }
+
+    /// An error that says what was wrong and what to do, as a short JSON document.
+    pub fn error(status: u16, message: &str) -> Reply {
+        let status_text = reason(status);
+        let document = serde_json::json!({ "status": status_text, "error": message });
+        let mut body = document.to_string().into_bytes();
+        body.push(b'\n');
+        Reply::json(status, body)
+    }
+}
+
+/// How a reply is to be sent.
+#[derive(Clone, Copy, Debug)]
+pub struct Delivery {
+    /// Whether the connection stays open for another request.
+    pub keep_alive: bool,
+    /// Whether the request was `HEAD`: the same head, no body.
+    pub head_only: bool,
+    /// The time, in Unix seconds, for `Date`.
+    pub unix_seconds: u64,
+}
+
+/// Appends a whole reply.
+pub fn encode_reply(out: &mut Vec<u8>, reply: &Reply, delivery: Delivery) {
+    status_line(out, reply.status);
+    date_line(out, delivery.unix_seconds);
+    out.extend_from_slice(CORS.as_bytes());
+    out.extend_from_slice(b"Cache-Control: no-cache\r\n");
+    if let Some(content_type) = reply.content_type {
+        let _infallible = write!(out, "Content-Type: {content_type}\r\n");
+    }
+    out.extend_from_slice(reply.extra.as_bytes());
+    // A 204 has no body, and must not say how long it is (RFC 9110 §8.6).
+    if reply.status != 204 {
+        let _infallible = write!(out, "Content-Length: {}\r\n", reply.body.len());
+    }
+    let connection = if delivery.keep_alive {
+        "keep-alive"
+    } else {
+        "close"
+    };
+    let _infallible = write!(out, "Connection: {connection}\r\n\r\n");
+    if !delivery.head_only {
+        out.extend_from_slice(&reply.body);
+    }
+}
+
+/// Appends the head of a stream (WHATWG HTML §9.2.5; `X-Accel-Buffering` keeps nginx from collecting
+/// events). HTTP/1.0 receivers get no transfer coding: their stream ends with the connection.
+pub fn encode_stream_head(out: &mut Vec<u8>, chunked: bool, extra: &str, unix_seconds: u64) {
+    status_line(out, 200);
+    date_line(out, unix_seconds);
+    out.extend_from_slice(b"Content-Type: text/event-stream; charset=utf-8\r\n");
+    out.extend_from_slice(b"Cache-Control: no-cache\r\n");
+    out.extend_from_slice(b"Connection: keep-alive\r\n");
+    out.extend_from_slice(CORS.as_bytes());
+    out.extend_from_slice(b"X-Accel-Buffering: no\r\n");
+    out.extend_from_slice(extra.as_bytes());
+    if chunked {
+        out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+fn status_line(out: &mut Vec<u8>, status: u16) {
+    let _infallible = write!(out, "HTTP/1.1 {status} {}\r\n", reason(status));
+}
+
+/// `Date`, which an origin server with a clock must send (RFC 9110 §6.6.1).
+fn date_line(out: &mut Vec<u8>, unix_seconds: u64) {
+    const DAYS: [&str; 7] = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"];
+    const MONTHS: [&str; 12] = [
+        "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
+    ];
+    let days = unix_seconds / 86_400;
+    let seconds = unix_seconds % 86_400;
+    let (year, month, day) = civil_date(days);
+    let _infallible = write!(
+        out,
+        "Date: {}, {day:02} {} {year} {:02}:{:02}:{:02} GMT\r\n",
+        DAYS[(days % 7) as usize],
+        MONTHS[month as usize - 1],
+        seconds / 3600,
+        seconds / 60 % 60,
+        seconds % 60,
+    );
+}
+
+/// Year, month (1 to 12) and day of a count of days since 1970-01-01, in the proleptic Gregorian
+/// calendar. Years are counted from March, so that the leap day is a year's last.
+pub fn civil_date(days: u64) -> (u64, u64, u64) {
+    let shifted = days + 719_468;
+    let era = shifted / 146_097;
+    let day_of_era = shifted % 146_097;
+    let year_of_era =
+        (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let shifted_month = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
+    let month = if shifted_month < 10 {
+        shifted_month + 3
+    } else {
+        shifted_month - 9
+    };
+    let year = era * 400 + year_of_era + u64::from(month <= 2);
+    (year, month, day)
+}
+
+fn reason(status: u16) -> &'static str {
+    match status {
+        200 => "OK",
+        204 => "No Content",
+        301 => "Moved Permanently",
+        400 => "Bad Request",
+        404 => "Not Found",
+        405 => "Method Not Allowed",
+        408 => "Request Timeout",
+        413 => "Content Too Large",
+        417 => "Expectation Failed",
+        431 => "Request Header Fields Too Large",
+        501 => "Not Implemented",
+        503 => "Service Unavailable",
+        505 => "HTTP Version Not Supported",
+        _ => "Unknown",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reply_is_framed_by_its_length() {
+        let mut out = Vec::new();
+        let delivery = Delivery {
+            keep_alive: true,
+            head_only: false,
+            unix_seconds: 784_111_777,
+        };
+        encode_reply(&mut out, &Reply::json(200, b"{}".to_vec()), delivery);
+        let expected = "HTTP/1.1 200 OK\r\n\
+            Date: Sun, 06 Nov 1994 08:49:37 GMT\r\n\
+            Access-Control-Allow-Origin: *\r\n\
+            Cache-Control: no-cache\r\n\
+            Content-Type: application/json\r\n\
+            Content-Length: 2\r\n\
+            Connection: keep-alive\r\n\r\n{}";
+        assert_eq!(String::from_utf8_lossy(&out), expected);
+    }
+
+    #[test]
+    fn a_head_only_reply_announces_the_body_and_withholds_it() {
+        let mut out = Vec::new();
+        let delivery = Delivery {
+            keep_alive: false,
+            head_only: true,
+            unix_seconds: 0,
+        };
+        encode_reply(&mut out, &Reply::error(404, "nothing here"), delivery);
+        let text = String::from_utf8_lossy(&out);
+        assert!(text.contains("Content-Length: 46\r\n"), "{text}");
+        assert!(text.ends_with("Connection: close\r\n\r\n"));
+    }
+
+    #[test]
+    fn civil_dates() {
+        let table = [
+            (0, (1970, 1, 1)),
+            (58, (1970, 2, 28)),
+            (59, (1970, 3, 1)),
+            (11_016, (2000, 2, 29)),
+            (20_778, (2026, 11, 21)),
+            (47_541, (2100, 3, 1)),
+        ];
+        for (days, date) in table {
+            assert_eq!(civil_date(days), date, "day {days}");
+        }
+    }
+}

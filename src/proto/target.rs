@@ -1,0 +1,190 @@
+//! Request targets: the path of a request as decoded segments, and its query. It owns percent-decoding;
+//! it must not know which paths exist.
+
+use crate::limits::SEGMENT_BYTES_MAX;
+
+/// Why a target cannot be taken apart. Each is the client's fault (400).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TargetError {
+    /// Neither a path, nor an `http://` or `https://` URI, nor `*`.
+    Form,
+    /// A `%` that two hexadecimal digits do not follow.
+    Escape,
+    /// A decoded segment with a slash, a NUL or another control byte in it.
+    Forbidden,
+    /// A decoded segment that is not UTF-8.
+    Encoding,
+    /// A decoded segment over [`SEGMENT_BYTES_MAX`].
+    TooLong,
+}
+
+/// A target in origin form: what stands before the `?` and what stands after it, neither decoded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Target<'a> {
+    /// The path, starting with `/`, or `*`.
+    pub path: &'a str,
+    /// The query without its `?`; empty when there is none.
+    pub query: &'a str,
+}
+
+/// Splits a target of origin form, absolute form or asterisk form (RFC 9112 §3.2).
+///
+/// # Errors
+/// [`TargetError::Form`] for anything else, such as `CONNECT`'s authority form.
+pub fn split(target: &str) -> Result<Target<'_>, TargetError> {
+    let origin = match strip_scheme(target) {
+        Some(rest) => {
+            let authority_len = rest.find(['/', '?']).unwrap_or(rest.len());
+            if authority_len == 0 {
+                return Err(TargetError::Form);
+            }
+            &rest[authority_len..]
+        }
+        None => target,
+    };
+    let (path, query) = origin.split_once('?').unwrap_or((origin, ""));
+    let absolute = origin.len() != target.len();
+    match path {
+        "" if absolute => Ok(Target { path: "/", query }),
+        "*" if query.is_empty() => Ok(Target { path, query }),
+        _ if path.starts_with('/') => Ok(Target { path, query }),
+        _ => Err(TargetError::Form),
+    }
+}
+
+/// Decodes a path into its segments, each percent-decoded once. `/` has none; a trailing slash leaves an
+/// empty last one.
+///
+/// # Errors
+/// Any [`TargetError`] but `Form`.
+pub fn segments(path: &str) -> Result<Vec<String>, TargetError> {
+    debug_assert!(path.starts_with('/'));
+    if path == "/" {
+        return Ok(Vec::new());
+    }
+    path.split('/').skip(1).map(decode_segment).collect()
+}
+
+/// The decoded values that a query gives to `name`, in order. Pairs that do not decode are passed over,
+/// because a query that we do not ask for is not our business.
+pub fn query_values<'a>(query: &'a str, name: &'a str) -> impl Iterator<Item = String> + 'a {
+    query.split('&').filter_map(move |pair| {
+        let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+        if key != name {
+            return None;
+        }
+        let bytes = percent_decode(value.replace('+', " ").as_bytes()).ok()?;
+        String::from_utf8(bytes).ok()
+    })
+}
+
+/// The rest of an `http://` or `https://` URI behind its scheme, which is not case-sensitive.
+fn strip_scheme(target: &str) -> Option<&str> {
+    ["http://", "https://"].iter().find_map(|scheme| {
+        let head = target.get(..scheme.len())?;
+        head.eq_ignore_ascii_case(scheme)
+            .then(|| &target[scheme.len()..])
+    })
+}
+
+fn decode_segment(raw: &str) -> Result<String, TargetError> {
+    let bytes = percent_decode(raw.as_bytes())?;
+    if bytes
+        .iter()
+        .any(|&byte| byte == b'/' || byte.is_ascii_control())
+    {
+        return Err(TargetError::Forbidden);
+    }
+    if bytes.len() > SEGMENT_BYTES_MAX {
+        return Err(TargetError::TooLong);
+    }
+    String::from_utf8(bytes).map_err(|_| TargetError::Encoding)
+}
+
+fn percent_decode(raw: &[u8]) -> Result<Vec<u8>, TargetError> {
+    let mut decoded = Vec::with_capacity(raw.len());
+    let mut bytes = raw.iter();
+    while let Some(&byte) = bytes.next() {
+        if byte != b'%' {
+            decoded.push(byte);
+            continue;
+        }
+        let mut digit = || {
+            bytes
+                .next()
+                .and_then(|&digit| char::from(digit).to_digit(16))
+        };
+        let (Some(high), Some(low)) = (digit(), digit()) else {
+            return Err(TargetError::Escape);
+        };
+        decoded.push(u8::try_from(high * 16 + low).unwrap_or(b'?'));
+    }
+    Ok(decoded)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn targets_of_each_form() {
+        let table: &[(&str, Result<(&str, &str), TargetError>)] = &[
+            ("/", Ok(("/", ""))),
+            ("/a?b=c?d", Ok(("/a", "b=c?d"))),
+            ("/a?", Ok(("/a", ""))),
+            ("http://host/a/b?c", Ok(("/a/b", "c"))),
+            ("HTTPS://host:80", Ok(("/", ""))),
+            ("http://host?x", Ok(("/", "x"))),
+            ("*", Ok(("*", ""))),
+            ("http:///a", Err(TargetError::Form)),
+            ("host:443", Err(TargetError::Form)),
+            ("a", Err(TargetError::Form)),
+            ("", Err(TargetError::Form)),
+            ("ftp://host/a", Err(TargetError::Form)),
+        ];
+        for (target, expected) in table {
+            let got = split(target).map(|target| (target.path, target.query));
+            assert_eq!(got, *expected, "for {target:?}");
+        }
+    }
+
+    #[test]
+    fn segments_are_decoded_once() {
+        let long = format!("/{}", "a".repeat(SEGMENT_BYTES_MAX + 1));
+        let table: &[(&str, Result<&[&str], TargetError>)] = &[
+            ("/", Ok(&[])),
+            ("/a/b", Ok(&["a", "b"])),
+            ("/a/", Ok(&["a", ""])),
+            ("//a", Ok(&["", "a"])),
+            ("/%31F4C2", Ok(&["1F4C2"])),
+            ("/%25311", Ok(&["%311"])),
+            ("/%e2%9d%a4", Ok(&["❤"])),
+            ("/a+b", Ok(&["a+b"])),
+            ("/%2f", Err(TargetError::Forbidden)),
+            ("/%2F", Err(TargetError::Forbidden)),
+            ("/%00", Err(TargetError::Forbidden)),
+            ("/%0a", Err(TargetError::Forbidden)),
+            ("/%7f", Err(TargetError::Forbidden)),
+            ("/%", Err(TargetError::Escape)),
+            ("/%4", Err(TargetError::Escape)),
+            ("/%zz", Err(TargetError::Escape)),
+            ("/%+4", Err(TargetError::Escape)),
+            ("/%ff", Err(TargetError::Encoding)),
+            (&long, Err(TargetError::TooLong)),
+        ];
+        for (path, expected) in table {
+            let got = segments(path);
+            let expected = expected.map(|list| list.iter().map(ToString::to_string).collect());
+            assert_eq!(got, expected, "for {path:?}");
+        }
+    }
+
+    #[test]
+    fn query_values_are_found_by_name() {
+        let query = "a=1&b=x%20y&a=2+3&c&a=%zz&aa=4";
+        assert_eq!(query_values(query, "a").collect::<Vec<_>>(), ["1", "2 3"]);
+        assert_eq!(query_values(query, "b").collect::<Vec<_>>(), ["x y"]);
+        assert_eq!(query_values(query, "c").collect::<Vec<_>>(), [""]);
+        assert_eq!(query_values(query, "d").count(), 0);
+    }
+}

@@ -1,0 +1,611 @@
+//! Demo: the embedded feeder, for a server without a broker. It owns which updates there are, when they
+//! are due and what their tweets say, all of it drawn from one seed; it must not read a clock, make a
+//! system call or know who listens, only whether anybody does.
+
+use std::time::Duration;
+
+use super::Message;
+use crate::limits::DEMO_RATE_MAX;
+use crate::random::Random;
+use crate::time::Time;
+
+/// How far the feeder catches up when it was not asked for a while. A suspended machine would otherwise
+/// wake to hours of updates; what is older than this was never going to be noticed.
+const CATCH_UP_MAX: Duration = Duration::from_secs(1);
+
+const RANKINGS: &str = include_str!("emoji_rankings.tsv");
+
+// The clock counts microseconds: every interval must have one, or there is nothing to draw from.
+const _: () = assert!(DEMO_RATE_MAX <= 1_000_000);
+
+/// The feeder. It is silent until it is told that somebody listens.
+#[derive(Debug)]
+pub struct Demo {
+    per_second: u32,
+    unix_origin_ms: u64,
+    random: Random,
+    choices: Vec<Choice>,
+    /// The start of the second that is being cut into `per_second` intervals of one update each.
+    second: Time,
+    /// The interval of that second whose update comes next.
+    interval: u32,
+    /// When that update is due; none while nobody listens.
+    due: Option<Time>,
+    /// The index of the emoji whose score has been handed out and whose tweet comes next.
+    tweeting: Option<usize>,
+    tweet_id: u64,
+}
+
+/// One emoji that can be drawn.
+#[derive(Debug)]
+struct Choice {
+    id: &'static str,
+    text: String,
+    /// The weights of this choice and of all before it.
+    weight_end: u64,
+}
+
+impl Demo {
+    /// A feeder of `per_second` updates a second (clamped to 1 and [`DEMO_RATE_MAX`]), everything drawn
+    /// from `seed`. `unix_origin_ms` is the wall clock at [`Time::ZERO`], for the dates of the tweets.
+    pub fn new(per_second: u32, seed: u64, unix_origin_ms: u64) -> Demo {
+        Demo {
+            per_second: per_second.clamp(1, DEMO_RATE_MAX),
+            unix_origin_ms,
+            random: Random::new(seed),
+            choices: choices(),
+            second: Time::ZERO,
+            interval: 0,
+            due: None,
+            tweeting: None,
+            tweet_id: 0,
+        }
+    }
+
+    /// When the next update is due; none while nobody listens, so that an idle server makes no wake-ups.
+    pub fn deadline(&self) -> Option<Time> {
+        self.due
+    }
+
+    /// Says whether anybody is listening. Telling the same again changes nothing; after a pause the
+    /// schedule starts anew at `now`, so that what was missed does not come as a burst.
+    pub fn set_listened(&mut self, listened: bool, now: Time) {
+        if !listened {
+            self.due = None;
+            self.tweeting = None;
+        } else if self.due.is_none() {
+            self.start_at(now);
+        }
+    }
+
+    /// The next message that is due, to be asked for until there is none: for each update first its
+    /// `stream.score_updates`, then its `stream.tweet_updates.<id>`. When time has jumped, the last second
+    /// is made up for and what lies before it is skipped. A caller may stop early: the deadline then
+    /// stays in the past.
+    pub fn next_message(&mut self, now: Time) -> Option<Message> {
+        let due = self.due?;
+        if let Some(index) = self.tweeting.take() {
+            self.advance();
+            return self.tweet(index, due);
+        }
+        if due > now {
+            return None;
+        }
+        if now.since(due) >= CATCH_UP_MAX {
+            self.start_at(now - CATCH_UP_MAX);
+        }
+        self.score()
+    }
+
+    fn score(&mut self) -> Option<Message> {
+        let index = self.draw_choice();
+        let choice = self.choices.get(index)?;
+        self.tweeting = Some(index);
+        Some(Message {
+            channel: b"stream.score_updates".to_vec(),
+            payload: choice.id.as_bytes().to_vec(),
+        })
+    }
+
+    fn tweet(&mut self, index: usize, due: Time) -> Option<Message> {
+        let unix_ms = self.unix_origin_ms.saturating_add(due.as_micros() / 1_000);
+        self.tweet_id = next_tweet_id(self.tweet_id, unix_ms, &mut self.random);
+        let choice = self.choices.get(index)?;
+        let tweet = tweet_json(self.tweet_id, unix_ms, &choice.text, &mut self.random);
+        Some(Message {
+            channel: format!("stream.tweet_updates.{}", choice.id).into_bytes(),
+            payload: tweet.into_bytes(),
+        })
+    }
+
+    fn draw_choice(&mut self) -> usize {
+        let total = self.choices.last().map_or(1, |last| last.weight_end);
+        let ticket = self.random.below(total);
+        self.choices
+            .partition_point(|choice| choice.weight_end <= ticket)
+    }
+
+    fn start_at(&mut self, start: Time) {
+        self.second = start;
+        self.interval = 0;
+        self.tweeting = None;
+        self.draw_due();
+    }
+
+    fn advance(&mut self) {
+        self.interval += 1;
+        if self.interval == self.per_second {
+            self.interval = 0;
+            self.second = self.second + Duration::from_secs(1);
+        }
+        self.draw_due();
+    }
+
+    /// Draws a moment after the start of the interval and not after its end. Each interval has one
+    /// update, hence every second exactly `per_second` of them, and rounding never adds up; the open
+    /// start keeps a schedule that ends at a moment apart from one that begins there.
+    fn draw_due(&mut self) {
+        let interval = u64::from(self.interval);
+        let per_second = u64::from(self.per_second);
+        let start_micros = interval * 1_000_000 / per_second;
+        let end_micros = (interval + 1) * 1_000_000 / per_second;
+        let jitter_micros = 1 + self.random.below(end_micros - start_micros);
+        self.due = Some(self.second + Duration::from_micros(start_micros + jitter_micros));
+    }
+}
+
+/// The table of emoji, the most used first: the unified ID, the score and the Unicode name.
+pub fn emoji() -> impl Iterator<Item = (&'static str, u64, &'static str)> {
+    RANKINGS
+        .lines()
+        .filter(|line| !line.starts_with('#'))
+        .filter_map(|line| {
+            let mut fields = line.split('\t');
+            let id = fields.next()?;
+            let score = fields.next()?.parse().ok()?;
+            let name = fields.next()?;
+            Some((id, score, name))
+        })
+}
+
+/// What can be drawn, weighted by the square roots of the real scores. By the scores themselves one
+/// update in ten would be the same face, and the last emoji would show up once in half a minute at
+/// 5,000 updates a second; with the roots, the first comes every quarter of a second and the last twice a
+/// minute at 250.
+fn choices() -> Vec<Choice> {
+    let mut weight_end = 0;
+    emoji()
+        .filter_map(|(id, score, _)| {
+            let text = decode(id)?;
+            weight_end += score.isqrt().max(1);
+            Some(Choice {
+                id,
+                text,
+                weight_end,
+            })
+        })
+        .collect()
+}
+
+/// The characters that a unified ID stands for: hexadecimal code points joined by hyphens.
+fn decode(id: &str) -> Option<String> {
+    id.split('-')
+        .map(|code| u32::from_str_radix(code, 16).ok().and_then(char::from_u32))
+        .collect()
+}
+
+/// A tweet ID of the usual kind: 41 bits of milliseconds since Twitter's epoch, and 22 more that stand for
+/// the machine and the sequence. It is above the one before even where the clock stands still.
+fn next_tweet_id(previous: u64, unix_ms: u64, random: &mut Random) -> u64 {
+    const TWITTER_EPOCH_MS: u64 = 1_288_834_974_657;
+    let age_ms = unix_ms.saturating_sub(TWITTER_EPOCH_MS) & ((1 << 41) - 1);
+    let low_bits = random.below(1 << 22);
+    ((age_ms << 22) | low_bits).max(previous + 1)
+}
+
+/// A tweet as the real feeder sends it, with the keys in the same order.
+fn tweet_json(id: u64, unix_ms: u64, emoji: &str, random: &mut Random) -> String {
+    let voice = pick(VOICES, random).unwrap_or(&SILENCE);
+    let author = random.below(10_000);
+    let name = pick(voice.names, random).copied().unwrap_or_default();
+    let handle = pick(HANDLES, random).copied().unwrap_or_default();
+    let text = tweet_text(voice, emoji, random);
+    format!(
+        "{{\"id\":{},\"text\":{},\"screen_name\":{},\"name\":{},\"links\":[],\
+         \"profile_image_url\":{},\"created_at\":{}}}",
+        quoted(id.to_string()),
+        quoted(text),
+        quoted(format!("{handle}{author}")),
+        quoted(name.to_owned()),
+        quoted(format!("https://example.com/avatars/{author}.png")),
+        quoted(timestamp(unix_ms)),
+    )
+}
+
+fn tweet_text(voice: &Voice, emoji: &str, random: &mut Random) -> String {
+    let first = pick(voice.sentences, random).copied().unwrap_or_default();
+    let second = pick(voice.sentences, random).copied().unwrap_or_default();
+    match random.below(6) {
+        0 => format!("{emoji} {first}"),
+        1 => format!("{first} {emoji}{emoji}{emoji}"),
+        2 if first != second => format!("{first} {emoji} {second}"),
+        3 if first != second => format!("{first} {second} {emoji}"),
+        _ => format!("{first} {emoji}"),
+    }
+}
+
+fn pick<'a, T>(list: &'a [T], random: &mut Random) -> Option<&'a T> {
+    let length = u64::try_from(list.len()).unwrap_or(1).max(1);
+    let index = usize::try_from(random.below(length)).unwrap_or(0);
+    list.get(index)
+}
+
+fn quoted(text: String) -> String {
+    serde_json::Value::String(text).to_string()
+}
+
+/// A date and time in UTC, such as `2014-04-02T03:15:52+00:00`.
+fn timestamp(unix_ms: u64) -> String {
+    let seconds = unix_ms / 1_000;
+    let (year, month, day) = civil_date(seconds / 86_400);
+    let (hour, minute, second) = (seconds / 3_600 % 24, seconds / 60 % 60, seconds % 60);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}+00:00")
+}
+
+/// Year, month and day in the Gregorian calendar, after Howard Hinnant's `civil_from_days`: years are
+/// counted from March, so that the leap day is the last of its year, in eras of 400 of them.
+fn civil_date(days_since_1970: u64) -> (u64, u64, u64) {
+    let days = days_since_1970 + 719_468;
+    let era = days / 146_097;
+    let day_of_era = days % 146_097;
+    let year_of_era =
+        (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month_from_march = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
+    let month = if month_from_march < 10 {
+        month_from_march + 3
+    } else {
+        month_from_march - 9
+    };
+    let year = era * 400 + year_of_era + u64::from(month <= 2);
+    (year, month, day)
+}
+
+/// The names and sentences of one language, so that an author and a text go together.
+#[derive(Debug)]
+struct Voice {
+    names: &'static [&'static str],
+    sentences: &'static [&'static str],
+}
+
+const SILENCE: Voice = Voice {
+    names: &[],
+    sentences: &[],
+};
+
+const HANDLES: &[&str] = &[
+    "bluebird", "cafe_", "daydream", "echo_", "firefly", "garden", "harbor_", "kite", "lemon",
+    "mellow_", "nightowl", "pixel", "river_", "sunny", "tiny_", "wander",
+];
+
+/// A few sentences hold quotes, an ampersand, angle brackets or a line break, as real ones do: what cannot
+/// survive the way to the page shows here first.
+const VOICES: &[Voice] = &[
+    Voice {
+        names: &[
+            "Alice W.",
+            "Ben \"Benny\" O'Hara",
+            "Chloe & Max",
+            "Dee",
+            "jordan",
+        ],
+        sentences: &[
+            "good morning everyone",
+            "can't stop laughing at this",
+            "so ready for the weekend",
+            "she said \"one more episode\" four episodes ago",
+            "coffee first, questions later",
+            "I <3 this song",
+            "best day of the year so far",
+            "why is it only Tuesday",
+            "salt & vinegar > everything else",
+            "note to self:\ncharge the phone",
+            "miss you already",
+            "game night at ours!",
+        ],
+    },
+    Voice {
+        names: &["さくら", "ゆうき", "はると@勉強中", "みお"],
+        sentences: &[
+            "おはようございます",
+            "今日もがんばろう",
+            "お腹すいたなあ",
+            "ありがとう!",
+            "明日は休みだ",
+            "雨がやまない…",
+            "かわいすぎる",
+        ],
+    },
+    Voice {
+        names: &["Lucía", "Mateo G.", "Sofía Ñ.", "Diego"],
+        sentences: &[
+            "¡buenos días a todos!",
+            "te extraño mucho",
+            "¿quién viene mañana?",
+            "qué risa, no puedo más",
+            "hoy va a ser un gran día",
+            "feliz cumpleaños, hermana",
+        ],
+    },
+    Voice {
+        names: &["João", "Bia", "Letícia S.", "Caio"],
+        sentences: &[
+            "bom dia, gente",
+            "que saudade de você",
+            "não acredito nisso",
+            "partiu praia",
+            "amanhã tem prova e eu aqui",
+            "melhor amiga do mundo",
+        ],
+    },
+    Voice {
+        names: &["سارة", "محمد", "نور"],
+        sentences: &[
+            "صباح الخير",
+            "الحمد لله على كل حال",
+            "اشتقت لكم كثيرا",
+            "يوم جميل جدا",
+            "تصبحون على خير",
+        ],
+    },
+    Voice {
+        names: &["Putri", "Budi", "Ayu Lestari"],
+        sentences: &[
+            "selamat pagi semua",
+            "kangen banget sama kamu",
+            "lapar lagi, padahal baru makan",
+            "semangat buat hari ini!",
+            "terima kasih ya",
+        ],
+    },
+    Voice {
+        names: &["Élodie", "Théo", "Inès B."],
+        sentences: &[
+            "bonjour tout le monde",
+            "j'en peux plus de rire",
+            "vivement l'été",
+            "tu me manques déjà",
+            "on mange quoi ce soir ?",
+        ],
+    },
+    Voice {
+        names: &["지민", "서연", "하준"],
+        sentences: &[
+            "좋은 아침이에요",
+            "오늘도 화이팅",
+            "너무 귀여워",
+            "배고프다",
+            "내일 봐요!",
+        ],
+    },
+    Voice {
+        names: &["Elif", "Çağrı", "İpek"],
+        sentences: &[
+            "günaydın herkese",
+            "çok özledim seni",
+            "bugün hava çok güzel",
+            "iyi geceler",
+        ],
+    },
+];
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    const UNIX_ORIGIN_MS: u64 = 1_396_408_552_000;
+
+    fn listened(per_second: u32, seed: u64) -> Demo {
+        let mut demo = Demo::new(per_second, seed, UNIX_ORIGIN_MS);
+        demo.set_listened(true, Time::ZERO);
+        demo
+    }
+
+    fn messages(demo: &mut Demo, now: Time) -> Vec<Message> {
+        std::iter::from_fn(|| demo.next_message(now)).collect()
+    }
+
+    fn at_ms(milliseconds: u64) -> Time {
+        Time::from_micros(milliseconds * 1_000)
+    }
+
+    #[test]
+    fn a_seed_repeats_and_another_differs() {
+        let first = messages(&mut listened(250, 7), at_ms(900));
+        let second = messages(&mut listened(250, 7), at_ms(900));
+        let other = messages(&mut listened(250, 8), at_ms(900));
+        assert!(!first.is_empty());
+        assert_eq!(first, second);
+        assert_ne!(first, other);
+    }
+
+    #[test]
+    fn the_rate_holds_over_ten_seconds() {
+        for per_second in [1, 7, 250, 10_000] {
+            let mut demo = listened(per_second, 1);
+            let mut count = 0;
+            for turn in 1..=1_000 {
+                count += messages(&mut demo, at_ms(turn * 10)).len();
+            }
+            assert_eq!(count, 2 * 10 * per_second as usize, "{per_second} a second");
+        }
+    }
+
+    #[test]
+    fn rates_out_of_range_are_clamped() {
+        assert_eq!(messages(&mut listened(0, 1), at_ms(1_000)).len(), 2);
+        let fastest = messages(&mut listened(u32::MAX, 1), at_ms(500));
+        assert_eq!(fastest.len(), DEMO_RATE_MAX as usize);
+    }
+
+    #[test]
+    fn deadlines_rise_and_every_one_has_its_update() {
+        let mut demo = listened(400, 3);
+        let mut previous = Time::ZERO;
+        for _ in 0..2_000 {
+            let due = demo.deadline().unwrap();
+            assert!(due > previous && due.since(previous) <= Duration::from_millis(5));
+            assert_eq!(demo.next_message(due - Duration::from_micros(1)), None);
+            assert!(demo.next_message(due).is_some());
+            assert_eq!(demo.deadline(), Some(due), "its tweet is still to come");
+            assert!(demo.next_message(due).is_some());
+            previous = due;
+        }
+    }
+
+    #[test]
+    fn it_is_silent_while_nobody_listens() {
+        let mut demo = Demo::new(250, 1, UNIX_ORIGIN_MS);
+        assert_eq!(demo.deadline(), None);
+        assert_eq!(demo.next_message(at_ms(5_000)), None);
+        demo.set_listened(true, at_ms(5_000));
+        assert!(demo.deadline().is_some());
+        assert!(demo.next_message(at_ms(5_100)).is_some());
+        demo.set_listened(false, at_ms(5_100));
+        assert_eq!(demo.deadline(), None);
+        assert_eq!(demo.next_message(at_ms(9_000)), None);
+    }
+
+    #[test]
+    fn resuming_brings_no_burst() {
+        let mut demo = listened(250, 1);
+        assert_eq!(messages(&mut demo, at_ms(1_000)).len(), 500);
+        demo.set_listened(false, at_ms(1_000));
+        let resumed = at_ms(60_000);
+        demo.set_listened(true, resumed);
+        assert_eq!(messages(&mut demo, resumed), []);
+        assert_eq!(messages(&mut demo, at_ms(60_100)).len(), 50);
+    }
+
+    #[test]
+    fn telling_the_same_again_does_not_disturb_the_schedule() {
+        let mut told_once = listened(250, 1);
+        let mut told_often = listened(250, 1);
+        for turn in 1..200 {
+            told_often.set_listened(true, at_ms(turn * 7));
+            let expected = messages(&mut told_once, at_ms(turn * 7));
+            assert_eq!(messages(&mut told_often, at_ms(turn * 7)), expected);
+        }
+    }
+
+    #[test]
+    fn a_jump_of_an_hour_makes_up_for_one_second() {
+        for per_second in [1, 3, 250, 10_000] {
+            let mut demo = listened(per_second, 1);
+            let hour = at_ms(3_600_000);
+            let count = messages(&mut demo, hour).len();
+            assert_eq!(count, 2 * per_second as usize);
+            let next = demo.deadline().unwrap();
+            assert!(next > hour && next.since(hour) <= Duration::from_secs(1));
+        }
+    }
+
+    #[test]
+    fn every_score_is_followed_by_its_tweet() {
+        let mut demo = listened(5_000, 11);
+        let all = messages(&mut demo, at_ms(990));
+        let mut previous_id = 0;
+        for pair in all.chunks(2) {
+            let (score, tweet) = (&pair[0], &pair[1]);
+            assert_eq!(score.channel, b"stream.score_updates");
+            let id = std::str::from_utf8(&score.payload).unwrap();
+            assert_eq!(
+                tweet.channel,
+                format!("stream.tweet_updates.{id}").into_bytes()
+            );
+            assert!(!tweet.payload.contains(&b'\n'), "one line each");
+            let json: serde_json::Value = serde_json::from_slice(&tweet.payload).unwrap();
+            let text = json["text"].as_str().unwrap();
+            assert!(text.contains(&decode(id).unwrap()), "{text} lacks {id}");
+            let tweet_id: u64 = json["id"].as_str().unwrap().parse().unwrap();
+            assert!(tweet_id > previous_id);
+            previous_id = tweet_id;
+            assert_eq!(json["created_at"], "2014-04-02T03:15:52+00:00");
+            assert!(!json["name"].as_str().unwrap().is_empty());
+            assert!(!json["screen_name"].as_str().unwrap().is_empty());
+            assert_eq!(json["links"], serde_json::json!([]));
+        }
+    }
+
+    #[test]
+    fn tweet_ids_rise_under_any_clock() {
+        let mut random = Random::new(1);
+        let mut previous = 0;
+        for unix_ms in [0, 0, UNIX_ORIGIN_MS, UNIX_ORIGIN_MS, 5, u64::MAX, u64::MAX] {
+            let next = next_tweet_id(previous, unix_ms, &mut random);
+            assert!(next > previous);
+            previous = next;
+        }
+    }
+
+    #[test]
+    fn the_first_emoji_comes_more_often_than_the_last_and_both_come() {
+        let mut demo = listened(10_000, 5);
+        let first = emoji().next().unwrap().0.as_bytes();
+        let last = emoji().last().unwrap().0.as_bytes();
+        let (mut firsts, mut lasts) = (0, 0);
+        for turn in 1..=200 {
+            for message in messages(&mut demo, at_ms(turn * 100)) {
+                firsts += usize::from(message.payload == first);
+                lasts += usize::from(message.payload == last);
+            }
+        }
+        assert!((3_000..4_000).contains(&firsts), "{firsts} of 200,000");
+        assert!((10..60).contains(&lasts), "{lasts} of 200,000");
+    }
+
+    #[test]
+    fn every_row_of_the_table_is_well_formed() {
+        let mut previous_score = u64::MAX;
+        for (id, score, name) in emoji() {
+            let is_hexadecimal = |code: &str| {
+                (4..=5).contains(&code.len())
+                    && code
+                        .bytes()
+                        .all(|byte| matches!(byte, b'0'..=b'9' | b'A'..=b'F'))
+            };
+            assert!(id.split('-').all(is_hexadecimal), "{id}");
+            assert!(decode(id).is_some(), "{id}");
+            assert!(score > 0 && score <= previous_score, "{id}");
+            assert!(!name.is_empty(), "{id}");
+            previous_score = score;
+        }
+        assert_eq!(emoji().count(), 845);
+        assert_eq!(choices().len(), 845);
+        let mut ids: Vec<&str> = emoji().map(|(id, _, _)| id).collect();
+        ids.sort_unstable();
+        ids.dedup();
+        assert_eq!(ids.len(), 845, "an ID occurs twice");
+    }
+
+    #[test]
+    fn ids_of_several_code_points_decode() {
+        assert_eq!(decode("1F1FA-1F1F8").as_deref(), Some("\u{1F1FA}\u{1F1F8}"));
+        assert_eq!(decode("0023-20E3").as_deref(), Some("#\u{20E3}"));
+        for malformed in ["", "-", "1F602-", "D800", "110000", "xyz"] {
+            assert_eq!(decode(malformed), None, "{malformed}");
+        }
+    }
+
+    #[test]
+    fn dates_are_right_around_leap_days() {
+        assert_eq!(timestamp(0), "1970-01-01T00:00:00+00:00");
+        assert_eq!(timestamp(951_782_399_999), "2000-02-28T23:59:59+00:00");
+        assert_eq!(timestamp(951_782_400_000), "2000-02-29T00:00:00+00:00");
+        assert_eq!(timestamp(1_709_251_200_000), "2024-03-01T00:00:00+00:00");
+        assert_eq!(timestamp(4_107_542_400_000), "2100-03-01T00:00:00+00:00");
+        assert_eq!(timestamp(1_767_225_599_000), "2025-12-31T23:59:59+00:00");
+    }
+}
