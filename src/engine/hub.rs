@@ -166,16 +166,16 @@ impl Hub {
     }
 
     /// Where a message for a stream, or for one child of it, is to be published: the deepest namespace
-    /// that exists. `None` when nobody there or above would get it, so that it need not be encoded.
+    /// with subscribers. `None` when nobody would get it, so that it need not be encoded.
     pub fn destination(&self, stream: Stream, child: Option<&[u8]>) -> Option<NamespaceId> {
         let root = &self.namespaces[stream.root().0 as usize];
-        let deepest = child
+        let child = child
             .and_then(|segment| root.children.get(segment))
             .copied();
-        let deepest = deepest.unwrap_or(stream.root());
-        self.ancestry(deepest)
-            .any(|(_, namespace)| namespace.is_wanted())
-            .then_some(deepest)
+        // A namespace without subscribers must not be named by a frame: it goes with its own last frame,
+        // and nobody could then find the lists above it.
+        let is_wanted = |id: &NamespaceId| self.get(*id).is_some_and(Namespace::is_wanted);
+        child.into_iter().chain([stream.root()]).find(is_wanted)
     }
 
     /// Lists a frame in `id` and above, and marks them as touched.
@@ -296,16 +296,6 @@ impl Hub {
             .children
             .remove(&namespace.segment);
     }
-
-    fn ancestry(&self, id: NamespaceId) -> impl Iterator<Item = (NamespaceId, &Namespace)> {
-        let mut next = Some(id);
-        std::iter::from_fn(move || {
-            let id = next?;
-            let namespace = self.get(id)?;
-            next = namespace.parent;
-            Some((id, namespace))
-        })
-    }
 }
 
 impl Namespace {
@@ -412,6 +402,24 @@ mod tests {
         assert!(hub.get(id).is_none());
         assert!(turns(&mut hub).is_empty());
         assert_eq!(hub.iter().count(), Stream::ALL.len());
+    }
+
+    #[test]
+    fn a_frame_is_forgotten_above_a_namespace_that_nobody_is_left_in() {
+        let mut hub = Hub::default();
+        let (child, slot) = hub.subscribe(Stream::Details, Some(b"A"), 1, 0);
+        hub.subscribe(Stream::Details, None, 2, 0);
+        for sequence in 0..2 {
+            let id = hub.destination(Stream::Details, Some(b"A")).unwrap();
+            hub.publish(id, sequence);
+            if sequence == 0 {
+                hub.unsubscribe(child, slot);
+            }
+            assert_eq!(hub.get(id).unwrap().frames.back(), Some(&sequence));
+        }
+        hub.forget(child, 0);
+        hub.forget(Stream::Details.root(), 1);
+        assert!(hub.iter().all(|namespace| namespace.frames.is_empty()));
     }
 
     #[test]

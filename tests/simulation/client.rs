@@ -1,0 +1,380 @@
+//! Simulated clients: each asks for something, reads as it likes, and leaves as it likes. It owns their
+//! behaviour and what each received; the judgement is the oracle's (`main`).
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::time::Duration;
+
+use emojitrack_streamer::net::sim::{PipeId, SimNet};
+use emojitrack_streamer::random::Random;
+use emojitrack_streamer::time::Time;
+
+use crate::broker::IDS;
+use crate::receiver::Receiver;
+
+/// What a client is there for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Wish {
+    Raw,
+    Eps,
+    Details,
+    Detail(&'static str),
+    Kiosk,
+    /// Plain requests on one connection: the statuses that must come back, in order, and then whether
+    /// the server ends the connection.
+    Requests(Vec<u16>, bool),
+    /// A head that never ends.
+    EndlessHead,
+    /// A connection on which nothing is ever sent.
+    Silence,
+}
+
+/// How a client reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reading {
+    Fast,
+    /// A few bytes at a time.
+    Slow,
+    /// Not at all between two moments.
+    Stalls(Time, Time),
+    /// Not at all from a moment on, and without a word: a router hides it.
+    Vanishes(Time),
+}
+
+/// How a client leaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Leaving {
+    Stays,
+    Closes(Time),
+    Resets(Time),
+    /// The kernel gives it up.
+    TimesOut(Time),
+}
+
+pub struct Client {
+    pub wish: Wish,
+    pub reading: Reading,
+    pub leaving: Leaving,
+    pub starts_at: Time,
+    client_ip: IpAddr,
+    request: Vec<u8>,
+    head_len: usize,
+    sent: usize,
+    /// Bytes sent at a time.
+    piece: usize,
+    half_closes: bool,
+    /// Bytes that fit on the way to it.
+    room: usize,
+    pub pipe: Option<PipeId>,
+    pub receiver: Receiver,
+    pub gone: bool,
+    next_at: Time,
+    /// Messages delivered when the request was sent, and when the first byte of the answer came.
+    pub asked_at: Option<(Time, usize)>,
+    pub answered_at: Option<(Time, usize)>,
+    /// When the client connected, and when it last received anything.
+    pub dialed_at: Option<Time>,
+    pub received_at: Time,
+    pub silence_max: Duration,
+    pub refused: bool,
+}
+
+impl Client {
+    /// A client whose every choice comes from `random`.
+    pub fn new(random: &mut Random, number: u64, busy_until: Time) -> Client {
+        let starts_at = Time::from_micros(random.below(busy_until.as_micros()));
+        let after = |random: &mut Random| {
+            starts_at + random.between(Duration::ZERO, Duration::from_secs(8))
+        };
+        let mut wish = wish(random);
+        let mut receiver = Receiver::default();
+        let request = match &mut wish {
+            Wish::Requests(statuses, ends) => {
+                let mut head_only = Vec::new();
+                let bytes;
+                (bytes, *statuses, *ends) = plain_requests(random, &mut head_only);
+                receiver.head_only = head_only.into();
+                bytes
+            }
+            other => request(random, other),
+        };
+        let reading = match random.below(10) {
+            0..=4 => Reading::Fast,
+            5 => Reading::Slow,
+            6 | 7 => {
+                let from = after(random);
+                Reading::Stalls(
+                    from,
+                    from + random.between(Duration::ZERO, Duration::from_secs(6)),
+                )
+            }
+            8 => Reading::Vanishes(after(random)),
+            _ => Reading::Fast,
+        };
+        let leaving = match random.below(10) {
+            0 => Leaving::Closes(after(random)),
+            1 => Leaving::Resets(after(random)),
+            2 if random.one_in(3) => Leaving::TimesOut(after(random)),
+            _ => Leaving::Stays,
+        };
+        Client {
+            piece: if random.one_in(4) {
+                1 + random.below(3) as usize
+            } else {
+                request.len().max(1)
+            },
+            half_closes: random.one_in(8)
+                && matches!(wish, Wish::Raw | Wish::Eps | Wish::Detail(_)),
+            // Whoever is to keep up must be able to: the broker may send a quarter of this at once.
+            room: if reading == Reading::Fast || random.one_in(2) {
+                512 * 1024
+            } else {
+                200 + random.below(4_000) as usize
+            },
+            client_ip: IpAddr::V4(Ipv4Addr::new(10, 0, (number >> 8) as u8, number as u8)),
+            wish,
+            reading,
+            leaving,
+            starts_at,
+            head_len: request
+                .windows(4)
+                .position(|end| end == b"\r\n\r\n")
+                .map_or(0, |at| at + 4),
+            request,
+            sent: 0,
+            pipe: None,
+            receiver,
+            gone: false,
+            next_at: starts_at,
+            asked_at: None,
+            answered_at: None,
+            dialed_at: None,
+            received_at: Time::ZERO,
+            silence_max: Duration::ZERO,
+            refused: false,
+        }
+    }
+
+    /// Whether this client is always there and takes everything at once.
+    pub fn is_reliable(&self) -> bool {
+        self.reading == Reading::Fast && self.leaving == Leaving::Stays && !self.refused
+    }
+
+    pub fn next_at(&self) -> Time {
+        if self.gone {
+            Time::from_micros(u64::MAX)
+        } else {
+            self.next_at
+        }
+    }
+
+    pub fn act(
+        &mut self,
+        net: &mut SimNet,
+        random: &mut Random,
+        now: Time,
+        delivered: usize,
+    ) -> Result<(), String> {
+        if self.gone || now < self.next_at {
+            return Ok(());
+        }
+        let Some(pipe) = self.pipe else {
+            self.pipe = net.dial(self.client_ip, self.room);
+            self.refused = self.pipe.is_none();
+            self.gone = self.refused;
+            self.dialed_at = Some(now);
+            return Ok(());
+        };
+        self.send(net, pipe, now, delivered);
+        self.leave(net, pipe, now);
+        if self.gone {
+            return Ok(());
+        }
+        self.receive(net, random, pipe, now, delivered)?;
+        self.next_at = now + random.between(Duration::from_millis(1), Duration::from_millis(12));
+        Ok(())
+    }
+
+    /// Takes all that is there, at the very end.
+    pub fn receive_all(&mut self, net: &mut SimNet) -> Result<(), String> {
+        let Some(pipe) = self.pipe.filter(|_| !self.gone) else {
+            return Ok(());
+        };
+        let bytes = net.peer_read(pipe, usize::MAX);
+        self.receiver.receive(&bytes)
+    }
+
+    fn send(&mut self, net: &mut SimNet, pipe: PipeId, now: Time, delivered: usize) {
+        if self.sent == self.request.len() {
+            return;
+        }
+        let end = (self.sent + self.piece).min(self.request.len());
+        net.peer_write(pipe, &self.request[self.sent..end]);
+        self.sent = end;
+        // What follows the head of a subscription is not waited for.
+        if end >= self.head_len && self.asked_at.is_none() {
+            self.asked_at = Some((now, delivered));
+        }
+        if end == self.request.len() && self.half_closes {
+            net.peer_shutdown(pipe);
+        }
+    }
+
+    fn leave(&mut self, net: &mut SimNet, pipe: PipeId, now: Time) {
+        match self.leaving {
+            Leaving::Closes(at) if at <= now => net.peer_close(pipe),
+            Leaving::Resets(at) if at <= now => net.peer_reset(pipe),
+            Leaving::TimesOut(at) if at <= now => net.time_out(pipe),
+            _ => return,
+        }
+        self.gone = true;
+    }
+
+    fn receive(
+        &mut self,
+        net: &mut SimNet,
+        random: &mut Random,
+        pipe: PipeId,
+        now: Time,
+        delivered: usize,
+    ) -> Result<(), String> {
+        let max = match self.reading {
+            Reading::Fast => usize::MAX,
+            Reading::Slow => 1 + random.below(300) as usize,
+            Reading::Stalls(from, until) if from <= now && now < until => return Ok(()),
+            Reading::Vanishes(from) if from <= now => return Ok(()),
+            Reading::Stalls(..) | Reading::Vanishes(_) => usize::MAX,
+        };
+        let bytes = net.peer_read(pipe, max);
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        if self.answered_at.is_none() {
+            self.answered_at = Some((now, delivered));
+        } else {
+            self.silence_max = self.silence_max.max(now.since(self.received_at));
+        }
+        self.received_at = now;
+        self.receiver.receive(&bytes)
+    }
+}
+
+fn wish(random: &mut Random) -> Wish {
+    match random.below(20) {
+        0..=3 => Wish::Raw,
+        4..=9 => Wish::Eps,
+        10 | 11 => Wish::Details,
+        12..=14 => Wish::Detail(IDS[random.below(IDS.len() as u64) as usize]),
+        15 => Wish::Kiosk,
+        16 | 17 => Wish::Requests(Vec::new(), false),
+        18 => Wish::EndlessHead,
+        _ => Wish::Silence,
+    }
+}
+
+/// The bytes of a request that is no plain one.
+fn request(random: &mut Random, wish: &Wish) -> Vec<u8> {
+    let path = match wish {
+        Wish::Raw => "raw".to_owned(),
+        Wish::Eps => "eps".to_owned(),
+        Wish::Details => "details".to_owned(),
+        Wish::Detail(id) => {
+            let encoded: String = id.bytes().map(|byte| format!("%{byte:02x}")).collect();
+            format!(
+                "details/{}",
+                if random.one_in(2) && id.is_ascii() && !id.contains(' ') {
+                    id
+                } else {
+                    &encoded[..]
+                }
+            )
+        }
+        Wish::Kiosk => "kiosk_interaction".to_owned(),
+        Wish::EndlessHead => return b"GET /subscribe/eps HTTP/1.1\r\nHost: a\r\nX: ".to_vec(),
+        Wish::Silence | Wish::Requests(..) => return Vec::new(),
+    };
+    let version = if random.one_in(3) { "1.0" } else { "1.1" };
+    let behind = if random.one_in(5) {
+        "GET / HTTP/1.1\r\n\r\n\0\0"
+    } else {
+        ""
+    };
+    let agent = "simulated".repeat(1 + random.below(5) as usize);
+    format!(
+        "GET /subscribe/{path} HTTP/{version}\r\nHost: a\r\nUser-Agent: {agent}\r\n\r\n{behind}"
+    )
+    .into_bytes()
+}
+
+/// Some requests on one connection, and the statuses that must come back.
+fn plain_requests(random: &mut Random, head_only: &mut Vec<bool>) -> (Vec<u8>, Vec<u16>, bool) {
+    const TABLE: [(&str, u16, bool); 14] = [
+        ("GET /nothing HTTP/1.1\r\nHost: a\r\n\r\n", 404, false),
+        (
+            "GET /admin/status.json HTTP/1.1\r\nHost: a\r\n\r\n",
+            200,
+            false,
+        ),
+        (
+            "HEAD /admin/status.json HTTP/1.1\r\nHost: a\r\n\r\n",
+            200,
+            false,
+        ),
+        (
+            "HEAD /subscribe/eps HTTP/1.1\r\nHost: a\r\n\r\n",
+            200,
+            false,
+        ),
+        (
+            "OPTIONS /subscribe/eps HTTP/1.1\r\nHost: a\r\n\r\n",
+            204,
+            false,
+        ),
+        (
+            "POST /subscribe/eps HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc",
+            405,
+            false,
+        ),
+        (
+            "PUT /subscribe/raw HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
+            405,
+            false,
+        ),
+        (
+            "POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 1\r\n\r\nx",
+            404,
+            false,
+        ),
+        (
+            "GET http://b/subscribe/details/%00 HTTP/1.1\r\nHost: a\r\n\r\n",
+            400,
+            false,
+        ),
+        (
+            "GET /nothing HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",
+            404,
+            true,
+        ),
+        ("GET /nothing HTTP/1.0\r\n\r\n", 404, true),
+        ("GET / HTTP/1.1\r\n\r\n", 400, true),
+        ("nonsense\r\n\r\n", 400, true),
+        (
+            "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nContent-Length: 1\r\n\r\n",
+            400,
+            true,
+        ),
+    ];
+    let mut bytes = Vec::new();
+    let mut statuses = Vec::new();
+    let mut ends = false;
+    for _ in 0..1 + random.below(6) {
+        let (text, status, is_last) = TABLE[random.below(TABLE.len() as u64) as usize];
+        bytes.extend_from_slice(text.as_bytes());
+        statuses.push(status);
+        head_only.push(text.starts_with("HEAD"));
+        ends = is_last;
+        if is_last {
+            break;
+        }
+    }
+    (bytes, statuses, ends)
+}

@@ -1,0 +1,445 @@
+//! The simulation: the engine and the reactor as they are, on a network of pipes with faults, judged by
+//! arithmetic. What a client received must be exactly what was published while it was there: in order,
+//! nothing twice, nothing left out, sums right to the last increment.
+//!
+//! Every seed is one run. `SIM_SEED=n` repeats one, `SIM_SEEDS=n` says how many are run (500).
+
+mod broker;
+mod client;
+mod receiver;
+
+use std::collections::HashMap;
+use std::panic::AssertUnwindSafe;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use broker::{Broker, Delivered, Plan};
+use client::{Client, Leaving, Reading, Wish};
+use emojitrack_streamer::engine::{CloseReason, Engine, Settings};
+use emojitrack_streamer::net::Net;
+use emojitrack_streamer::net::sim::{Faults, SimNet};
+use emojitrack_streamer::random::Random;
+use emojitrack_streamer::reactor::{Feed, Reactor};
+use emojitrack_streamer::source::redis::{Session, Topics};
+use emojitrack_streamer::source::{Address, Endpoint};
+use emojitrack_streamer::time::Time;
+
+/// Everything that one seed decides.
+struct World {
+    reactor: Reactor<SimNet>,
+    broker: Broker,
+    clients: Vec<Client>,
+    random: Random,
+    keepalive: Duration,
+    ends_at: Time,
+}
+
+#[test]
+fn clients_receive_exactly_what_was_published() {
+    if let Some(seed) = number_from("SIM_SEED") {
+        return run(seed);
+    }
+    let seeds = number_from("SIM_SEEDS").unwrap_or(500);
+    let next = AtomicU64::new(0);
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let failures: Vec<(u64, String)> = std::thread::scope(|scope| {
+        let work = || {
+            let mut failures = Vec::new();
+            loop {
+                let seed = next.fetch_add(1, Ordering::Relaxed);
+                if seed >= seeds || failures.len() > 3 {
+                    return failures;
+                }
+                if let Err(panic) = std::panic::catch_unwind(AssertUnwindSafe(|| run(seed))) {
+                    let text = panic.downcast_ref::<String>().cloned();
+                    let text =
+                        text.or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string));
+                    failures.push((seed, text.unwrap_or_default()));
+                }
+            }
+        };
+        let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
+        workers
+            .into_iter()
+            .flat_map(|worker| worker.join().unwrap_or_default())
+            .collect()
+    });
+    for (seed, text) in &failures {
+        eprintln!("seed {seed} failed (repeat it with SIM_SEED={seed}): {text}");
+    }
+    assert!(failures.is_empty(), "{} seeds failed", failures.len());
+}
+
+fn number_from(variable: &str) -> Option<u64> {
+    std::env::var(variable).ok()?.parse().ok()
+}
+
+fn run(seed: u64) {
+    let mut world = World::new(seed);
+    while world.reactor.net().now() < world.ends_at {
+        world.step();
+    }
+    world.check_before_stop();
+    world.stop();
+    world.check_after_stop();
+}
+
+impl World {
+    fn new(seed: u64) -> World {
+        let mut random = Random::new(seed);
+        let fault = |random: &mut Random| [0, 3, 20][random.below(3) as usize];
+        let faults = Faults {
+            short_reads: fault(&mut random),
+            short_writes: fault(&mut random),
+            spurious_events: fault(&mut random),
+            stale_events: fault(&mut random),
+            // Each costs all who wait half a second.
+            accept_failures: 10 * fault(&mut random),
+        };
+        let busy_until = Time::from_micros(6_000_000);
+        // A quiet time follows, long enough for a keepalive, and in some runs for patience to end.
+        let quiet = if random.one_in(4) { 85 } else { 24 };
+        // Bursts, a steady stream of large messages, a dense one of small messages, and hardly any.
+        let loads = [(400, 40, 100), (40, 4, 3_000), (5, 4, 0), (400, 1, 6_000)];
+        let (pause_max_ms, burst_max, padding_max) = loads[random.below(4) as usize];
+        let pause_max = Duration::from_millis(pause_max_ms);
+        let falls = random.below(3);
+        let plan = Plan {
+            until: busy_until,
+            pause_max,
+            burst_max,
+            padding_max,
+            falls,
+        };
+        let keepalive = Duration::from_secs(15);
+        let settings = Settings {
+            node: "rust-test-sim.1".to_owned(),
+            raw_enabled: true,
+            kiosk_enabled: true,
+            page_enabled: false,
+            keepalive,
+            log_bytes_max: [256 * 1024, 4 * 1024 * 1024][random.below(2) as usize],
+            score_retry_ms: random.one_in(2).then_some(100),
+            detail_retry_ms: random.one_in(2).then_some(500),
+            verbose: random.one_in(2),
+        };
+        let clients = 60 + random.below(80);
+        let clients = (0..clients).map(|number| Client::new(&mut random, number, busy_until));
+        let clients = clients.collect();
+        let net = SimNet::new(random.next_u64(), faults);
+        let engine = Engine::new(settings, net.now(), net.unix_seconds());
+        let endpoint = Endpoint {
+            address: Address::Tcp {
+                host: "broker".to_owned(),
+                port: 6379,
+            },
+            username: None,
+            password: random.one_in(2).then(|| "secret".to_owned()),
+            db: 0,
+        };
+        let topics = Topics {
+            channels: vec!["stream.score_updates".to_owned()],
+            patterns: vec![
+                "stream.tweet_updates.*".to_owned(),
+                "stream.interaction.*".to_owned(),
+            ],
+        };
+        let session = Session::new(vec![endpoint], topics, "sim", random.next_u64());
+        World {
+            reactor: Reactor::new(net, engine, Feed::Redis(Box::new(session)), Box::default()),
+            broker: Broker::new(plan, random.next_u64()),
+            clients,
+            random,
+            keepalive,
+            ends_at: busy_until + Duration::from_secs(quiet),
+        }
+    }
+
+    /// Lets everybody act, and the server take one turn.
+    fn step(&mut self) {
+        let now = self.reactor.net().now();
+        let net = self.reactor.net_mut();
+        self.broker.act(net, now);
+        let delivered = self.broker.delivered.len();
+        for client in &mut self.clients {
+            let acted = client.act(net, &mut self.random, now, delivered);
+            acted.unwrap_or_else(|error| panic!("{:?} received {error}", client.wish));
+        }
+        let next = self
+            .clients
+            .iter()
+            .map(Client::next_at)
+            .min()
+            .unwrap_or(self.ends_at);
+        let next = next.min(self.broker.next_at(now)).min(self.ends_at);
+        net.set_horizon(next.max(now));
+        self.reactor.turn().expect("a simulated poll does not fail");
+        assert!(
+            self.reactor.net().spins() < 5,
+            "the server turns without need"
+        );
+        self.broker.note_delivered(self.reactor.net(), now);
+    }
+
+    /// Everything published has had ample time to arrive, and all are still connected who want to be.
+    fn check_before_stop(&mut self) {
+        let dropped = self.reactor.engine().counters();
+        let dropped = dropped.dropped_encoding + dropped.dropped_channel;
+        assert!(
+            dropped <= self.broker.dropped,
+            "{dropped} messages were dropped without a reason"
+        );
+        let messages_in = self.reactor.engine().counters().messages_in;
+        assert_eq!(
+            messages_in,
+            self.broker.delivered.len() as u64 + self.broker.dropped
+        );
+        for client in &self.clients {
+            let net = self.reactor.net();
+            let closed = client.pipe.is_some_and(|pipe| net.is_server_closed(pipe));
+            client.check(&self.broker.delivered, closed, self.keepalive, net.now());
+        }
+    }
+
+    fn stop(&mut self) {
+        self.reactor.net_mut().signal();
+        let asked_at = self.reactor.net().now();
+        self.ends_at = asked_at + Duration::from_secs(20);
+        while !self.reactor.is_done() {
+            self.step();
+        }
+        let took = self.reactor.net().now().since(asked_at);
+        assert!(took < Duration::from_secs(6), "the end took {took:?}");
+    }
+
+    fn check_after_stop(&mut self) {
+        for client in &mut self.clients {
+            let was_there = client.is_reliable() && client.answered_at.is_some();
+            client
+                .receive_all(self.reactor.net_mut())
+                .expect("the last bytes are well-formed");
+            let receiver = &client.receiver;
+            if was_there && receiver.streaming {
+                assert!(
+                    receiver.is_on_boundary(),
+                    "{:?} was cut within an event",
+                    client.wish
+                );
+            }
+        }
+    }
+}
+
+impl Client {
+    fn is_stream(&self) -> bool {
+        matches!(
+            self.wish,
+            Wish::Raw | Wish::Eps | Wish::Details | Wish::Detail(_) | Wish::Kiosk
+        )
+    }
+
+    fn check(&self, delivered: &[Delivered], closed: bool, keepalive: Duration, now: Time) {
+        let context = format!(
+            "{:?} {:?} {:?} from {:?}",
+            self.wish, self.reading, self.leaving, self.starts_at
+        );
+        match &self.wish {
+            Wish::Requests(statuses, ends) if self.is_reliable() => {
+                let got: Vec<u16> = self
+                    .receiver
+                    .replies
+                    .iter()
+                    .map(|reply| reply.status)
+                    .collect();
+                assert_eq!(&got, statuses, "{context}");
+                // Those that are kept alive have been given up for want of a further request.
+                assert!(closed, "{context} is still connected, ends: {ends}");
+            }
+            Wish::EndlessHead if self.is_reliable() => {
+                let got: Vec<u16> = self
+                    .receiver
+                    .replies
+                    .iter()
+                    .map(|reply| reply.status)
+                    .collect();
+                assert_eq!(got, [408], "{context}");
+                assert!(closed, "{context} holds a slot");
+            }
+            Wish::Silence if self.is_reliable() => {
+                assert!(
+                    closed && self.receiver.replies.is_empty(),
+                    "{context} holds a slot"
+                );
+            }
+            _ if self.is_stream() => self.check_stream(delivered, closed, &context, keepalive, now),
+            _ => {}
+        }
+    }
+
+    fn check_stream(
+        &self,
+        delivered: &[Delivered],
+        closed: bool,
+        context: &str,
+        keepalive: Duration,
+        now: Time,
+    ) {
+        if self.is_reliable() {
+            assert!(!closed, "{context} was closed");
+            assert!(self.receiver.streaming, "{context} got no stream");
+            assert!(
+                self.receiver.is_on_boundary(),
+                "{context} has a part of an event"
+            );
+            let slack = Duration::from_millis(100);
+            let silence = self.silence_max.max(now.since(self.received_at));
+            assert!(
+                silence <= keepalive + slack,
+                "{context}: nothing came for {silence:?}"
+            );
+        }
+        let gives_up = matches!(self.reading, Reading::Vanishes(_));
+        let stayed = self.leaving == Leaving::Stays;
+        assert!(
+            !closed || gives_up || !stayed || self.reading != Reading::Fast,
+            "{context} was closed"
+        );
+        let (Some((asked_at, asked)), Some((_, answered))) = (self.asked_at, self.answered_at)
+        else {
+            return;
+        };
+        let wanted: Vec<&Delivered> = delivered
+            .iter()
+            .filter(|message| self.wants(message))
+            .collect();
+        let count_before = |end: usize| {
+            delivered[..end]
+                .iter()
+                .filter(|message| self.wants(message))
+                .count()
+        };
+        let (first, last) = (count_before(asked), count_before(answered));
+        if self.wish == Wish::Eps {
+            // The first tick may hold what was counted just before.
+            let tick_began = asked_at - Duration::from_millis(18);
+            let early = wanted.iter().position(|message| message.at >= tick_began);
+            self.check_sums(
+                &wanted,
+                early.unwrap_or(first).min(first),
+                last,
+                closed,
+                context,
+            );
+        } else {
+            self.check_sequence(&wanted, first, last, closed, context);
+        }
+    }
+
+    fn wants(&self, message: &Delivered) -> bool {
+        match &self.wish {
+            Wish::Raw | Wish::Eps => message.channel == "stream.score_updates",
+            Wish::Details => message.channel.starts_with("stream.tweet_updates."),
+            Wish::Detail(id) => message.channel.strip_prefix("stream.tweet_updates.") == Some(id),
+            Wish::Kiosk => message.channel.starts_with("stream.interaction."),
+            _ => false,
+        }
+    }
+
+    /// The events are a run of the messages without a gap, that began between the request and its answer.
+    fn check_sequence(
+        &self,
+        wanted: &[&Delivered],
+        first: usize,
+        last: usize,
+        closed: bool,
+        context: &str,
+    ) {
+        let events = &self.receiver.events;
+        let fits = |start: usize| {
+            let Some(run) = wanted.get(start..start + events.len()) else {
+                return false;
+            };
+            run.iter().zip(events).all(|(message, event)| {
+                let named = self.wish == Wish::Raw || event.name == message.channel;
+                named && event.data == joined_lines(&message.payload)
+            })
+        };
+        let start = (first..=last).find(|&start| fits(start));
+        let Some(start) = start else {
+            panic!(
+                "{context}: {} events are no run of {} messages from {first} to {last}",
+                events.len(),
+                wanted.len()
+            );
+        };
+        if self.is_there_to_the_end(closed) {
+            let all =
+                (first..=last).any(|start| fits(start) && start + events.len() == wanted.len());
+            assert!(
+                all,
+                "{context}: {} events from {start} end before {}",
+                events.len(),
+                wanted.len()
+            );
+        }
+    }
+
+    /// The sums are those of a run of the messages without a gap.
+    fn check_sums(
+        &self,
+        wanted: &[&Delivered],
+        first: usize,
+        last: usize,
+        closed: bool,
+        context: &str,
+    ) {
+        let mut sums: HashMap<String, u64> = HashMap::new();
+        let mut total = 0;
+        for event in &self.receiver.events {
+            let counts: HashMap<String, u64> = serde_json::from_str(&event.data)
+                .unwrap_or_else(|_| panic!("{context}: {event:?}"));
+            assert!(!counts.is_empty(), "{context} got an event about nothing");
+            for (key, count) in counts {
+                total += count as usize;
+                *sums.entry(key).or_default() += count;
+            }
+        }
+        let fits = |start: usize| {
+            let Some(run) = wanted.get(start..start + total) else {
+                return false;
+            };
+            let mut expected: HashMap<&str, u64> = HashMap::new();
+            for message in run {
+                *expected.entry(message.payload.as_str()).or_default() += 1;
+            }
+            expected.len() == sums.len()
+                && expected
+                    .iter()
+                    .all(|(key, count)| sums.get(*key) == Some(count))
+        };
+        let starts: Vec<usize> = (first..=last).filter(|&start| fits(start)).collect();
+        assert!(
+            !starts.is_empty(),
+            "{context}: the sum {total} is that of no run of {} updates from {first} to {last}",
+            wanted.len()
+        );
+        if self.is_there_to_the_end(closed) {
+            let all = starts.iter().any(|start| start + total == wanted.len());
+            assert!(
+                all,
+                "{context}: the sum {total} from {starts:?} ends before {}",
+                wanted.len()
+            );
+        }
+    }
+
+    fn is_there_to_the_end(&self, closed: bool) -> bool {
+        let reads = !matches!(self.reading, Reading::Vanishes(_) | Reading::Slow);
+        reads && self.leaving == Leaving::Stays && !closed
+    }
+}
+
+/// What a receiver makes of a payload with line ends of other kinds.
+fn joined_lines(payload: &str) -> String {
+    payload.replace("\r\n", "\n").replace('\r', "\n")
+}
