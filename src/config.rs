@@ -291,6 +291,8 @@ impl Raw {
                 log_bytes_max: self.log_bytes()?,
                 score_retry_ms,
                 detail_retry_ms,
+                reads_per_turn: limits::READS_PER_TURN,
+                writes_per_turn: limits::WRITES_PER_TURN,
                 verbose: self.boolean(Key::Verbose)?,
             },
         })

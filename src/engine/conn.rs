@@ -212,6 +212,11 @@ impl Conn {
         }
     }
 
+    /// Whether the socket is still in use.
+    pub fn is_open(&self) -> bool {
+        !matches!(self.phase, Phase::Closed)
+    }
+
     /// The subscription, while it receives frames.
     pub fn subscription(&self) -> Option<&Subscription> {
         match &self.phase {

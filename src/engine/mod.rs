@@ -124,8 +124,8 @@ impl Engine {
         debug_assert!(now >= self.now, "the clock must not go back");
         self.now = now;
         self.unix_seconds = unix_seconds;
-        self.reads_left = limits::READS_PER_TURN;
-        self.writes_left = limits::WRITES_PER_TURN;
+        self.reads_left = self.settings.reads_per_turn;
+        self.writes_left = self.settings.writes_per_turn;
     }
 
     /// When the engine must be called again, whatever happens before.

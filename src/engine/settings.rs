@@ -22,6 +22,10 @@ pub struct Settings {
     pub score_retry_ms: Option<u32>,
     /// `retry:` of all other streams in milliseconds; `None` sends a comment instead.
     pub detail_retry_ms: Option<u32>,
+    /// Reads from clients in one turn.
+    pub reads_per_turn: usize,
+    /// Writes to clients in one turn.
+    pub writes_per_turn: usize,
     /// Whether each connect and disconnect is logged.
     pub verbose: bool,
 }

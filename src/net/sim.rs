@@ -50,6 +50,9 @@ struct Pipe {
     to_peer: Direction,
     /// Bytes that fit on the way to the peer: send buffer, network and receive buffer together.
     room: usize,
+    /// The kernel takes any write whole as long as there is some room, so that writes fail between
+    /// frames; else it takes what fits, and they fail within one.
+    takes_whole: bool,
     /// The peer is gone in both directions: what is written to it comes back as a reset.
     peer_gone: bool,
     /// A reset has arrived at the server.
@@ -60,6 +63,8 @@ struct Pipe {
     server_closed: bool,
     /// A write found no room: room is worth an event.
     starved: bool,
+    /// A read found nothing, and nothing has come since.
+    drained: bool,
     token: Option<Token>,
     readable_edge: bool,
     writable_edge: bool,
@@ -175,6 +180,7 @@ impl SimNet {
         }
         debug_assert!(!pipe.to_server.ended);
         pipe.to_server.bytes.extend(bytes);
+        pipe.drained = false;
         pipe.readable_edge = true;
         self.note_edge(id);
     }
@@ -241,11 +247,13 @@ impl SimNet {
             to_server: Direction::default(),
             to_peer: Direction::default(),
             room,
+            takes_whole: self.random.one_in(2),
             peer_gone: false,
             reset: false,
             timed_out: false,
             server_closed: false,
             starved: false,
+            drained: false,
             token: None,
             readable_edge: false,
             writable_edge: false,
@@ -406,11 +414,12 @@ impl Net for SimNet {
             return Err(io::ErrorKind::ConnectionReset.into());
         }
         if pipe.to_server.bytes.is_empty() {
-            return if pipe.to_server.ended {
-                Ok(0)
-            } else {
-                Err(io::ErrorKind::WouldBlock.into())
-            };
+            if pipe.to_server.ended {
+                return Ok(0);
+            }
+            // To learn this is worth a turn, once.
+            self.progress += u64::from(!std::mem::replace(&mut pipe.drained, true));
+            return Err(io::ErrorKind::WouldBlock.into());
         }
         let mut len = buffer.len().min(pipe.to_server.bytes.len());
         if is_short {
@@ -437,12 +446,17 @@ impl Net for SimNet {
             self.progress += 1;
             return Ok(bytes.len());
         }
-        let free = pipe.room - pipe.to_peer.bytes.len();
+        let free = pipe.room.saturating_sub(pipe.to_peer.bytes.len());
         if free == 0 {
-            pipe.starved = true;
+            // To learn this is worth a turn, once.
+            self.progress += u64::from(!std::mem::replace(&mut pipe.starved, true));
             return Err(io::ErrorKind::WouldBlock.into());
         }
-        let mut len = free.min(bytes.len());
+        let mut len = if pipe.takes_whole {
+            bytes.len()
+        } else {
+            free.min(bytes.len())
+        };
         if is_short {
             len = 1 + self.random.below(len as u64) as usize;
         }

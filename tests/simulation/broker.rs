@@ -309,7 +309,7 @@ impl Broker {
 /// Takes one whole command from the front.
 fn take_command(bytes: &mut Vec<u8>) -> Option<Vec<String>> {
     let mut at = 0;
-    let mut line = |at: &mut usize| {
+    let line = |at: &mut usize| {
         let end = bytes[*at..].windows(2).position(|pair| pair == b"\r\n")? + *at;
         let text = String::from_utf8_lossy(&bytes[*at..end]).into_owned();
         *at = end + 2;

@@ -68,6 +68,8 @@ pub struct Client {
     pub receiver: Receiver,
     pub gone: bool,
     next_at: Time,
+    /// Until when something may happen at any time.
+    busy_until: Time,
     /// Messages delivered when the request was sent, and when the first byte of the answer came.
     pub asked_at: Option<(Time, usize)>,
     pub answered_at: Option<(Time, usize)>,
@@ -76,6 +78,9 @@ pub struct Client {
     pub received_at: Time,
     pub silence_max: Duration,
     pub refused: bool,
+    /// Whether the client was connected when the server was asked to end, and was ended in good time.
+    pub was_there: bool,
+    pub ended_in_time: bool,
 }
 
 impl Client {
@@ -122,8 +127,7 @@ impl Client {
             } else {
                 request.len().max(1)
             },
-            half_closes: random.one_in(8)
-                && matches!(wish, Wish::Raw | Wish::Eps | Wish::Detail(_)),
+            half_closes: random.one_in(8) && wish != Wish::EndlessHead,
             // Whoever is to keep up must be able to: the broker may send a quarter of this at once.
             room: if reading == Reading::Fast || random.one_in(2) {
                 512 * 1024
@@ -145,12 +149,15 @@ impl Client {
             receiver,
             gone: false,
             next_at: starts_at,
+            busy_until: busy_until + Duration::from_secs(8),
             asked_at: None,
             answered_at: None,
             dialed_at: None,
             received_at: Time::ZERO,
             silence_max: Duration::ZERO,
             refused: false,
+            was_there: false,
+            ended_in_time: false,
         }
     }
 
@@ -190,7 +197,14 @@ impl Client {
             return Ok(());
         }
         self.receive(net, random, pipe, now, delivered)?;
-        self.next_at = now + random.between(Duration::from_millis(1), Duration::from_millis(12));
+        // On a grid, so that several act between two turns; coarser when nothing is to be expected.
+        let (grid, steps) = if now < self.busy_until {
+            (1_000, 12)
+        } else {
+            (5_000, 30)
+        };
+        let next = now.as_micros() / grid + 1 + random.below(steps);
+        self.next_at = Time::from_micros(next * grid);
         Ok(())
     }
 

@@ -28,6 +28,8 @@ pub struct Receiver {
     pub replies: Vec<Reply>,
     /// Whether the head of a stream has come.
     pub streaming: bool,
+    /// Whether it is chunked.
+    pub chunked: bool,
     /// Events of the stream.
     pub events: Vec<Event>,
     /// Comment lines of the stream.
@@ -165,6 +167,7 @@ impl Receiver {
             _ => return Err(format!("a reply without a clear end: {head:?}")),
         };
         self.streaming |= is_stream && !head_only;
+        self.chunked |= chunked && !head_only;
         Ok(true)
     }
 
