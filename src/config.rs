@@ -289,6 +289,7 @@ impl Raw {
                 page_enabled: demo,
                 keepalive: Duration::from_secs(keepalive_sec),
                 log_bytes_max: self.log_bytes()?,
+                force_refresh: self.boolean(Key::ForceRefresh)?,
                 score_retry_ms,
                 detail_retry_ms,
                 reads_per_turn: limits::READS_PER_TURN,

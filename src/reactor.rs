@@ -103,6 +103,9 @@ impl<N: Net> Reactor<N> {
         self.apply_effects();
         self.write_clients();
         self.apply_effects();
+        if let Feed::Demo(demo) = &mut self.feed {
+            demo.set_listened(self.engine.subscribers() > 0, now);
+        }
         #[cfg(debug_assertions)]
         self.engine.check_invariants();
         Ok(())
@@ -233,7 +236,6 @@ impl<N: Net> Reactor<N> {
     fn receive(&mut self, now: Time) {
         match &mut self.feed {
             Feed::Demo(demo) => {
-                demo.set_listened(self.engine.subscribers() > 0, now);
                 while let Some(message) = demo.next_message(now) {
                     self.engine.on_message(&message);
                 }

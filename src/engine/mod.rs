@@ -5,10 +5,12 @@
 //! [`Engine::poll_write`] and [`Engine::poll_effect`] until each has nothing more, in this order.
 
 mod conn;
+mod endings;
 mod fanout;
 mod hub;
 mod invariants;
 mod log;
+mod messages;
 mod requests;
 mod rollup;
 mod route;
@@ -17,33 +19,25 @@ pub mod stats;
 mod timers;
 
 use std::collections::VecDeque;
-use std::io;
 use std::net::IpAddr;
 
 pub use conn::Key;
 pub use fanout::Write;
+pub use messages::{KIOSK_CHANNEL_PREFIX, SCORE_CHANNEL, TWEET_CHANNEL_PREFIX};
 pub use route::Document;
 pub use settings::Settings;
 pub use stats::{CloseReason, Snapshot};
 
 use crate::limits;
 use crate::proto::sse;
-use crate::source::Message;
 use crate::time::Time;
 use conn::{Conn, Conns, Phase, Subscription};
 use fanout::{Batch, InFlight};
-use hub::{Hub, Stream};
+use hub::Hub;
 use log::{Coding, Log};
-use rollup::{CountError, Rollup};
+use rollup::Rollup;
 use stats::{ConnectionRow, Counters};
 use timers::Timers;
-
-/// The channel of score updates.
-pub const SCORE_CHANNEL: &str = "stream.score_updates";
-/// What stands before the ID in the channels of tweets.
-pub const TWEET_CHANNEL_PREFIX: &str = "stream.tweet_updates.";
-/// What stands before the command in the kiosk's channels.
-pub const KIOSK_CHANNEL_PREFIX: &str = "stream.interaction.";
 
 /// What the engine wants done beside reading and writing.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -224,46 +218,6 @@ impl Engine {
         }
     }
 
-    /// A system call on the socket failed.
-    pub fn on_failure(&mut self, key: Key, error: &io::Error) {
-        let Some(conn) = self.conns.get(key) else {
-            return;
-        };
-        let reason = match error.kind() {
-            io::ErrorKind::TimedOut => CloseReason::Timeout,
-            io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe if conn.peer_ended => {
-                CloseReason::Client
-            }
-            io::ErrorKind::ConnectionReset
-            | io::ErrorKind::ConnectionAborted
-            | io::ErrorKind::BrokenPipe
-            | io::ErrorKind::HostUnreachable
-            | io::ErrorKind::NetworkUnreachable => CloseReason::Reset,
-            _ => CloseReason::Failure,
-        };
-        self.close(key, reason);
-    }
-
-    /// A message came from the source.
-    pub fn on_message(&mut self, message: &Message) {
-        self.counters.messages_in += 1;
-        let channel = message.channel.as_slice();
-        if std::str::from_utf8(&message.payload).is_err() || std::str::from_utf8(channel).is_err() {
-            self.counters.dropped_encoding += 1;
-        } else if channel == SCORE_CHANNEL.as_bytes() {
-            self.publish(Stream::Raw, None, None, &message.payload);
-            self.count_score(&message.payload);
-        } else if sse::has_control_bytes(channel) {
-            self.counters.dropped_channel += 1;
-        } else if let Some(id) = channel.strip_prefix(TWEET_CHANNEL_PREFIX.as_bytes()) {
-            self.publish(Stream::Details, Some(id), Some(channel), &message.payload);
-        } else if channel.starts_with(KIOSK_CHANNEL_PREFIX.as_bytes()) {
-            self.publish(Stream::Kiosk, None, Some(channel), &message.payload);
-        } else {
-            self.counters.dropped_unknown += 1;
-        }
-    }
-
     /// The next thing to do that is neither a read nor a write.
     pub fn poll_effect(&mut self) -> Option<Effect> {
         let effect = self.effects.pop_front()?;
@@ -272,27 +226,6 @@ impl Engine {
             self.conns.remove(key);
         }
         Some(effect)
-    }
-
-    /// Ends all connections: streams on a boundary, with their last chunk; requests that are not answered
-    /// without an answer. They are gone when [`Engine::is_empty`] says so.
-    pub fn stop(&mut self) {
-        self.stopping = true;
-        let keys: Vec<Key> = self.conns.iter().map(|(key, _)| key).collect();
-        for key in keys {
-            match self
-                .conns
-                .get(key)
-                .map(|conn| (&conn.phase, conn.outbox.is_empty()))
-            {
-                Some((Phase::Subscribed(_), _)) => self.end_stream(key, CloseReason::Drain),
-                Some((Phase::Reading(_), false)) => self.drain(key, CloseReason::Drain, None),
-                Some((Phase::Reading(_) | Phase::Lingering(_), _)) => {
-                    self.close(key, CloseReason::Drain);
-                }
-                Some((Phase::Draining { .. } | Phase::Closed, _)) | None => {}
-            }
-        }
     }
 
     /// Whether there is no connection.
@@ -355,79 +288,6 @@ impl Engine {
         }
     }
 
-    /// Encodes a message once and puts it where its subscribers will find it.
-    fn publish(
-        &mut self,
-        stream: Stream,
-        child: Option<&[u8]>,
-        event: Option<&[u8]>,
-        payload: &[u8],
-    ) {
-        if self.hub.destination(stream, child).is_none() {
-            return;
-        }
-        let mut body = std::mem::take(&mut self.body);
-        body.clear();
-        sse::encode_event(&mut body, event, payload);
-        self.append(stream, child, &body);
-        self.body = body;
-    }
-
-    /// Puts a frame into the log, at the cost of the oldest ones.
-    fn append(&mut self, stream: Stream, child: Option<&[u8]>, body: &[u8]) {
-        if !self.log.takes(body.len()) {
-            self.counters.dropped_oversized += 1;
-            return;
-        }
-        while self.log.is_full_for(body.len()) {
-            let Some((sequence, namespace)) = self.log.evict() else {
-                break;
-            };
-            self.hub.forget(namespace, sequence);
-        }
-        // Evicting may have removed the namespace that had nothing but old frames.
-        let Some(namespace) = self.hub.destination(stream, child) else {
-            return;
-        };
-        let sequence = self.log.append(namespace, body);
-        self.hub.publish(namespace, sequence);
-        self.counters.frames += 1;
-    }
-
-    fn count_score(&mut self, key: &[u8]) {
-        if self.hub.destination(Stream::Eps, None).is_none() {
-            return;
-        }
-        let mut counted = self.rollup.count(key);
-        if counted == Err(CountError::Full) {
-            self.tick();
-            counted = self.rollup.count(key);
-        }
-        match counted {
-            Ok(()) if self.tick_at.is_none() => self.tick_at = Some(next_beat(self.now)),
-            Ok(()) => {}
-            Err(_) => self.counters.dropped_oversized += 1,
-        }
-    }
-
-    /// Sends what was counted since the last tick as one frame.
-    fn tick(&mut self) {
-        self.tick_at = None;
-        let mut body = std::mem::take(&mut self.body);
-        body.clear();
-        body.extend_from_slice(b"data:");
-        let empty_len = body.len();
-        self.rollup.take(&mut body);
-        if body.len() > empty_len {
-            body.extend_from_slice(b"\n\n");
-            self.counters.ticks += 1;
-            if self.hub.destination(Stream::Eps, None).is_some() {
-                self.append(Stream::Eps, None, &body);
-            }
-        }
-        self.body = body;
-    }
-
     /// Looks at a connection whose time may have come.
     fn on_deadline(&mut self, key: Key) {
         let Some(conn) = self.conns.get_mut(key) else {
@@ -484,94 +344,6 @@ impl Engine {
         }
     }
 
-    /// Ends a stream on a boundary: what the client has of an unfinished event is completed first.
-    fn end_stream(&mut self, key: Key, reason: CloseReason) {
-        let Some(conn) = self.conns.get_mut(key) else {
-            return;
-        };
-        let Some(subscription) = conn.subscription().copied() else {
-            return;
-        };
-        if subscription.coding == Coding::Chunked {
-            conn.outbox.buffer().extend_from_slice(sse::LAST_CHUNK);
-        }
-        let unfinished = (subscription.cursor.offset > 0).then_some(subscription);
-        self.leave(&subscription);
-        self.drain(key, reason, unfinished);
-    }
-
-    /// Sends what is in the outbox, and then our end.
-    fn drain(&mut self, key: Key, reason: CloseReason, unfinished: Option<Subscription>) {
-        let Some(conn) = self.conns.get_mut(key) else {
-            return;
-        };
-        conn.phase = Phase::Draining { reason, unfinished };
-        conn.deadline = self.now + limits::DRAIN_DEADLINE;
-        self.queue_write(key);
-        self.arm(key);
-    }
-
-    /// Everything was sent: our end, too. A client that may still be sending is waited for a little,
-    /// because closing on unread bytes makes the kernel send a reset, which destroys the reply on its way.
-    fn finish(&mut self, key: Key) {
-        let Some(conn) = self.conns.get_mut(key) else {
-            return;
-        };
-        let Phase::Draining { reason, .. } = conn.phase else {
-            return;
-        };
-        let was_stream = !conn.about.path.is_empty();
-        if conn.peer_ended || was_stream || self.stopping {
-            self.close(key, reason);
-            return;
-        }
-        conn.phase = Phase::Lingering(reason);
-        conn.deadline = self.now + limits::LINGER_DEADLINE;
-        self.effects.push_back(Effect::ShutdownWrite(key));
-        self.queue_read(key);
-        self.arm(key);
-    }
-
-    /// Closes at once, whatever is unsent.
-    fn close(&mut self, key: Key, reason: CloseReason) {
-        let Some(conn) = self.conns.get_mut(key) else {
-            return;
-        };
-        let phase = std::mem::replace(&mut conn.phase, Phase::Closed);
-        if matches!(phase, Phase::Closed) {
-            return;
-        }
-        if self.settings.verbose && !conn.about.path.is_empty() {
-            let age = self.now.since(conn.about.subscribed_at).as_secs_f64();
-            self.effects.push_back(Effect::Log(format!(
-                "disconnect {} from {} after {age:.1} s: {}",
-                conn.about.path,
-                conn.about.client_ip,
-                reason.name()
-            )));
-        }
-        if let Phase::Subscribed(subscription) = phase {
-            self.leave(&subscription);
-        }
-        self.counters.close(reason);
-        self.effects.push_back(Effect::Close(key));
-    }
-
-    /// Takes a subscriber out of the hub. Another takes its place in the list, and must know.
-    fn leave(&mut self, subscription: &Subscription) {
-        let moved = self
-            .hub
-            .unsubscribe(subscription.namespace, subscription.slot);
-        if let Some(key) = moved
-            .and_then(|index| self.conns.at(index))
-            .map(|(key, _)| key)
-            && let Some(Phase::Subscribed(other)) =
-                self.conns.get_mut(key).map(|conn| &mut conn.phase)
-        {
-            other.slot = subscription.slot;
-        }
-    }
-
     fn queue_read(&mut self, key: Key) {
         if let Some(conn) = self.conns.get_mut(key)
             && conn.readable
@@ -622,13 +394,6 @@ impl Conn {
             Phase::Lingering(_) | Phase::Closed => self.deadline,
         }
     }
-}
-
-/// The first moment after `now` on the grid of ticks, which starts at the clock's origin: ticks do not
-/// drift, however late one of them is served.
-fn next_beat(now: Time) -> Time {
-    let tick_micros = limits::TICK.as_micros() as u64;
-    Time::from_micros((now.as_micros() / tick_micros + 1) * tick_micros)
 }
 
 /// Appends bytes of a stream in the client's coding.

@@ -66,7 +66,9 @@ impl Engine {
             _ if conn.hung_up => self.close(key, CloseReason::Client),
             // A comment is answered with a reset where nobody is left.
             Phase::Subscribed(_) if !known => self.send_comment(key),
-            Phase::Reading(_) if conn.outbox.is_empty() => self.close(key, CloseReason::Client),
+            Phase::Reading(reading) if conn.outbox.is_empty() && !reading.rendering => {
+                self.close(key, CloseReason::Client);
+            }
             Phase::Lingering(reason) => {
                 let reason = *reason;
                 self.close(key, reason);
@@ -123,8 +125,9 @@ impl Engine {
                 return self.subscribe(key, stream, child.as_deref(), &accepted);
             }
             Action::ShowStream(_) => {
+                let extra = stream_head_extra(&self.settings);
                 let out = conn.outbox.buffer();
-                reply::encode_stream_head(out, accepted.http_11, "", self.unix_seconds);
+                reply::encode_stream_head(out, accepted.http_11, extra, self.unix_seconds);
                 // The head is exactly that of a stream, which nothing announces the end of; an HTTP/1.0
                 // client, and one that sends a body with it, is told the end by the end.
                 let keep_alive = accepted.keep_alive && body == Body::Length(0);
@@ -181,8 +184,9 @@ impl Engine {
         conn.about.path = accepted.path.clone();
         conn.about.tag = child.map(Box::from);
         conn.about.user_agent = accepted.user_agent.clone();
+        let extra = stream_head_extra(&self.settings);
         let out = conn.outbox.buffer();
-        reply::encode_stream_head(out, accepted.http_11, "", self.unix_seconds);
+        reply::encode_stream_head(out, accepted.http_11, extra, self.unix_seconds);
         let retry_ms = match stream {
             Stream::Raw | Stream::Eps => self.settings.score_retry_ms,
             Stream::Details | Stream::Kiosk => self.settings.detail_retry_ms,
@@ -309,6 +313,15 @@ impl Reading {
     }
 }
 
+/// What the head of a stream says beside the usual.
+fn stream_head_extra(settings: &super::Settings) -> &'static str {
+    if settings.force_refresh {
+        "X-Sse-Cleanup-Requested: true\r\n"
+    } else {
+        ""
+    }
+}
+
 /// Takes a whole head from the input.
 fn take_head(reading: &mut Reading, settings: &super::Settings) -> Step {
     if reading.buffer.is_empty() || !reading.is_worth_parsing() {
@@ -317,7 +330,7 @@ fn take_head(reading: &mut Reading, settings: &super::Settings) -> Step {
     let (accepted, head_len) = match http::parse_head(&reading.buffer) {
         Ok(Some((request, head_len))) => (accept(&request, settings), head_len),
         Ok(None) => {
-            reading.parse_at = reading.buffer.len() * 2;
+            reading.parse_at = (reading.buffer.len() * 2).min(limits::HEAD_BYTES_MAX);
             return Step::Wait;
         }
         Err(error) => return Step::Refuse(refusal_of_head(error)),

@@ -124,3 +124,97 @@ fn bad_target(error: TargetError) -> Action {
     };
     Action::Reply(Reply::error(400, message))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::proto::http::parse_head;
+
+    fn settings() -> Settings {
+        Settings {
+            node: String::new(),
+            raw_enabled: true,
+            kiosk_enabled: false,
+            page_enabled: false,
+            keepalive: Duration::from_secs(15),
+            log_bytes_max: 0,
+            force_refresh: false,
+            score_retry_ms: None,
+            detail_retry_ms: None,
+            reads_per_turn: 1,
+            writes_per_turn: 1,
+            verbose: false,
+        }
+    }
+
+    fn routed(line: &str, settings: &Settings) -> String {
+        let head = format!("{line} HTTP/1.1\r\nHost: a\r\n\r\n");
+        let (request, _) = parse_head(head.as_bytes()).unwrap().unwrap();
+        match route(&request, settings) {
+            Action::Subscribe { stream, child } => format!("{stream:?} {child:?}"),
+            Action::ShowStream(stream) => format!("head of {stream:?}"),
+            Action::Show(document) => format!("{document:?}"),
+            Action::Reply(reply) => reply.status.to_string(),
+        }
+    }
+
+    #[test]
+    fn every_row_of_the_table() {
+        let table = [
+            ("GET /subscribe/raw", "Raw None"),
+            ("GET /subscribe/eps?token=a", "Eps None"),
+            ("GET /subscribe/details", "Details None"),
+            ("GET /subscribe/details/1F4C2", "Details Some(\"1F4C2\")"),
+            ("GET /subscribe/details/%31F4C2", "Details Some(\"1F4C2\")"),
+            ("GET http://host/subscribe/eps", "Eps None"),
+            ("HEAD /subscribe/details/1F4C2", "head of Details"),
+            ("GET /subscribe/kiosk_interaction", "404"),
+            ("GET /", "404"),
+            ("GET /subscribe", "404"),
+            ("GET /subscribe/", "404"),
+            ("GET /subscribe/other", "404"),
+            ("GET /subscribe/eps/", "404"),
+            ("GET /subscribe/eps/x", "404"),
+            ("GET /subscribe/details/", "404"),
+            ("GET /subscribe/details/a/b", "404"),
+            ("GET /Subscribe/eps", "404"),
+            ("GET /subscribe/details/a%2fb", "400"),
+            ("GET /subscribe/details/%00", "400"),
+            ("GET /subscribe/details/%", "400"),
+            ("GET *", "400"),
+            ("GET host:80", "400"),
+            ("OPTIONS *", "204"),
+            ("OPTIONS /subscribe/eps", "204"),
+            ("POST /subscribe/eps", "405"),
+            ("DELETE /admin/status.json", "405"),
+            ("POST /nothing", "404"),
+            ("GET /admin/status.json", "Status"),
+            ("HEAD /admin/status.json", "Status"),
+        ];
+        for (line, expected) in table {
+            assert_eq!(routed(line, &settings()), expected, "for {line}");
+        }
+    }
+
+    #[test]
+    fn what_is_disabled_is_not_there() {
+        let all = Settings {
+            kiosk_enabled: true,
+            page_enabled: true,
+            ..settings()
+        };
+        assert_eq!(
+            routed("GET /subscribe/kiosk_interaction", &all),
+            "Kiosk None"
+        );
+        assert_eq!(routed("GET /", &all), "Page");
+        let few = Settings {
+            raw_enabled: false,
+            ..settings()
+        };
+        assert_eq!(routed("GET /subscribe/raw", &few), "404");
+        assert_eq!(routed("HEAD /subscribe/raw", &few), "404");
+    }
+}

@@ -18,6 +18,8 @@ pub struct Settings {
     pub keepalive: Duration,
     /// The bound on the shared message log, in bytes.
     pub log_bytes_max: usize,
+    /// Whether clients are told that their closes do not reach us (`X-Sse-Cleanup-Requested`).
+    pub force_refresh: bool,
     /// `retry:` of the score streams (raw, eps) in milliseconds; `None` sends a comment instead.
     pub score_retry_ms: Option<u32>,
     /// `retry:` of all other streams in milliseconds; `None` sends a comment instead.

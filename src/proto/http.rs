@@ -76,7 +76,7 @@ pub fn parse_head(bytes: &[u8]) -> Result<Option<(Request<'_>, usize)>, HeadErro
     let mut parsed = httparse::Request::new(&mut headers);
     let status = parsed.parse(bytes).map_err(|error| match error {
         httparse::Error::TooManyHeaders => HeadError::TooLarge,
-        httparse::Error::Version => HeadError::Version,
+        httparse::Error::Version if is_http(bytes) => HeadError::Version,
         _ => HeadError::Malformed,
     })?;
     let head_len = match status {
@@ -119,26 +119,36 @@ pub enum Body {
     },
 }
 
-/// What a chunked body's next byte belongs to.
+/// What a chunked body's next byte belongs to. Lines end with CR LF and nothing else: two readers that
+/// disagree about an end are how requests are smuggled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ChunkState {
-    /// The line with the chunk's size.
+    /// The digits of a chunk's size.
     Size {
         /// The size as far as it was read.
         size: u64,
         /// Digits so far; none means that the line is malformed if it ends here.
-        digits: u8,
-        /// Bytes of the line so far.
-        line_len: usize,
-        /// Behind the digits, in extensions that are ignored.
-        extension: bool,
+        digits: usize,
     },
+    /// The extensions behind the digits, which are ignored, with their length so far.
+    Extension {
+        /// The chunk's size.
+        size: u64,
+        /// Bytes so far.
+        len: usize,
+    },
+    /// The LF that ends the line with this size.
+    SizeEnd(u64),
     /// The chunk's data, with so many bytes left.
     Data(u64),
-    /// The line end behind the data.
-    DataEnd,
+    /// The CR behind the data.
+    DataCr,
+    /// The LF behind that.
+    DataLf,
     /// A trailer line, with its length so far; an empty one ends the body.
     Trailer(usize),
+    /// The LF that ends a trailer line of this length.
+    TrailerEnd(usize),
 }
 
 /// Why a body was refused. Each is the client's fault.
@@ -204,100 +214,67 @@ struct Step {
 }
 
 impl ChunkState {
-    const START: ChunkState = ChunkState::Size {
-        size: 0,
-        digits: 0,
-        line_len: 0,
-        extension: false,
-    };
+    const START: ChunkState = ChunkState::Size { size: 0, digits: 0 };
 
     /// Takes one byte, or as many as the chunk's data has. `bytes` is not empty.
     fn step(&mut self, bytes: &[u8]) -> Result<Step, BodyError> {
-        let byte = bytes[0];
-        let mut taken = 1;
-        let mut ended = false;
-        *self = match *self {
-            ChunkState::Size {
-                size,
-                digits,
-                line_len,
-                extension,
-            } => Self::size_line(byte, size, digits, line_len, extension)?,
-            ChunkState::Data(left) => {
-                taken = usize::try_from(left).map_or(bytes.len(), |left| left.min(bytes.len()));
-                match left - taken as u64 {
-                    0 => ChunkState::DataEnd,
-                    left => ChunkState::Data(left),
-                }
+        let (state, byte) = (*self, bytes[0]);
+        if let ChunkState::Data(left) = state {
+            let taken = usize::try_from(left).map_or(bytes.len(), |left| left.min(bytes.len()));
+            *self = match left - taken as u64 {
+                0 => ChunkState::DataCr,
+                left => ChunkState::Data(left),
+            };
+            return Ok(Step {
+                taken,
+                ended: false,
+            });
+        }
+        *self = match (state, byte) {
+            (ChunkState::Size { size, digits: 1.. }, b'\r') => ChunkState::SizeEnd(size),
+            (ChunkState::Size { size, digits: 1.. }, b';' | b' ' | b'\t') => {
+                ChunkState::Extension { size, len: 0 }
             }
-            ChunkState::DataEnd => match byte {
-                b'\r' => ChunkState::DataEnd,
-                b'\n' => ChunkState::START,
-                _ => return Err(BodyError::Malformed),
+            (ChunkState::Size { size, digits }, _) => Self::digit(byte, size, digits)?,
+            (ChunkState::Extension { size, .. }, b'\r') => ChunkState::SizeEnd(size),
+            (ChunkState::Extension { size, len }, _) if byte != b'\n' => ChunkState::Extension {
+                size,
+                len: bounded(len)?,
             },
-            ChunkState::Trailer(line_len) => match byte {
-                b'\n' if line_len == 0 => {
-                    ended = true;
-                    ChunkState::Trailer(0)
-                }
-                b'\n' => ChunkState::Trailer(0),
-                b'\r' => ChunkState::Trailer(line_len),
-                _ if line_len >= CHUNK_LINE_BYTES_MAX => return Err(BodyError::TooLarge),
-                _ => ChunkState::Trailer(line_len + 1),
-            },
+            (ChunkState::SizeEnd(0), b'\n') => ChunkState::Trailer(0),
+            (ChunkState::SizeEnd(size), b'\n') => ChunkState::Data(size),
+            (ChunkState::DataCr, b'\r') => ChunkState::DataLf,
+            (ChunkState::DataLf, b'\n') => ChunkState::START,
+            (ChunkState::Trailer(len), b'\r') => ChunkState::TrailerEnd(len),
+            (ChunkState::Trailer(len), _) if byte != b'\n' => ChunkState::Trailer(bounded(len)?),
+            (ChunkState::TrailerEnd(_), b'\n') => ChunkState::Trailer(0),
+            _ => return Err(BodyError::Malformed),
         };
-        Ok(Step { taken, ended })
+        Ok(Step {
+            taken: 1,
+            ended: byte == b'\n' && state == ChunkState::TrailerEnd(0),
+        })
     }
 
-    fn size_line(
-        byte: u8,
-        size: u64,
-        digits: u8,
-        line_len: usize,
-        extension: bool,
-    ) -> Result<ChunkState, BodyError> {
-        if line_len >= CHUNK_LINE_BYTES_MAX {
-            return Err(BodyError::Malformed);
+    fn digit(byte: u8, size: u64, digits: usize) -> Result<ChunkState, BodyError> {
+        let digit = char::from(byte).to_digit(16).ok_or(BodyError::Malformed)?;
+        // The bound is checked here already, so that the size cannot overflow.
+        match size * 16 + u64::from(digit) {
+            size if size > BODY_BYTES_MAX => Err(BodyError::TooLarge),
+            size => Ok(ChunkState::Size {
+                size,
+                digits: bounded(digits)?,
+            }),
         }
-        let line_len = line_len + 1;
-        match (byte, char::from(byte).to_digit(16)) {
-            (b'\n', _) if digits == 0 => Err(BodyError::Malformed),
-            (b'\n', _) if size == 0 => Ok(ChunkState::Trailer(0)),
-            (b'\n', _) => Ok(ChunkState::Data(size)),
-            (b'\r', _) => Ok(ChunkState::Size {
-                size,
-                digits,
-                line_len,
-                extension: true,
-            }),
-            (_, Some(digit)) if !extension => {
-                // The bound is checked here already, so that `size` cannot overflow.
-                let size = size * 16 + u64::from(digit);
-                if size > BODY_BYTES_MAX {
-                    return Err(BodyError::TooLarge);
-                }
-                let digits = digits.saturating_add(1);
-                Ok(ChunkState::Size {
-                    size,
-                    digits,
-                    line_len,
-                    extension,
-                })
-            }
-            (b';' | b' ' | b'\t', _) if digits > 0 => Ok(ChunkState::Size {
-                size,
-                digits,
-                line_len,
-                extension: true,
-            }),
-            _ if extension => Ok(ChunkState::Size {
-                size,
-                digits,
-                line_len,
-                extension,
-            }),
-            _ => Err(BodyError::Malformed),
-        }
+    }
+}
+
+/// The length of a line with one more byte.
+fn bounded(len: usize) -> Result<usize, BodyError> {
+    if len < CHUNK_LINE_BYTES_MAX {
+        Ok(len + 1)
+    } else {
+        Err(BodyError::Malformed)
     }
 }
 
@@ -378,6 +355,13 @@ fn parse_length(value: &[u8]) -> Result<u64, HeadError> {
     Ok(text.parse().unwrap_or(u64::MAX))
 }
 
+/// Whether the request line ends with some version of HTTP, rather than with anything else.
+fn is_http(bytes: &[u8]) -> bool {
+    let line = bytes.trim_ascii_start().split(|&byte| byte == b'\n').next();
+    let version = line.and_then(|line| line.trim_ascii_end().rsplit(|&byte| byte == b' ').next());
+    version.is_some_and(|version| version.starts_with(b"HTTP/"))
+}
+
 fn method_of(token: &str) -> Method {
     match token {
         "GET" => Method::Get,
@@ -423,6 +407,7 @@ mod tests {
             ("GET / HTTP/1.1\r\nHost: a\r\nHost: a\r\n\r\n", Host),
             ("GET / HTTP/1.0\r\nHost: a\r\nHost: b\r\n\r\n", Host),
             ("GET / HTTP/2.0\r\nHost: a\r\n\r\n", Version),
+            ("GET / FTP/1.1\r\nHost: a\r\n\r\n", Malformed),
             ("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", Version),
             (
                 "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nContent-Length: 1\r\n\r\n",
@@ -561,6 +546,13 @@ mod tests {
             (Framing::Chunked, "\r\n", Err(BodyError::Malformed)),
             (Framing::Chunked, "g\r\n", Err(BodyError::Malformed)),
             (Framing::Chunked, "-1\r\n", Err(BodyError::Malformed)),
+            (Framing::Chunked, "1\nx\n", Err(BodyError::Malformed)),
+            (
+                Framing::Chunked,
+                "1\rX\r\na\r\n0\r\n\r\n",
+                Err(BodyError::Malformed),
+            ),
+            (Framing::Chunked, "1\r\na\r\r\n", Err(BodyError::Malformed)),
             (
                 Framing::Chunked,
                 "fffffffffffffffff\r\n",

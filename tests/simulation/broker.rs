@@ -195,9 +195,9 @@ impl Broker {
             net.set_broker_listens(false);
             if let Some(pipe) = self.pipe.take() {
                 if self.random.one_in(2) {
-                    net.peer_reset(pipe)
+                    net.peer_reset(pipe);
                 } else {
-                    net.peer_close(pipe)
+                    net.peer_close(pipe);
                 }
                 // A closed connection still brings what was under way; a reset one does not.
                 self.pipe = Some(pipe);

@@ -4,6 +4,8 @@
 //!
 //! Every seed is one run. `SIM_SEED=n` repeats one, `SIM_SEEDS=n` says how many are run (500).
 
+#![allow(clippy::panic, reason = "a panic is how an oracle speaks")]
+
 mod broker;
 mod client;
 mod receiver;
@@ -119,6 +121,7 @@ impl World {
             page_enabled: false,
             keepalive,
             log_bytes_max: [256 * 1024, 4 * 1024 * 1024][random.below(2) as usize],
+            force_refresh: random.one_in(2),
             score_retry_ms: random.one_in(2).then_some(100),
             detail_retry_ms: random.one_in(2).then_some(500),
             // Small ones, so that fan-outs are cut into slices although there are few clients.

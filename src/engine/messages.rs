@@ -1,0 +1,119 @@
+//! Messages: what the source brings becomes frames in the log. It owns which channel feeds which stream,
+//! what is dropped, and the tick; it must not know who receives a frame.
+
+use super::Engine;
+use super::hub::Stream;
+use super::rollup::CountError;
+use crate::limits;
+use crate::proto::sse;
+use crate::source::Message;
+use crate::time::Time;
+
+/// The channel of score updates.
+pub const SCORE_CHANNEL: &str = "stream.score_updates";
+/// What stands before the ID in the channels of tweets.
+pub const TWEET_CHANNEL_PREFIX: &str = "stream.tweet_updates.";
+/// What stands before the command in the kiosk's channels.
+pub const KIOSK_CHANNEL_PREFIX: &str = "stream.interaction.";
+
+impl Engine {
+    /// A message came from the source.
+    pub fn on_message(&mut self, message: &Message) {
+        self.counters.messages_in += 1;
+        let channel = message.channel.as_slice();
+        if std::str::from_utf8(&message.payload).is_err() || std::str::from_utf8(channel).is_err() {
+            self.counters.dropped_encoding += 1;
+        } else if channel == SCORE_CHANNEL.as_bytes() {
+            self.publish(Stream::Raw, None, None, &message.payload);
+            self.count_score(&message.payload);
+        } else if sse::has_control_bytes(channel) {
+            self.counters.dropped_channel += 1;
+        } else if let Some(id) = channel.strip_prefix(TWEET_CHANNEL_PREFIX.as_bytes()) {
+            self.publish(Stream::Details, Some(id), Some(channel), &message.payload);
+        } else if channel.starts_with(KIOSK_CHANNEL_PREFIX.as_bytes()) {
+            self.publish(Stream::Kiosk, None, Some(channel), &message.payload);
+        } else {
+            self.counters.dropped_unknown += 1;
+        }
+    }
+
+    /// Encodes a message once and puts it where its subscribers will find it.
+    fn publish(
+        &mut self,
+        stream: Stream,
+        child: Option<&[u8]>,
+        event: Option<&[u8]>,
+        payload: &[u8],
+    ) {
+        if self.hub.destination(stream, child).is_none() {
+            return;
+        }
+        let mut body = std::mem::take(&mut self.body);
+        body.clear();
+        sse::encode_event(&mut body, event, payload);
+        self.append(stream, child, &body);
+        self.body = body;
+    }
+
+    /// Puts a frame into the log, at the cost of the oldest ones.
+    fn append(&mut self, stream: Stream, child: Option<&[u8]>, body: &[u8]) {
+        if !self.log.takes(body.len()) {
+            self.counters.dropped_oversized += 1;
+            return;
+        }
+        while self.log.is_full_for(body.len()) {
+            let Some((sequence, namespace)) = self.log.evict() else {
+                break;
+            };
+            self.hub.forget(namespace, sequence);
+        }
+        // Evicting may have removed the namespace that had nothing but old frames.
+        let Some(namespace) = self.hub.destination(stream, child) else {
+            return;
+        };
+        let sequence = self.log.append(namespace, body);
+        self.hub.publish(namespace, sequence);
+        self.counters.frames += 1;
+    }
+
+    fn count_score(&mut self, key: &[u8]) {
+        if self.hub.destination(Stream::Eps, None).is_none() {
+            return;
+        }
+        let mut counted = self.rollup.count(key);
+        if counted == Err(CountError::Full) {
+            self.tick();
+            counted = self.rollup.count(key);
+        }
+        match counted {
+            Ok(()) if self.tick_at.is_none() => self.tick_at = Some(next_beat(self.now)),
+            Ok(()) => {}
+            Err(_) => self.counters.dropped_oversized += 1,
+        }
+    }
+
+    /// Sends what was counted since the last tick as one frame.
+    pub(super) fn tick(&mut self) {
+        self.tick_at = None;
+        let mut body = std::mem::take(&mut self.body);
+        body.clear();
+        body.extend_from_slice(b"data:");
+        let empty_len = body.len();
+        self.rollup.take(&mut body);
+        if body.len() > empty_len {
+            body.extend_from_slice(b"\n\n");
+            self.counters.ticks += 1;
+            if self.hub.destination(Stream::Eps, None).is_some() {
+                self.append(Stream::Eps, None, &body);
+            }
+        }
+        self.body = body;
+    }
+}
+
+/// The first moment after `now` on the grid of ticks, which starts at the clock's origin: ticks do not
+/// drift, however late one of them is served.
+fn next_beat(now: Time) -> Time {
+    let tick_micros = limits::TICK.as_micros() as u64;
+    Time::from_micros((now.as_micros() / tick_micros + 1) * tick_micros)
+}
