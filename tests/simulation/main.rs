@@ -101,9 +101,16 @@ impl World {
         let busy_until = Time::from_micros(6_000_000);
         // A quiet time follows, long enough for a keepalive, and in some runs for patience to end.
         let quiet = if random.one_in(4) { 85 } else { 24 };
-        // Bursts, a steady stream of large messages, a dense one of small messages, and hardly any.
-        let loads = [(400, 40, 100), (40, 4, 3_000), (5, 4, 0), (400, 1, 6_000)];
-        let (pause_max_ms, burst_max, padding_max) = loads[random.below(4) as usize];
+        // Bursts, a steady stream of large messages, a dense one of small messages, hardly any, and bursts
+        // that are larger than the smaller log.
+        let loads = [
+            (400, 40, 100),
+            (40, 4, 3_000),
+            (5, 4, 0),
+            (400, 1, 6_000),
+            (1_000, 700, 1_500),
+        ];
+        let (pause_max_ms, burst_max, padding_max) = loads[random.below(5) as usize];
         let pause_max = Duration::from_millis(pause_max_ms);
         let falls = random.below(3);
         let plan = Plan {
