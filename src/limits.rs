@@ -97,6 +97,11 @@ pub const LOG_SEGMENT_BYTES: usize = 64 * 1024;
 /// What one frame costs the log beside its bytes: its entry and its place in two namespaces' lists.
 pub const LOG_ENTRY_BYTES: usize = 40;
 
+/// Messages are taken from the source until this part of the log, one over so many, has not been offered
+/// to everybody. What is then read at once (`READ_BYTES`, which grows little on its way into the log)
+/// still has room.
+pub const LOG_UNFLUSHED_PART: u64 = 4;
+
 /// The smallest log that can be configured: four segments.
 pub const LOG_BYTES_FLOOR: usize = 4 * LOG_SEGMENT_BYTES;
 
@@ -139,6 +144,7 @@ const _: () = {
     assert!(LOG_BYTES_FLOOR <= LOG_BYTES_CEILING);
     assert!(LOG_BYTES_CEILING <= u32::MAX as usize / 2);
     assert!(WRITE_BYTES <= LOG_SEGMENT_BYTES);
+    assert!(READ_BYTES * 2 <= LOG_BYTES_FLOOR - LOG_BYTES_FLOOR / LOG_UNFLUSHED_PART as usize);
     assert!(HEAD_BYTES_MAX <= READ_BYTES);
     assert!(PEER_TIMEOUT.as_secs() < PATIENCE.as_secs());
     assert!(BACKOFF_MIN.as_millis() < BACKOFF_MAX.as_millis());

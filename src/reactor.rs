@@ -236,7 +236,9 @@ impl<N: Net> Reactor<N> {
     fn receive(&mut self, now: Time) {
         match &mut self.feed {
             Feed::Demo(demo) => {
-                while let Some(message) = demo.next_message(now) {
+                while self.engine.wants_messages()
+                    && let Some(message) = demo.next_message(now)
+                {
                     self.engine.on_message(&message);
                 }
             }
@@ -263,7 +265,7 @@ impl<N: Net> Reactor<N> {
             }
         }
         for _ in 0..limits::SOURCE_READS_PER_TURN {
-            if !self.link.readable || session.is_connecting() {
+            if !self.link.readable || session.is_connecting() || !self.engine.wants_messages() {
                 return;
             }
             match self.net.read(LINK, &mut self.buffer) {

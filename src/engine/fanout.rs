@@ -166,7 +166,10 @@ impl Engine {
                 self.after_last_write(key);
                 continue;
             }
-            let turn = self.hub.next_turn()?;
+            let Some(turn) = self.hub.next_turn() else {
+                self.flushed = self.log.appended();
+                return None;
+            };
             let Some((key, conn)) = self.conns.at(turn.subscriber) else {
                 continue;
             };

@@ -31,6 +31,8 @@ pub struct Log {
     /// Capacities of all segments.
     segment_bytes: usize,
     bytes_max: usize,
+    /// Bytes of all frames that were ever appended, entries included.
+    appended: u64,
 }
 
 /// Where bytes lie in the log.
@@ -62,6 +64,7 @@ impl Log {
             segments: VecDeque::new(),
             first_segment: 0,
             segment_bytes: 0,
+            appended: 0,
             bytes_max: bytes_max.max(LOG_BYTES_FLOOR),
         }
     }
@@ -79,6 +82,11 @@ impl Log {
     /// Bytes of memory held, entries included.
     pub fn bytes(&self) -> usize {
         self.segment_bytes + self.entries.len() * LOG_ENTRY_BYTES
+    }
+
+    /// Bytes of all frames that were ever appended, entries included.
+    pub fn appended(&self) -> u64 {
+        self.appended
     }
 
     /// Whether a frame with a body of `len` bytes can be taken: half of the log, so that one giant does
@@ -139,6 +147,7 @@ impl Log {
             head_len: head_len as u8,
         };
         let sequence = self.head();
+        self.appended += u64::from(entry.len) + LOG_ENTRY_BYTES as u64;
         self.entries.push_back(entry);
         debug_assert!(self.bytes() <= self.bytes_max);
         sequence

@@ -71,6 +71,8 @@ pub struct Engine {
     /// Connections to be written to by themselves; each once, and none of them blocked.
     write_queue: VecDeque<Key>,
     effects: VecDeque<Effect>,
+    /// How far the log had come when everybody who could take anything last had everything.
+    flushed: u64,
     reads_left: usize,
     writes_left: usize,
     batch: Batch,
@@ -104,6 +106,7 @@ impl Engine {
             read_queue: VecDeque::new(),
             write_queue: VecDeque::new(),
             effects: VecDeque::new(),
+            flushed: 0,
             reads_left: 0,
             writes_left: 0,
             batch: Batch::default(),
@@ -133,6 +136,13 @@ impl Engine {
             || !self.write_queue.is_empty()
             || !self.effects.is_empty()
             || self.hub.has_turns()
+    }
+
+    /// Whether messages should be taken from the source now. While those that are here have not been
+    /// offered to everybody, a burst must not push them out of the log: it waits in the source's socket.
+    pub fn wants_messages(&self) -> bool {
+        let unflushed = self.log.appended() - self.flushed;
+        unflushed < self.settings.log_bytes_max as u64 / limits::LOG_UNFLUSHED_PART
     }
 
     /// Does what has become due.
