@@ -9,7 +9,7 @@ use super::hub::NamespaceId;
 use super::log::Coding;
 use super::route::Document;
 use super::stats::CloseReason;
-use crate::proto::http::Body;
+use crate::proto::body::Body;
 use crate::proto::reply::Reply;
 use crate::time::Time;
 

@@ -8,7 +8,8 @@ use super::route::{self, Action};
 use super::stats::CloseReason;
 use super::{Effect, Engine, encode_piece};
 use crate::limits;
-use crate::proto::http::{self, Body, BodyError, Framing, HeadError, Method, Request};
+use crate::proto::body::{Body, BodyError};
+use crate::proto::http::{self, Framing, HeadError, Method, Request};
 use crate::proto::reply::{self, Delivery, Reply};
 use crate::proto::{sse, target};
 
