@@ -164,6 +164,12 @@ options! {
     ScoreRetryMs: "SSE_SCORE_RETRY_MS", [], "MS", "100", "force refresh: retry of raw and eps";
     DetailRetryMs: "SSE_DETAIL_RETRY_MS", [], "MS", "500", "force refresh: retry of the rest";
     ReconnectMs: "SSE_RECONNECT_MS", ["SSE_RECONNECT"], "MS", "none", "retry of all streams, always sent";
+    ScoreLifetimeSec: "SSE_SCORE_FORCECLOSE_SEC", [], "SECONDS", "300", "the same: lifetime of raw and eps";
+    DetailLifetimeSec: "SSE_DETAIL_FORCECLOSE_SEC", [], "SECONDS", "300", "the same: lifetime of the rest";
+    TrustProxy: "TRUST_PROXY", [], "NUMBER", "0, on Heroku 1", "trusted proxies in front";
+    ConnectionsMax: "MAX_CONNECTIONS", [], "NUMBER", "as descriptors allow", "streams at a time";
+    ConnectionsPerIpMax: "MAX_CONNECTIONS_PER_IP", [], "NUMBER", "none", "streams of one address";
+    DrainSec: "DRAIN_SEC", [], "SECONDS", "20", "how long a clean end may take";
     KeepaliveSec: "KEEPALIVE_SEC", [], "SECONDS", "15", "longest silence on a stream, 1 to 55";
     LogBytesMax: "LOG_BYTES_MAX", [], "BYTES", "4194304", "kept for slow clients; also 512k, 4MiB";
     Dyno: "DYNO", [], "NAME", "host name", "this process, in reports";
@@ -277,6 +283,7 @@ impl Raw {
         let demo = self.boolean(Key::Demo)?;
         let seconds = "a number of seconds";
         let keepalive_sec = self.number(Key::KeepaliveSec, seconds, 1..=KEEPALIVE_SEC_MAX)?;
+        let drain_sec = self.number(Key::DrainSec, seconds, 0..=limits::DRAIN_SEC_MAX)?;
         let (score_retry_ms, detail_retry_ms) = self.retries_ms()?;
         Ok(Config {
             listen: self.listen()?,
@@ -287,6 +294,13 @@ impl Raw {
                 raw_enabled: self.boolean(Key::RawStream)?,
                 kiosk_enabled: self.boolean(Key::KioskStream)?,
                 page_enabled: demo,
+                score_lifetime: self.lifetime(Key::ScoreLifetimeSec)?,
+                detail_lifetime: self.lifetime(Key::DetailLifetimeSec)?,
+                trusted_proxies: self.trusted_proxies()?,
+                connections_max: self.bound(Key::ConnectionsMax)?,
+                connections_per_ip_max: self.bound(Key::ConnectionsPerIpMax)?,
+                drain: Duration::from_secs(drain_sec),
+                epoch: random::process_seed(),
                 keepalive: Duration::from_secs(keepalive_sec),
                 log_bytes_max: self.log_bytes()?,
                 force_refresh: self.boolean(Key::ForceRefresh)?,
@@ -349,6 +363,30 @@ impl Raw {
         }
         let reconnect_ms = Some(retry_ms(Key::ReconnectMs)?);
         Ok((reconnect_ms, reconnect_ms))
+    }
+
+    /// How long a stream lasts; for ever unless closes are forced.
+    fn lifetime(&self, key: Key) -> Result<Option<Duration>, Misuse> {
+        let seconds = self.number(key, "a number of seconds", 1..=limits::LIFETIME_SEC_MAX)?;
+        let forced = self.boolean(Key::ForceRefresh)?;
+        Ok(forced.then_some(Duration::from_secs(seconds)))
+    }
+
+    /// Heroku's router is a proxy that can be trusted, and there is no way around it.
+    fn trusted_proxies(&self) -> Result<usize, Misuse> {
+        if self.get(Key::TrustProxy).is_default {
+            return Ok(usize::from(!self.get(Key::Dyno).is_default));
+        }
+        let allowed = 0..=limits::TRUSTED_PROXIES_MAX;
+        self.number(Key::TrustProxy, "a number of proxies", allowed)
+    }
+
+    /// A bound that is only there when it is set.
+    fn bound(&self, key: Key) -> Result<usize, Misuse> {
+        if self.get(key).is_default {
+            return Ok(usize::MAX);
+        }
+        self.number(key, "a number of streams", 1..=u32::MAX as usize)
     }
 
     fn node(&self, host_name: impl FnOnce() -> Option<String>) -> String {
@@ -556,6 +594,28 @@ mod tests {
             (None, None)
         );
         assert!(!engine.verbose);
+        assert_eq!(
+            (engine.score_lifetime, engine.detail_lifetime),
+            (None, None)
+        );
+        assert_eq!(
+            (engine.trusted_proxies, engine.drain),
+            (0, Duration::from_secs(20))
+        );
+        assert_eq!(
+            (engine.connections_max, engine.connections_per_ip_max),
+            (usize::MAX, usize::MAX)
+        );
+    }
+
+    #[test]
+    fn lifetimes_are_each_family_s_own_and_need_force_refresh() {
+        let flags = ["--sse-force-refresh", "--sse-score-forceclose-sec=60"];
+        let engine = config(&flags, &[]).engine;
+        assert_eq!(engine.score_lifetime, Some(Duration::from_secs(60)));
+        assert_eq!(engine.detail_lifetime, Some(Duration::from_secs(300)));
+        let flags = ["--dyno=web.1", "--trust-proxy=0"];
+        assert_eq!(config(&flags, &[]).engine.trusted_proxies, 0);
     }
 
     #[test]
@@ -585,6 +645,13 @@ mod tests {
             ("SSE_DETAIL_RETRY_MS", "7", show_retry, "None None"),
             ("SSE_RECONNECT_MS", "7", show_retry, "Some(7) Some(7)"),
             ("SSE_RECONNECT_MS", "3600000", show_retry, "Some(3600000) Some(3600000)"),
+            ("SSE_SCORE_FORCECLOSE_SEC", "7", |config| format!("{:?}", config.engine.score_lifetime), "None"),
+            ("SSE_DETAIL_FORCECLOSE_SEC", "7", |config| format!("{:?}", config.engine.detail_lifetime), "None"),
+            ("TRUST_PROXY", "2", |config| config.engine.trusted_proxies.to_string(), "2"),
+            ("DYNO", "web.1", |config| config.engine.trusted_proxies.to_string(), "1"),
+            ("MAX_CONNECTIONS", "7", |config| config.engine.connections_max.to_string(), "7"),
+            ("MAX_CONNECTIONS_PER_IP", "7", |config| config.engine.connections_per_ip_max.to_string(), "7"),
+            ("DRAIN_SEC", "0", |config| format!("{:?}", config.engine.drain), "0ns"),
             ("KEEPALIVE_SEC", "1", |config| format!("{:?}", config.engine.keepalive), "1s"),
             ("KEEPALIVE_SEC", "55", |config| format!("{:?}", config.engine.keepalive), "55s"),
             ("LOG_BYTES_MAX", "1m", |config| config.engine.log_bytes_max.to_string(), "1048576"),
@@ -1192,7 +1259,15 @@ mod tests {
             );
             assert!(help.contains(&format!("{} ({})\n", option.help, option.default)));
             // Whatever has a real default gets through its own parser.
-            let described = ["all", "random", "none", "host name"].contains(&option.default);
+            let described = [
+                "all",
+                "random",
+                "none",
+                "host name",
+                "0, on Heroku 1",
+                "as descriptors allow",
+            ];
+            let described = described.contains(&option.default);
             let joined = format!("{}={}", option.flag(), option.default);
             assert!(described || command(&[&joined], &[]).is_ok(), "{joined}");
         }

@@ -12,5 +12,6 @@ pub mod source;
 
 pub mod report;
 
+pub mod link;
 pub mod net;
 pub mod reactor;

@@ -80,6 +80,56 @@ pub const NOTSENT_BYTES: u32 = 16 * 1024;
 /// Bytes of frames given to one client in one write.
 pub const WRITE_BYTES: usize = 64 * 1024;
 
+/// How long frames are kept for a namespace that everybody was told to come back to. Browsers come back
+/// within the retry; those in background tabs some seconds later.
+pub const LINGER: Duration = Duration::from_secs(30);
+
+/// Cleanups of one address in one window, relayed ones not counted: a page that is reloaded as fast as a
+/// person can asks three times a second, and there may be some behind one address.
+pub const CLEANUPS_PER_WINDOW: u32 = 60;
+
+/// The window in which cleanups are counted.
+pub const CLEANUP_WINDOW: Duration = Duration::from_secs(10);
+
+/// Addresses whose cleanups are counted in one window; further ones wait for the next.
+pub const CLEANUP_ADDRESSES_MAX: usize = 8 * 1024;
+
+/// Streams that one cleanup closes at most; a page has a handful.
+pub const CLEANUP_CLOSES_MAX: usize = 128;
+
+/// The longest token. A UUID has 36 bytes.
+pub const TOKEN_BYTES_MAX: usize = 64;
+
+/// How soon a client may come again for which there was no room, at least.
+pub const SHED_RETRY_MIN: Duration = Duration::from_secs(5);
+
+/// The same, at most: spread, so that a herd does not come back as one.
+pub const SHED_RETRY_MAX: Duration = Duration::from_secs(30);
+
+/// `retry:` of clients that are sent away because the server stops, at least and at most.
+pub const DRAIN_RETRY_MIN: Duration = Duration::from_secs(1);
+
+/// See [`DRAIN_RETRY_MIN`].
+pub const DRAIN_RETRY_MAX: Duration = Duration::from_secs(5);
+
+/// The beat at which slices of clients are sent away.
+pub const DRAIN_BEAT: Duration = Duration::from_millis(20);
+
+/// Clients that are sent away at one beat at least: a small server need not take long to stop.
+pub const DRAIN_SLICE_MIN: usize = 20;
+
+/// Descriptors that are left to other things than subscribers: listeners, the broker, requests.
+pub const DESCRIPTORS_RESERVED: usize = 32;
+
+/// Hops of `X-Forwarded-For` that can be trusted at most.
+pub const TRUSTED_PROXIES_MAX: usize = 16;
+
+/// The longest lifetime of a stream that can be configured: a day.
+pub const LIFETIME_SEC_MAX: u64 = 86_400;
+
+/// The longest drain that can be configured.
+pub const DRAIN_SEC_MAX: u64 = 600;
+
 /// The beat of the rollup: 60 Hz, rounded up to a millisecond, as the API has always said.
 pub const TICK: Duration = Duration::from_millis(17);
 
@@ -112,6 +162,9 @@ pub const LOG_BYTES_CEILING: usize = 1 << 30;
 /// One reply of a broker, buffered until it is whole. The largest message that the default log takes is
 /// 2 MiB; beyond this bound the session is ended, because the stream cannot be followed any more.
 pub const REPLY_BYTES_MAX: usize = 8 * 1024 * 1024;
+
+/// Commands waiting to be sent to a broker; more are dropped.
+pub const COMMAND_BYTES_MAX: usize = 1024 * 1024;
 
 /// Time for resolving a broker's name, and for connecting to it.
 pub const CONNECT_DEADLINE: Duration = Duration::from_secs(5);

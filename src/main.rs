@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use emojitrack_streamer::config::{self, Command, Config, SourceConfig};
 use emojitrack_streamer::engine::{self, Engine};
+use emojitrack_streamer::limits;
 use emojitrack_streamer::net::Net;
 use emojitrack_streamer::net::mio::MioNet;
 use emojitrack_streamer::random;
@@ -41,9 +42,17 @@ fn main() -> ExitCode {
 
 const NAME_AND_VERSION: &str = concat!(env!("CARGO_PKG_NAME"), " ", env!("CARGO_PKG_VERSION"));
 
-fn run(config: Config) -> io::Result<()> {
+fn run(mut config: Config) -> io::Result<()> {
     // Each client is a descriptor. Where the limit cannot be raised, what there is must do.
     let _unchanged = rlimit::increase_nofile_limit(rlimit::INFINITY);
+    let descriptors = rlimit::Resource::NOFILE
+        .get_soft()
+        .unwrap_or(rlimit::INFINITY);
+    let descriptors = usize::try_from(descriptors).unwrap_or(usize::MAX);
+    let room = descriptors
+        .saturating_sub(limits::DESCRIPTORS_RESERVED)
+        .max(1);
+    config.engine.connections_max = config.engine.connections_max.min(room);
     let mut net = MioNet::new(&config.listen, config.reuse_port)?;
     let (now, unix_seconds) = (net.now(), net.unix_seconds());
     for line in greeting(&net, &config) {
@@ -55,8 +64,18 @@ fn run(config: Config) -> io::Result<()> {
         }
         SourceConfig::Redis(endpoints) => {
             let topics = topics(&config.engine);
-            let (name, seed) = (&config.engine.node, random::process_seed());
-            Feed::Redis(Box::new(Session::new(endpoints, topics, name, seed)))
+            let session = |endpoints, topics| {
+                Session::new(
+                    endpoints,
+                    topics,
+                    &config.engine.node,
+                    random::process_seed(),
+                )
+            };
+            Feed::redis(
+                session(endpoints.clone(), topics),
+                session(endpoints, Topics::default()),
+            )
         }
     };
     let page = match config.engine.page_enabled {
@@ -74,7 +93,9 @@ fn topics(settings: &engine::Settings) -> Topics {
         patterns.push(format!("{}*", engine::KIOSK_CHANNEL_PREFIX));
     }
     Topics {
-        channels: vec![engine::SCORE_CHANNEL.to_owned()],
+        channels: [engine::SCORE_CHANNEL, engine::CLEANUP_CHANNEL]
+            .map(str::to_owned)
+            .into(),
         patterns,
     }
 }

@@ -6,19 +6,38 @@ use std::time::Duration;
 
 use crate::engine::{Document, Effect, Engine, Key};
 use crate::limits;
-use crate::net::{Event, Net, Peer, Token};
+use crate::link::Link;
+use crate::net::{Event, Net, Token};
 use crate::report;
 use crate::source::demo::Demo;
-use crate::source::redis::{Intent, Session};
+use crate::source::redis::Session;
 use crate::time::Time;
 
 /// What feeds us.
 pub enum Feed {
-    /// A Redis server.
-    Redis(Box<Session>),
+    /// A Redis server, over two connections: one that is subscribed may send nothing else.
+    Redis {
+        /// Where messages come from.
+        messages: Box<Link>,
+        /// Where commands go.
+        commands: Box<Link>,
+    },
     /// The embedded feeder.
     Demo(Box<Demo>),
 }
+
+impl Feed {
+    /// The two connections of these sessions.
+    pub fn redis(messages: Session, commands: Session) -> Feed {
+        Feed::Redis {
+            messages: Box::new(Link::new(0, messages)),
+            commands: Box::new(Link::new(1, commands)),
+        }
+    }
+}
+
+/// The hash in Redis where all nodes report their status.
+const STATUS_KEY: &str = "admin_stream_status";
 
 /// The loop over one network.
 pub struct Reactor<N: Net> {
@@ -30,18 +49,10 @@ pub struct Reactor<N: Net> {
     events: Vec<Event>,
     /// Where all reads go; nothing stays in it from one to the next.
     buffer: Box<[u8]>,
-    link: Link,
     listener: Listener,
     /// Set once we were asked to end: when we do so at the latest.
     stop_at: Option<Time>,
     signals: u32,
-}
-
-/// The socket to the broker. Readiness comes as an edge, so it is kept here until it is used up.
-#[derive(Default)]
-struct Link {
-    readable: bool,
-    writable: bool,
 }
 
 /// The listening sockets.
@@ -53,8 +64,6 @@ struct Listener {
     paused_until: Option<Time>,
 }
 
-const LINK: Token = Token::Upstream(0);
-
 impl<N: Net> Reactor<N> {
     /// A loop that has not begun.
     pub fn new(net: N, engine: Engine, feed: Feed, page: Box<[u8]>) -> Reactor<N> {
@@ -65,7 +74,6 @@ impl<N: Net> Reactor<N> {
             page,
             events: Vec::new(),
             buffer: vec![0; limits::READ_BYTES].into_boxed_slice(),
-            link: Link::default(),
             listener: Listener::default(),
             stop_at: None,
             signals: 0,
@@ -135,11 +143,14 @@ impl<N: Net> Reactor<N> {
     /// How long the next poll may wait; `None` is for ever.
     fn timeout(&self) -> Option<Duration> {
         let can_accept = self.listener.ready && self.listener.paused_until.is_none();
-        if self.engine.has_work() || self.link.readable || can_accept {
+        if self.engine.has_work() || can_accept {
             return Some(Duration::ZERO);
         }
         let feed = match &self.feed {
-            Feed::Redis(session) => session.deadline(),
+            Feed::Redis { messages, commands } => [messages.deadline(), commands.deadline()]
+                .into_iter()
+                .flatten()
+                .min(),
             Feed::Demo(demo) => demo.deadline(),
         };
         let deadlines = [
@@ -173,17 +184,18 @@ impl<N: Net> Reactor<N> {
                 }
             }
             Event::Ready {
-                token: Token::Upstream(_),
+                token,
                 readable,
                 writable,
                 hung_up,
             } => {
-                self.link.readable |= readable || hung_up;
-                self.link.writable |= writable;
+                if let Some(link) = self.link_of(token) {
+                    link.on_ready(readable || hung_up, writable);
+                }
             }
-            Event::Resolved(result) => {
-                if let Feed::Redis(session) = &mut self.feed {
-                    session.on_resolved(result, now);
+            Event::Resolved(token, result) => {
+                if let Some(link) = self.link_of(token) {
+                    link.on_resolved(result, now);
                 }
             }
             Event::Signal => self.stop(now),
@@ -193,10 +205,27 @@ impl<N: Net> Reactor<N> {
     fn stop(&mut self, now: Time) {
         self.signals += 1;
         if self.stop_at.is_none() {
-            self.stop_at = Some(now + limits::DRAIN_DEADLINE);
+            let drain = self.engine.settings().drain;
+            self.stop_at = Some(now + drain + limits::DRAIN_DEADLINE);
+            let node = self.engine.settings().node.clone();
+            self.command(&[b"HDEL", STATUS_KEY.as_bytes(), node.as_bytes()]);
+            let streams = self.engine.subscribers();
+            let seconds = drain.as_secs();
+            self.net.log(&format!(
+                "stopping: {streams} streams to end within {seconds} s"
+            ));
             self.listener = Listener::default();
             self.net.stop_listening();
             self.engine.stop();
+        }
+    }
+
+    /// Whether clients should be sent here, or why not.
+    fn readiness(&self) -> Result<(), &'static str> {
+        match &self.feed {
+            _ if self.stop_at.is_some() => Err("stopping"),
+            Feed::Redis { messages, .. } if !messages.session().is_live() => Err("no source"),
+            Feed::Redis { .. } | Feed::Demo(_) => Ok(()),
         }
     }
 
@@ -242,100 +271,54 @@ impl<N: Net> Reactor<N> {
                     self.engine.on_message(&message);
                 }
             }
-            Feed::Redis(_) => {
-                self.read_link(now);
-                self.with_session(|session| session.on_time(now));
-                self.apply_intents(now);
-                self.write_link(now);
-                // What failed just now has more to say.
-                self.apply_intents(now);
-            }
-        }
-    }
-
-    fn read_link(&mut self, now: Time) {
-        let Feed::Redis(session) = &mut self.feed else {
-            return;
-        };
-        if session.is_connecting() && (self.link.writable || self.link.readable) {
-            match self.net.is_connected(LINK) {
-                Ok(true) => session.on_connected(now),
-                Ok(false) => self.link = Link::default(),
-                Err(error) => session.on_lost(Some(error), now),
-            }
-        }
-        for _ in 0..limits::SOURCE_READS_PER_TURN {
-            if !self.link.readable || session.is_connecting() || !self.engine.wants_messages() {
-                return;
-            }
-            match self.net.read(LINK, &mut self.buffer) {
-                Ok(0) => {
-                    self.link.readable = false;
-                    session.on_lost(None, now);
-                }
-                Ok(len) => {
+            Feed::Redis { messages, commands } => {
+                messages.serve(&mut self.net, now);
+                commands.serve(&mut self.net, now);
+                for _ in 0..limits::SOURCE_READS_PER_TURN {
+                    if !self.engine.wants_messages() {
+                        break;
+                    }
+                    let Some(len) = messages.read(&mut self.net, &mut self.buffer, now) else {
+                        break;
+                    };
                     let mut input = &self.buffer[..len];
-                    while let Some(message) = session.next_message(&mut input, now) {
+                    while let Some(message) = messages.session_mut().next_message(&mut input, now) {
                         self.engine.on_message(&message);
                     }
                 }
-                Err(error) => {
-                    self.link.readable = false;
-                    if error.kind() != io::ErrorKind::WouldBlock {
-                        session.on_lost(Some(error), now);
-                    }
+                // Answers are of no interest; that they come is a sign of life.
+                while let Some(len) = commands.read(&mut self.net, &mut self.buffer, now) {
+                    let mut input = &self.buffer[..len];
+                    while commands
+                        .session_mut()
+                        .next_message(&mut input, now)
+                        .is_some()
+                    {}
                 }
+                // A connection that ended just now is to be given up at once.
+                messages.serve(&mut self.net, now);
+                commands.serve(&mut self.net, now);
             }
         }
     }
 
-    fn write_link(&mut self, now: Time) {
-        let Feed::Redis(session) = &mut self.feed else {
-            return;
-        };
-        while self.link.writable && !session.unsent().is_empty() {
-            match self.net.write(LINK, session.unsent()) {
-                Ok(len) => session.on_sent(len),
-                Err(error) => {
-                    self.link.writable = false;
-                    if error.kind() != io::ErrorKind::WouldBlock {
-                        session.on_lost(Some(error), now);
-                    }
-                }
-            }
-        }
-    }
-
-    fn apply_intents(&mut self, now: Time) {
-        while let Some(intent) = self.with_session(Session::poll_intent).flatten() {
-            let connected = match intent {
-                Intent::Log(line) => {
-                    self.net.log(&line);
-                    continue;
-                }
-                Intent::Disconnect => {
-                    self.link = Link::default();
-                    self.net.close(LINK);
-                    continue;
-                }
-                Intent::Resolve(host, port) => {
-                    self.net.resolve(&host, port);
-                    continue;
-                }
-                Intent::ConnectTcp(address) => self.net.connect(LINK, &Peer::Tcp(address)),
-                Intent::ConnectUnix(path) => self.net.connect(LINK, &Peer::Unix(path)),
-            };
-            self.link = Link::default();
-            if let Err(error) = connected {
-                self.with_session(|session| session.on_lost(Some(error), now));
-            }
-        }
-    }
-
-    fn with_session<T>(&mut self, call: impl FnOnce(&mut Session) -> T) -> Option<T> {
+    fn link_of(&mut self, token: Token) -> Option<&mut Link> {
         match &mut self.feed {
-            Feed::Redis(session) => Some(call(session)),
+            Feed::Redis { messages, commands } => [messages, commands]
+                .into_iter()
+                .find(|link| link.token() == token)
+                .map(Box::as_mut),
             Feed::Demo(_) => None,
+        }
+    }
+
+    /// Sends a command to the broker, if there is one to take it.
+    fn command(&mut self, arguments: &[&[u8]]) {
+        if let Feed::Redis { commands, .. } = &mut self.feed
+            && commands.session_mut().send_command(arguments)
+        {
+            let now = self.net.now();
+            commands.serve(&mut self.net, now);
         }
     }
 
@@ -372,8 +355,13 @@ impl<N: Net> Reactor<N> {
                     let reply = match document {
                         Document::Status => report::status_reply(&self.engine.snapshot()),
                         Document::Page => report::page_reply(&self.page),
+                        Document::Health => report::probe_reply(Ok(())),
+                        Document::Readiness => report::probe_reply(self.readiness()),
                     };
                     self.engine.on_rendered(key, &reply);
+                }
+                Effect::Publish(channel, payload) => {
+                    self.command(&[b"PUBLISH", channel.as_bytes(), &payload]);
                 }
                 Effect::Log(line) => self.net.log(&line),
             }

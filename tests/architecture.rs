@@ -11,7 +11,10 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("random", &[]),
     ("proto", &["limits"]),
     ("source", &["limits", "proto", "random", "time"]),
-    ("engine", &["limits", "proto", "source::Message", "time"]),
+    (
+        "engine",
+        &["limits", "proto", "random", "source::Message", "time"],
+    ),
     ("report", &["engine::stats", "proto"]),
     ("net", &["limits", "random", "time"]),
     (
@@ -24,9 +27,12 @@ const IMPORTS: &[(&str, &[&str])] = &[
             "source",
         ],
     ),
+    ("link", &["net", "source", "time"]),
     (
         "reactor",
-        &["engine", "limits", "net", "report", "source", "time"],
+        &[
+            "engine", "limits", "link", "net", "report", "source", "time",
+        ],
     ),
 ];
 

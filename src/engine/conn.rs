@@ -45,6 +45,8 @@ pub struct Conn {
     pub progress_at: Time,
     /// When the current phase ends by itself; meaningless while subscribed.
     pub deadline: Time,
+    /// When the stream is closed by force, if it is.
+    pub ends_at: Option<Time>,
     /// When the valid entry in the timers comes; any other entry is outdated.
     pub armed_at: Option<Time>,
     /// Bytes for this client alone, to be sent before any further frame.
@@ -98,6 +100,8 @@ pub struct Subscription {
     pub cursor: Cursor,
     /// Events sent.
     pub events: u64,
+    /// When the client has all before this number, it is told to forget its event id.
+    pub forgets_at: Option<u64>,
 }
 
 /// Input that is not yet a request.
@@ -157,6 +161,8 @@ pub struct About {
     pub tag: Option<Box<str>>,
     /// The client's `User-Agent`.
     pub user_agent: Box<str>,
+    /// What the page chose to know its own streams by.
+    pub token: Option<Box<str>>,
 }
 
 impl Outbox {
@@ -200,6 +206,7 @@ impl Conn {
             in_write_queue: false,
             progress_at: now,
             deadline,
+            ends_at: None,
             armed_at: None,
             outbox: Outbox::default(),
             about: Box::new(About {
@@ -208,6 +215,7 @@ impl Conn {
                 path: Box::default(),
                 tag: None,
                 user_agent: Box::default(),
+                token: None,
             }),
         }
     }

@@ -4,32 +4,68 @@
 use std::io;
 
 use super::conn::{Key, Phase, Subscription};
+use super::event_id::EventId;
 use super::log::Coding;
 use super::stats::CloseReason;
-use super::{Effect, Engine};
+use super::{Effect, Engine, encode_piece};
 use crate::limits;
+use crate::proto::reply::Reply;
 use crate::proto::sse;
+use crate::time::Time;
+
+/// Who is to be sent away, and how fast.
+#[derive(Default)]
+pub(super) struct Farewell {
+    waiting: Vec<Key>,
+    per_beat: usize,
+    /// When the next slice is due; set exactly while somebody may be waiting.
+    pub(super) next_at: Option<Time>,
+}
 
 impl Engine {
-    /// Ends all connections: streams on a boundary, with their last chunk; requests that are not answered
-    /// without an answer. They are gone when [`Engine::is_empty`] says so.
+    /// Ends all connections. Requests are answered or refused at once; streams are ended in slices, over
+    /// at most the configured time. All are gone when [`Engine::is_empty`] says so.
     pub fn stop(&mut self) {
         self.stopping = true;
         let keys: Vec<Key> = self.conns.iter().map(|(key, _)| key).collect();
-        for key in keys {
-            match self
-                .conns
-                .get(key)
-                .map(|conn| (&conn.phase, conn.outbox.is_empty()))
-            {
-                Some((Phase::Subscribed(_), _)) => self.end_stream(key, CloseReason::Drain),
-                Some((Phase::Reading(_), false)) => self.drain(key, CloseReason::Drain, None),
-                Some((Phase::Reading(_) | Phase::Lingering(_), _)) => {
-                    self.close(key, CloseReason::Drain);
+        for &key in &keys {
+            let Some(conn) = self.conns.get(key) else {
+                continue;
+            };
+            match &conn.phase {
+                Phase::Reading(_) if !conn.outbox.is_empty() => {
+                    self.drain(key, CloseReason::Drain, None);
                 }
-                Some((Phase::Draining { .. } | Phase::Closed, _)) | None => {}
+                Phase::Reading(reading) if !reading.is_idle() => {
+                    let reply = Reply::error(503, "the server is stopping; try another one");
+                    self.refuse(key, &reply, CloseReason::Drain);
+                }
+                Phase::Reading(_) | Phase::Lingering(_) => self.close(key, CloseReason::Drain),
+                Phase::Subscribed(_) => self.farewell.waiting.push(key),
+                Phase::Draining { .. } | Phase::Closed => {}
             }
         }
+        let beats = self.settings.drain.as_micros() / limits::DRAIN_BEAT.as_micros();
+        let per_beat = self.farewell.waiting.len() / (beats as usize).max(1) + 1;
+        self.farewell.per_beat = per_beat.max(limits::DRAIN_SLICE_MIN);
+        self.farewell.next_at = Some(self.now);
+    }
+
+    /// Ends the next slice of streams, if its time has come.
+    pub(super) fn send_away(&mut self) {
+        if self.farewell.next_at.is_none_or(|at| at > self.now) {
+            return;
+        }
+        for _ in 0..self.farewell.per_beat {
+            let Some(key) = self.farewell.waiting.pop() else {
+                self.farewell.next_at = None;
+                return;
+            };
+            let (low, high) = (limits::DRAIN_RETRY_MIN, limits::DRAIN_RETRY_MAX);
+            let retry_ms = self.random.between(low, high).as_millis() as u32;
+            self.dismiss(key, CloseReason::Drain, Some(retry_ms));
+        }
+        self.farewell.next_at = Some(self.now + limits::DRAIN_BEAT);
     }
 
     /// A system call on the socket failed.
@@ -52,6 +88,41 @@ impl Engine {
         self.close(key, reason);
     }
 
+    /// Ends a stream and tells the client where it stood, so that it can come back and be sent what it
+    /// missed in between.
+    pub(super) fn dismiss(&mut self, key: Key, reason: CloseReason, retry_ms: Option<u32>) {
+        let Some(conn) = self.conns.get_mut(key) else {
+            return;
+        };
+        let Some(&Subscription {
+            namespace,
+            coding,
+            cursor,
+            ..
+        }) = conn.subscription()
+        else {
+            return;
+        };
+        let behind = match cursor.offset {
+            0 => cursor.sequence,
+            // The unfinished frame is still completed.
+            _ => cursor.sequence + u64::from(cursor.merged.max(1)),
+        };
+        // The cursor of a client that lacks nothing may stand at an old place; the head is worth more.
+        let lacks = self.hub.get(namespace);
+        let lacks = lacks.is_some_and(|namespace| namespace.frames_from(behind).next().is_some());
+        let sequence = if lacks { behind } else { self.log.head() };
+        let mut block = Vec::new();
+        if let Some(retry_ms) = retry_ms {
+            sse::encode_retry(&mut block, retry_ms);
+        }
+        let epoch = self.settings.epoch;
+        EventId { epoch, sequence }.encode(&mut block);
+        encode_piece(conn.outbox.buffer(), coding, &block);
+        self.hub.linger(namespace, self.now + limits::LINGER);
+        self.end_stream(key, reason);
+    }
+
     /// Ends a stream on a boundary: what the client has of an unfinished event is completed first.
     pub(super) fn end_stream(&mut self, key: Key, reason: CloseReason) {
         let Some(conn) = self.conns.get_mut(key) else {
@@ -64,7 +135,7 @@ impl Engine {
             conn.outbox.buffer().extend_from_slice(sse::LAST_CHUNK);
         }
         let unfinished = (subscription.cursor.offset > 0).then_some(subscription);
-        self.leave(&subscription);
+        self.leave(key, &subscription);
         self.drain(key, reason, unfinished);
     }
 
@@ -124,14 +195,18 @@ impl Engine {
             )));
         }
         if let Phase::Subscribed(subscription) = phase {
-            self.leave(&subscription);
+            self.leave(key, &subscription);
         }
         self.counters.close(reason);
         self.effects.push_back(Effect::Close(key));
     }
 
-    /// Takes a subscriber out of the hub. Another takes its place in the list, and must know.
-    pub(super) fn leave(&mut self, subscription: &Subscription) {
+    /// Takes a subscriber out of the registries. Another takes its place in the list, and must know.
+    fn leave(&mut self, key: Key, subscription: &Subscription) {
+        if let Some(about) = self.conns.get(key).map(|conn| &conn.about) {
+            self.addresses
+                .remove(key, about.client_ip, about.token.as_deref());
+        }
         let moved = self
             .hub
             .unsubscribe(subscription.namespace, subscription.slot);

@@ -8,7 +8,8 @@
 use std::io;
 
 use super::Engine;
-use super::conn::{Cursor, Key, Phase, Subscription};
+use super::conn::{Conn, Cursor, Key, Phase, Subscription};
+use super::event_id;
 use super::hub::{Namespace, NamespaceId, Stream};
 use super::log::{Coding, Extent, Log};
 use super::stats::CloseReason;
@@ -148,7 +149,7 @@ impl Engine {
                 }
             }
         }
-        if more {
+        if more | conn.forget_if_due() {
             self.queue_write(key);
         }
     }
@@ -382,6 +383,23 @@ fn collect_frames(
         next,
         merged: false,
     })
+}
+
+impl Conn {
+    /// Tells the client to forget its event id, once it has all that it had missed.
+    fn forget_if_due(&mut self) -> bool {
+        let Phase::Subscribed(subscription) = &mut self.phase else {
+            return false;
+        };
+        let cursor = subscription.cursor;
+        let is_due = |at: &mut u64| cursor.offset == 0 && cursor.sequence >= *at;
+        let due = subscription.forgets_at.take_if(is_due).is_some();
+        if due {
+            let coding = subscription.coding;
+            super::encode_piece(self.outbox.buffer(), coding, event_id::CLEAR);
+        }
+        due
+    }
 }
 
 impl Subscription {

@@ -10,6 +10,7 @@ use std::collections::{HashMap, VecDeque};
 use slab::Slab;
 
 use crate::limits::WRITES_PER_NAMESPACE;
+use crate::time::Time;
 
 /// A namespace's place in the hub. Not reused while the log holds frames of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -42,6 +43,11 @@ impl Stream {
         }
     }
 
+    /// Whether this is one of the two score streams, which have settings of their own.
+    pub const fn is_score(self) -> bool {
+        matches!(self, Stream::Raw | Stream::Eps)
+    }
+
     /// The stream's root.
     pub const fn root(self) -> NamespaceId {
         NamespaceId(self as u32)
@@ -59,6 +65,8 @@ pub struct Namespace {
     /// Every frame from this number on is in `frames`; one before it may have been evicted, or not have
     /// been kept because nobody was subscribed.
     pub complete_from: u64,
+    /// Until when frames are kept although nobody is here, because somebody is to come back for them.
+    lingers_until: Option<Time>,
     /// The oldest frame that came since the last pass began. A namespace with one is in `touched`.
     pending_from: Option<u64>,
     pass: Option<Pass>,
@@ -95,6 +103,9 @@ pub struct Hub {
     quantum: usize,
     /// Subscribers of all namespaces.
     subscribers: usize,
+    /// Namespaces that linger, and until when, the earliest first; outdated where a namespace was told
+    /// to linger again.
+    lingering: VecDeque<(Time, NamespaceId)>,
 }
 
 impl Default for Hub {
@@ -109,6 +120,7 @@ impl Default for Hub {
             touched: VecDeque::new(),
             quantum: WRITES_PER_NAMESPACE,
             subscribers: 0,
+            lingering: VecDeque::new(),
         }
     }
 }
@@ -143,7 +155,7 @@ impl Hub {
             None => stream.root(),
         };
         let namespace = &mut self.namespaces[id.0 as usize];
-        if namespace.subscribers.is_empty() {
+        if !namespace.is_wanted() {
             // Nothing was kept while nobody was here.
             namespace.complete_from = head;
         }
@@ -163,6 +175,39 @@ impl Hub {
         let moved = namespace.subscribers.get(slot as usize).copied();
         self.remove_if_unused(id);
         moved
+    }
+
+    /// The namespace of a stream, or of one child of it, if it exists.
+    pub fn find(&self, stream: Stream, child: Option<&[u8]>) -> Option<NamespaceId> {
+        match child {
+            None => Some(stream.root()),
+            Some(segment) => self.get(stream.root())?.children.get(segment).copied(),
+        }
+    }
+
+    /// Keeps the namespace's frames until a moment although everybody may leave. Moments of successive
+    /// calls must not go back.
+    pub fn linger(&mut self, id: NamespaceId, until: Time) {
+        let Some(namespace) = self.namespaces.get_mut(id.0 as usize) else {
+            return;
+        };
+        if namespace.lingers_until != Some(until) {
+            namespace.lingers_until = Some(until);
+            self.lingering.push_back((until, id));
+        }
+    }
+
+    /// Ends the lingering of those whose time has come.
+    pub fn expire(&mut self, now: Time) {
+        while let Some(&(until, id)) = self.lingering.front().filter(|(until, _)| *until <= now) {
+            self.lingering.pop_front();
+            if let Some(namespace) = self.namespaces.get_mut(id.0 as usize)
+                && namespace.lingers_until == Some(until)
+            {
+                namespace.lingers_until = None;
+                self.remove_if_unused(id);
+            }
+        }
     }
 
     /// Where a message for a stream, or for one child of it, is to be published: the deepest namespace
@@ -285,7 +330,7 @@ impl Hub {
         let Some(parent) = namespace.parent else {
             return;
         };
-        if !namespace.subscribers.is_empty() || !namespace.frames.is_empty() {
+        if namespace.is_wanted() || !namespace.frames.is_empty() {
             return;
         }
         if namespace.pass.is_some() || namespace.pending_from.is_some() {
@@ -305,6 +350,7 @@ impl Namespace {
             subscribers: Vec::new(),
             frames: VecDeque::new(),
             complete_from: 0,
+            lingers_until: None,
             pending_from: None,
             pass: None,
             parent,
@@ -320,7 +366,7 @@ impl Namespace {
     }
 
     fn is_wanted(&self) -> bool {
-        !self.subscribers.is_empty()
+        !self.subscribers.is_empty() || self.lingers_until.is_some()
     }
 }
 

@@ -2,6 +2,7 @@
 //! what is dropped, and the tick; it must not know who receives a frame.
 
 use super::Engine;
+use super::cleanup::CLEANUP_CHANNEL;
 use super::hub::Stream;
 use super::rollup::CountError;
 use crate::limits;
@@ -21,7 +22,11 @@ impl Engine {
     pub fn on_message(&mut self, message: &Message) {
         self.counters.messages_in += 1;
         let channel = message.channel.as_slice();
-        if std::str::from_utf8(&message.payload).is_err() || std::str::from_utf8(channel).is_err() {
+        if channel == CLEANUP_CHANNEL.as_bytes() {
+            self.on_relay(&message.payload);
+        } else if std::str::from_utf8(&message.payload).is_err()
+            || std::str::from_utf8(channel).is_err()
+        {
             self.counters.dropped_encoding += 1;
         } else if channel == SCORE_CHANNEL.as_bytes() {
             self.publish(Stream::Raw, None, None, &message.payload);

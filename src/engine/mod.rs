@@ -4,8 +4,11 @@
 //! A turn goes: [`Engine::start_turn`], the events, [`Engine::on_time`], then [`Engine::poll_read`],
 //! [`Engine::poll_write`] and [`Engine::poll_effect`] until each has nothing more, in this order.
 
+mod addresses;
+mod cleanup;
 mod conn;
 mod endings;
+mod event_id;
 mod fanout;
 mod hub;
 mod invariants;
@@ -16,11 +19,13 @@ mod rollup;
 mod route;
 mod settings;
 pub mod stats;
+mod subscriptions;
 mod timers;
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
 
+pub use cleanup::CLEANUP_CHANNEL;
 pub use conn::Key;
 pub use fanout::Write;
 pub use messages::{KIOSK_CHANNEL_PREFIX, SCORE_CHANNEL, TWEET_CHANNEL_PREFIX};
@@ -30,8 +35,11 @@ pub use stats::{CloseReason, Snapshot};
 
 use crate::limits;
 use crate::proto::sse;
+use crate::random::Random;
 use crate::time::Time;
+use addresses::Addresses;
 use conn::{Conn, Conns, Phase, Subscription};
+use endings::Farewell;
 use fanout::{Batch, InFlight};
 use hub::Hub;
 use log::{Coding, Log};
@@ -48,6 +56,8 @@ pub enum Effect {
     ShutdownWrite(Key),
     /// Make a document, and give it to [`Engine::on_rendered`].
     Render(Key, Document),
+    /// Send this to the other copies of the server, on this channel.
+    Publish(&'static str, Vec<u8>),
     /// Write a line to the log.
     Log(String),
 }
@@ -65,6 +75,8 @@ pub struct Engine {
     /// When the rollup is sent; set exactly while it holds something.
     tick_at: Option<Time>,
     timers: Timers,
+    addresses: Addresses,
+    random: Random,
     counters: Counters,
     /// Connections that may have something to be read; each once.
     read_queue: VecDeque<Key>,
@@ -80,6 +92,8 @@ pub struct Engine {
     in_flight: Option<InFlight>,
     /// A frame under construction; kept so that publishing allocates nothing.
     body: Vec<u8>,
+    /// Who is still to be sent away, once the process was asked to end.
+    farewell: Farewell,
     stopping: bool,
 }
 
@@ -93,7 +107,6 @@ impl Engine {
         ];
         Engine {
             log: Log::new(settings.log_bytes_max),
-            settings,
             now,
             unix_seconds,
             startup_time: unix_seconds,
@@ -102,6 +115,8 @@ impl Engine {
             rollup: Rollup::default(),
             tick_at: None,
             timers: Timers::new(&spans),
+            addresses: Addresses::default(),
+            random: Random::new(settings.epoch),
             counters: Counters::default(),
             read_queue: VecDeque::new(),
             write_queue: VecDeque::new(),
@@ -112,7 +127,9 @@ impl Engine {
             batch: Batch::default(),
             in_flight: None,
             body: Vec::new(),
+            farewell: Farewell::default(),
             stopping: false,
+            settings,
         }
     }
 
@@ -127,7 +144,8 @@ impl Engine {
 
     /// When the engine must be called again, whatever happens before.
     pub fn deadline(&self) -> Option<Time> {
-        self.tick_at.into_iter().chain(self.timers.next()).min()
+        let deadlines = [self.tick_at, self.timers.next(), self.farewell.next_at];
+        deadlines.into_iter().flatten().min()
     }
 
     /// Whether something is left that needs no event: the next turn must not wait.
@@ -150,6 +168,8 @@ impl Engine {
         if self.tick_at.is_some_and(|at| at <= self.now) {
             self.tick();
         }
+        self.hub.expire(self.now);
+        self.send_away();
         while let Some((at, key)) = self.timers.pop(self.now) {
             if let Some(conn) = self.conns.get_mut(key)
                 && conn.armed_at == Some(at)
@@ -309,15 +329,21 @@ impl Engine {
             return;
         }
         match &conn.phase {
+            Phase::Subscribed(_)
+                if conn
+                    .ends_at
+                    .is_some_and(|at| at <= self.now + limits::TIMER_SLACK) =>
+            {
+                self.dismiss(key, CloseReason::Lifetime, None);
+            }
             Phase::Subscribed(_) if conn.blocked => self.close(key, CloseReason::Slow),
             Phase::Subscribed(_) => {
                 self.send_comment(key);
                 // Silence is counted from the write, which is still to come.
-                let at = self
-                    .timers
-                    .arm(key, self.now + self.settings.keepalive, self.now);
                 if let Some(conn) = self.conns.get_mut(key) {
-                    conn.armed_at = Some(at);
+                    let due = self.now + self.settings.keepalive;
+                    let due = conn.ends_at.map_or(due, |at| at.min(due));
+                    conn.armed_at = Some(self.timers.arm(key, due, self.now));
                 }
             }
             Phase::Reading(_) if !conn.outbox.is_empty() => self.close(key, CloseReason::Slow),
@@ -394,8 +420,15 @@ impl Conn {
     /// When something must be done about this connection if nothing happens before.
     fn due_at(&self, settings: &Settings) -> Time {
         match &self.phase {
-            Phase::Subscribed(_) if self.blocked => self.progress_at + limits::PATIENCE,
-            Phase::Subscribed(_) => self.progress_at + settings.keepalive,
+            Phase::Subscribed(_) => {
+                let span = if self.blocked {
+                    limits::PATIENCE
+                } else {
+                    settings.keepalive
+                };
+                let due = self.progress_at + span;
+                self.ends_at.map_or(due, |at| at.min(due))
+            }
             Phase::Reading(_) if self.outbox.is_empty() => self.deadline,
             Phase::Reading(_) => self
                 .deadline

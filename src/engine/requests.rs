@@ -1,17 +1,18 @@
 //! Requests: a connection's input becomes replies and subscriptions. It owns the order in which a
 //! connection's requests are answered; it must not know paths (`route`) or grammar (`proto::http`).
 
-use super::conn::{Answer, Cursor, Key, Pending, Phase, Reading, Subscription};
-use super::hub::Stream;
-use super::log::Coding;
+use std::net::IpAddr;
+
+use super::conn::{Answer, Key, Pending, Phase, Reading};
 use super::route::{self, Action};
+use super::settings::Settings;
 use super::stats::CloseReason;
-use super::{Effect, Engine, encode_piece};
+use super::{Effect, Engine};
 use crate::limits;
 use crate::proto::body::{Body, BodyError};
 use crate::proto::http::{self, Framing, HeadError, Method, Request};
 use crate::proto::reply::{self, Delivery, Reply};
-use crate::proto::{sse, target};
+use crate::proto::{forwarded, target};
 
 /// What the input at hand amounts to.
 enum Step {
@@ -26,15 +27,19 @@ enum Step {
 }
 
 /// A request as far as it is needed after its bytes are gone.
-struct Accepted {
+pub(super) struct Accepted {
     action: Action,
     head_only: bool,
-    http_11: bool,
+    pub(super) http_11: bool,
     keep_alive: bool,
     framing: Framing,
     expects_continue: bool,
-    path: Box<str>,
-    user_agent: Box<str>,
+    pub(super) client_ip: IpAddr,
+    pub(super) accepts_stream: bool,
+    pub(super) last_event_id: Option<String>,
+    pub(super) token: Option<String>,
+    pub(super) path: Box<str>,
+    pub(super) user_agent: Box<str>,
 }
 
 impl Engine {
@@ -93,7 +98,7 @@ impl Engine {
             }
             let step = match &mut reading.pending {
                 Some(pending) => discard(&mut reading.buffer, pending),
-                None => take_head(reading, &self.settings),
+                None => take_head(reading, conn.about.client_ip, &self.settings),
             };
             match step {
                 Step::Wait if conn.peer_ended => return self.close(key, CloseReason::Client),
@@ -123,10 +128,16 @@ impl Engine {
         };
         let answer = match accepted.action {
             Action::Subscribe { stream, ref child } => {
-                return self.subscribe(key, stream, child.as_deref(), &accepted);
+                match self.subscribe(key, stream, child.as_deref(), &accepted) {
+                    Ok(()) => return,
+                    Err(reply) => Answer::Reply(reply),
+                }
+            }
+            Action::CleanUp(ref cleanup) => {
+                Answer::Reply(self.clean_up(cleanup, accepted.client_ip))
             }
             Action::ShowStream(_) => {
-                let extra = stream_head_extra(&self.settings);
+                let extra = self.settings.stream_head_extra();
                 let out = conn.outbox.buffer();
                 reply::encode_stream_head(out, accepted.http_11, extra, self.unix_seconds);
                 // The head is exactly that of a stream, which nothing announces the end of; an HTTP/1.0
@@ -136,6 +147,9 @@ impl Engine {
             }
             Action::Show(document) => Answer::Document(document),
             Action::Reply(reply) => Answer::Reply(reply),
+        };
+        let Some(conn) = self.conns.get_mut(key) else {
+            return;
         };
         let Phase::Reading(reading) = &mut conn.phase else {
             return;
@@ -153,61 +167,6 @@ impl Engine {
             conn.outbox.buffer().extend_from_slice(reply::CONTINUE);
             self.queue_write(key);
         }
-    }
-
-    fn subscribe(&mut self, key: Key, stream: Stream, child: Option<&str>, accepted: &Accepted) {
-        let coding = if accepted.http_11 {
-            Coding::Chunked
-        } else {
-            Coding::Bare
-        };
-        let head = self.log.head();
-        let (namespace, slot) =
-            self.hub
-                .subscribe(stream, child.map(str::as_bytes), key.index, head);
-        let Some(conn) = self.conns.get_mut(key) else {
-            return;
-        };
-        let cursor = Cursor {
-            sequence: head,
-            offset: 0,
-            merged: 0,
-        };
-        conn.phase = Phase::Subscribed(Subscription {
-            namespace,
-            slot,
-            coding,
-            cursor,
-            events: 0,
-        });
-        conn.progress_at = self.now;
-        conn.about.subscribed_at = self.now;
-        conn.about.path = accepted.path.clone();
-        conn.about.tag = child.map(Box::from);
-        conn.about.user_agent = accepted.user_agent.clone();
-        let extra = stream_head_extra(&self.settings);
-        let out = conn.outbox.buffer();
-        reply::encode_stream_head(out, accepted.http_11, extra, self.unix_seconds);
-        let retry_ms = match stream {
-            Stream::Raw | Stream::Eps => self.settings.score_retry_ms,
-            Stream::Details | Stream::Kiosk => self.settings.detail_retry_ms,
-        };
-        match retry_ms {
-            Some(retry_ms) => {
-                let mut block = Vec::new();
-                sse::encode_retry(&mut block, retry_ms);
-                encode_piece(out, coding, &block);
-            }
-            None => encode_piece(out, coding, sse::COMMENT),
-        }
-        self.counters.subscribed += 1;
-        if self.settings.verbose {
-            let about = &conn.about;
-            let line = format!("connect {} from {}", about.path, about.client_ip);
-            self.effects.push_back(Effect::Log(line));
-        }
-        self.queue_write(key);
-        self.arm(key);
     }
 
     /// The whole request is read: answers it, or asks for the document that is the answer.
@@ -258,7 +217,7 @@ impl Engine {
     }
 
     /// Answers what cannot be followed any further, and ends.
-    fn refuse(&mut self, key: Key, reply: &Reply, reason: CloseReason) {
+    pub(super) fn refuse(&mut self, key: Key, reply: &Reply, reason: CloseReason) {
         let Some(conn) = self.conns.get_mut(key) else {
             return;
         };
@@ -314,22 +273,13 @@ impl Reading {
     }
 }
 
-/// What the head of a stream says beside the usual.
-fn stream_head_extra(settings: &super::Settings) -> &'static str {
-    if settings.force_refresh {
-        "X-Sse-Cleanup-Requested: true\r\n"
-    } else {
-        ""
-    }
-}
-
 /// Takes a whole head from the input.
-fn take_head(reading: &mut Reading, settings: &super::Settings) -> Step {
+fn take_head(reading: &mut Reading, peer: IpAddr, settings: &Settings) -> Step {
     if reading.buffer.is_empty() || !reading.is_worth_parsing() {
         return Step::Wait;
     }
     let (accepted, head_len) = match http::parse_head(&reading.buffer) {
-        Ok(Some((request, head_len))) => (accept(&request, settings), head_len),
+        Ok(Some((request, head_len))) => (accept(&request, peer, settings), head_len),
         Ok(None) => {
             reading.parse_at = (reading.buffer.len() * 2).min(limits::HEAD_BYTES_MAX);
             return Step::Wait;
@@ -340,8 +290,15 @@ fn take_head(reading: &mut Reading, settings: &super::Settings) -> Step {
     Step::Head(Box::new(accepted))
 }
 
-fn accept(request: &Request<'_>, settings: &super::Settings) -> Accepted {
-    let path = target::split(request.target).map_or("", |target| target.path);
+fn accept(request: &Request<'_>, peer: IpAddr, settings: &Settings) -> Accepted {
+    let target = target::split(request.target).ok();
+    let (path, query) = target.map_or(("", ""), |target| (target.path, target.query));
+    let forwarded = forwarded::client_address(&request.forwarded_for, settings.trusted_proxies);
+    // The parameter is for clients that cannot set the field; the field is a browser's own.
+    let last_event_id = match std::str::from_utf8(request.last_event_id) {
+        Ok("") | Err(_) => target::query_values(query, "lastEventId").next(),
+        Ok(id) => Some(id.to_owned()),
+    };
     Accepted {
         action: route::route(request, settings),
         head_only: request.method == Method::Head,
@@ -349,6 +306,10 @@ fn accept(request: &Request<'_>, settings: &super::Settings) -> Accepted {
         keep_alive: request.keep_alive,
         framing: request.framing,
         expects_continue: request.expects_continue,
+        client_ip: forwarded.unwrap_or(peer),
+        accepts_stream: request.accepts_stream,
+        last_event_id,
+        token: route::token_of(query),
         path: shown(path.as_bytes()),
         user_agent: shown(request.user_agent),
     }

@@ -1,8 +1,10 @@
 //! Routes: which request gets what. It owns the table of paths and methods; it must not touch a
 //! connection, so that every row can be tested as a value.
 
+use super::cleanup::Cleanup;
 use super::hub::Stream;
 use super::settings::Settings;
+use crate::limits::TOKEN_BYTES_MAX;
 use crate::proto::http::{Method, Request};
 use crate::proto::reply::Reply;
 use crate::proto::target::{self, TargetError};
@@ -19,6 +21,8 @@ pub enum Action {
     },
     /// Only the head of a stream (`HEAD`).
     ShowStream(Stream),
+    /// A client's own streams end.
+    CleanUp(Cleanup),
     /// A document that is made when it is asked for.
     Show(Document),
     /// An answer that needs nothing but the request.
@@ -32,16 +36,20 @@ pub enum Document {
     Status,
     /// The live page.
     Page,
+    /// Whether the process is alive.
+    Health,
+    /// Whether clients should be sent here.
+    Readiness,
 }
 
 /// Decides about a request.
 pub fn route(request: &Request<'_>, settings: &Settings) -> Action {
-    let path = match target::split(request.target) {
+    let (path, query) = match target::split(request.target) {
         Ok(target) if target.path == "*" && request.method == Method::Options => {
             return Action::Reply(options("GET, HEAD, POST, OPTIONS"));
         }
         Ok(target) if target.path == "*" => return bad_target(TargetError::Form),
-        Ok(target) => target.path,
+        Ok(target) => (target.path, target.query),
         Err(error) => return bad_target(error),
     };
     let segments = match target::segments(path) {
@@ -52,30 +60,58 @@ pub fn route(request: &Request<'_>, settings: &Settings) -> Action {
     let Some(resource) = find(&segments, settings) else {
         return Action::Reply(Reply::error(404, "there is nothing at this path"));
     };
+    let methods = resource.methods();
     match (request.method, resource) {
-        (Method::Options, _) => Action::Reply(options("GET, HEAD, OPTIONS")),
+        (Method::Options, _) => Action::Reply(options(methods)),
+        (Method::Post, Resource::Cleanup(detail)) => Action::CleanUp(Cleanup {
+            detail: detail.map(str::to_owned),
+            token: token_of(query),
+        }),
         (Method::Head, Resource::Stream(stream, _)) => Action::ShowStream(stream),
         (Method::Get, Resource::Stream(stream, child)) => Action::Subscribe {
             stream,
             child: child.map(str::to_owned),
         },
         (Method::Get | Method::Head, Resource::Document(document)) => Action::Show(document),
-        (Method::Post | Method::Other, _) => Action::Reply(Reply {
-            extra: "Allow: GET, HEAD, OPTIONS\r\n".into(),
-            ..Reply::error(405, "use GET, HEAD or OPTIONS here")
+        (_, _) => Action::Reply(Reply {
+            extra: format!("Allow: {methods}\r\n").into(),
+            ..Reply::error(405, &format!("the methods here are {methods}"))
         }),
     }
+}
+
+/// What a page chose to know its own streams by. One that is empty or too long is none.
+pub fn token_of(query: &str) -> Option<String> {
+    let mut tokens = target::query_values(query, "token");
+    tokens.find(|token| !token.is_empty() && token.len() <= TOKEN_BYTES_MAX)
 }
 
 enum Resource<'a> {
     Stream(Stream, Option<&'a str>),
     Document(Document),
+    /// The closing of streams: of one ID, or of the scores.
+    Cleanup(Option<&'a str>),
+}
+
+impl Resource<'_> {
+    fn methods(&self) -> &'static str {
+        match self {
+            Resource::Cleanup(_) => "POST, OPTIONS",
+            Resource::Stream(..) | Resource::Document(_) => "GET, HEAD, OPTIONS",
+        }
+    }
 }
 
 fn find<'a>(segments: &[&'a str], settings: &Settings) -> Option<Resource<'a>> {
     match *segments {
         [] if settings.page_enabled => Some(Resource::Document(Document::Page)),
         ["admin", "status.json"] => Some(Resource::Document(Document::Status)),
+        ["healthz"] => Some(Resource::Document(Document::Health)),
+        ["readyz"] => Some(Resource::Document(Document::Readiness)),
+        ["subscribe", "cleanup", "scores"] => Some(Resource::Cleanup(None)),
+        ["subscribe", "cleanup", "details", id] if !id.is_empty() => {
+            Some(Resource::Cleanup(Some(id)))
+        }
         ["subscribe", "details", id] if !id.is_empty() => {
             Some(Resource::Stream(Stream::Details, Some(id)))
         }
@@ -135,6 +171,13 @@ mod tests {
     fn settings() -> Settings {
         Settings {
             node: String::new(),
+            epoch: 0,
+            score_lifetime: None,
+            detail_lifetime: None,
+            trusted_proxies: 0,
+            connections_max: 1,
+            connections_per_ip_max: 1,
+            drain: Duration::ZERO,
             raw_enabled: true,
             kiosk_enabled: false,
             page_enabled: false,
@@ -156,6 +199,7 @@ mod tests {
             Action::Subscribe { stream, child } => format!("{stream:?} {child:?}"),
             Action::ShowStream(stream) => format!("head of {stream:?}"),
             Action::Show(document) => format!("{document:?}"),
+            Action::CleanUp(cleanup) => format!("{:?} {:?}", cleanup.detail, cleanup.token),
             Action::Reply(reply) => reply.status.to_string(),
         }
     }
@@ -192,6 +236,21 @@ mod tests {
             ("POST /nothing", "404"),
             ("GET /admin/status.json", "Status"),
             ("HEAD /admin/status.json", "Status"),
+            ("POST /subscribe/cleanup/scores", "None None"),
+            (
+                "POST /subscribe/cleanup/scores?token=a%20b",
+                "None Some(\"a b\")",
+            ),
+            (
+                "POST /subscribe/cleanup/details/1F4C2?token=",
+                "Some(\"1F4C2\") None",
+            ),
+            ("GET /subscribe/cleanup/scores", "405"),
+            ("OPTIONS /subscribe/cleanup/scores", "204"),
+            ("POST /subscribe/cleanup/details/", "404"),
+            ("POST /subscribe/cleanup", "404"),
+            ("GET /healthz", "Health"),
+            ("GET /readyz", "Readiness"),
         ];
         for (line, expected) in table {
             assert_eq!(routed(line, &settings()), expected, "for {line}");

@@ -3,9 +3,13 @@
 
 use std::time::Duration;
 
+use super::hub::Stream;
+
 /// The engine's part of the configuration.
 #[derive(Clone, Debug)]
 pub struct Settings {
+    /// What tells this process's event ids and relays from those of any other.
+    pub epoch: u64,
     /// The name this process reports itself by: `rust-<environment>-<DYNO or host name>`.
     pub node: String,
     /// Whether `/subscribe/raw` exists.
@@ -24,10 +28,51 @@ pub struct Settings {
     pub score_retry_ms: Option<u32>,
     /// `retry:` of all other streams in milliseconds; `None` sends a comment instead.
     pub detail_retry_ms: Option<u32>,
+    /// How long a score stream lasts at most before it is closed by force; `None` is for ever.
+    pub score_lifetime: Option<Duration>,
+    /// The same for all other streams.
+    pub detail_lifetime: Option<Duration>,
+    /// How many proxies in front of us are trusted to say whom they talk to.
+    pub trusted_proxies: usize,
+    /// Subscribers at most.
+    pub connections_max: usize,
+    /// Subscribers of one address at most.
+    pub connections_per_ip_max: usize,
+    /// How long the end may take.
+    pub drain: Duration,
     /// Reads from clients in one turn.
     pub reads_per_turn: usize,
     /// Writes to clients in one turn.
     pub writes_per_turn: usize,
     /// Whether each connect and disconnect is logged.
     pub verbose: bool,
+}
+
+impl Settings {
+    /// `retry:` of a stream in milliseconds, if one is sent.
+    pub fn retry_of(&self, stream: Stream) -> Option<u32> {
+        if stream.is_score() {
+            self.score_retry_ms
+        } else {
+            self.detail_retry_ms
+        }
+    }
+
+    /// How long a stream lasts at most.
+    pub fn lifetime_of(&self, stream: Stream) -> Option<Duration> {
+        if stream.is_score() {
+            self.score_lifetime
+        } else {
+            self.detail_lifetime
+        }
+    }
+
+    /// What the head of a stream says beside the usual.
+    pub fn stream_head_extra(&self) -> &'static str {
+        if self.force_refresh {
+            "X-Sse-Cleanup-Requested: true\r\n"
+        } else {
+            ""
+        }
+    }
 }

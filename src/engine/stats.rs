@@ -20,6 +20,10 @@ pub enum CloseReason {
     Answered,
     /// The client sent what is not HTTP, or too much of it.
     Protocol,
+    /// The stream's lifetime is over.
+    Lifetime,
+    /// The client asked for it.
+    Cleanup,
     /// The server stops.
     Drain,
     /// A system call of ours failed.
@@ -28,7 +32,7 @@ pub enum CloseReason {
 
 impl CloseReason {
     /// All reasons, in the order of [`Counters::closes`].
-    pub const ALL: [CloseReason; 9] = [
+    pub const ALL: [CloseReason; 11] = [
         CloseReason::Client,
         CloseReason::Reset,
         CloseReason::Timeout,
@@ -36,6 +40,8 @@ impl CloseReason {
         CloseReason::Idle,
         CloseReason::Answered,
         CloseReason::Protocol,
+        CloseReason::Lifetime,
+        CloseReason::Cleanup,
         CloseReason::Drain,
         CloseReason::Failure,
     ];
@@ -50,6 +56,8 @@ impl CloseReason {
             CloseReason::Idle => "idle",
             CloseReason::Answered => "answered",
             CloseReason::Protocol => "protocol",
+            CloseReason::Lifetime => "lifetime",
+            CloseReason::Cleanup => "cleanup",
             CloseReason::Drain => "drain",
             CloseReason::Failure => "failure",
         }
@@ -63,6 +71,12 @@ pub struct Counters {
     pub accepted: u64,
     /// Subscriptions begun.
     pub subscribed: u64,
+    /// Subscriptions refused because there was no room.
+    pub shed: u64,
+    /// Clients that came back with an event id and were sent what they had missed, if anything.
+    pub replayed: u64,
+    /// Clients that came back with an event id that was worth nothing.
+    pub replay_refused: u64,
     /// Connections ended, by reason.
     pub closes: [u64; CloseReason::ALL.len()],
     /// Messages that came from the broker.
@@ -77,6 +91,8 @@ pub struct Counters {
     pub dropped_unknown: u64,
     /// Frames put into the log: messages that somebody wanted, and ticks.
     pub frames: u64,
+    /// Relayed cleanups that could not be understood: dropped.
+    pub dropped_relays: u64,
     /// Events handed to the kernel, summed over clients.
     pub events_out: u64,
     /// Bytes handed to the kernel.

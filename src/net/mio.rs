@@ -158,7 +158,11 @@ impl Net for MioNet {
             if token >= FIRST_LISTENER {
                 events.push(Event::Acceptable);
             } else if token == RESOLVER {
-                events.extend(self.resolver.take().map(Event::Resolved));
+                events.extend(
+                    self.resolver
+                        .answers()
+                        .map(|(token, answer)| Event::Resolved(token, answer)),
+                );
             } else if token == SIGNALS {
                 let mut bytes = [0; 16];
                 let count = self.signals.read(&mut bytes).unwrap_or(0);
@@ -241,8 +245,8 @@ impl Net for MioNet {
         }
     }
 
-    fn resolve(&mut self, host: &str, port: u16) {
-        self.resolver.ask(host, port);
+    fn resolve(&mut self, token: Token, host: &str, port: u16) {
+        self.resolver.ask(token, host, port);
     }
 
     fn connect(&mut self, token: Token, peer: &Peer) -> io::Result<()> {

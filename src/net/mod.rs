@@ -50,7 +50,7 @@ pub enum Event {
         hung_up: bool,
     },
     /// A name was resolved, or could not be.
-    Resolved(io::Result<Vec<SocketAddr>>),
+    Resolved(Token, io::Result<Vec<SocketAddr>>),
     /// The process was asked to end.
     Signal,
 }
@@ -114,8 +114,9 @@ pub trait Net {
     /// Closes a socket, if there is one of this name.
     fn close(&mut self, token: Token);
 
-    /// Begins to resolve a name; the answer comes as an event. Only the latest question is answered.
-    fn resolve(&mut self, host: &str, port: u16);
+    /// Begins to resolve a name, for a socket to be connected; the answer comes as an event. Only the
+    /// latest question for each socket is answered.
+    fn resolve(&mut self, token: Token, host: &str, port: u16);
 
     /// Begins to connect; that it is done, or has failed, comes as readiness to write.
     ///

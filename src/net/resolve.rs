@@ -1,6 +1,7 @@
-//! Name resolution, off the loop, because the system's resolver blocks for seconds. It owns one thread
-//! that lives as long as there is a question; it must not decide when to ask again.
+//! Name resolution, off the loop, because the system's resolver blocks for seconds. It owns one thread for
+//! each question under way; it must not decide when to ask again.
 
+use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
@@ -9,15 +10,18 @@ use std::thread;
 
 use ::mio::Waker;
 
-type Answer = (u64, io::Result<Vec<SocketAddr>>);
+use super::Token;
+
+/// The addresses, or why there are none.
+pub(super) type Answer = io::Result<Vec<SocketAddr>>;
 
 /// Questions under way.
 pub(super) struct Resolver {
     waker: Arc<Waker>,
-    sender: Sender<Answer>,
-    receiver: Receiver<Answer>,
-    /// The number of the latest question; answers to earlier ones are outdated.
-    asked: u64,
+    sender: Sender<(Token, u64, Answer)>,
+    receiver: Receiver<(Token, u64, Answer)>,
+    /// The number of the latest question for each socket; answers to earlier ones are outdated.
+    asked: HashMap<Token, u64>,
 }
 
 impl Resolver {
@@ -28,44 +32,44 @@ impl Resolver {
             waker,
             sender,
             receiver,
-            asked: 0,
+            asked: HashMap::new(),
         }
     }
 
     /// Asks for a host's addresses. A literal address is answered without a thread.
-    pub(super) fn ask(&mut self, host: &str, port: u16) {
-        self.asked += 1;
-        let asked = self.asked;
+    pub(super) fn ask(&mut self, token: Token, host: &str, port: u16) {
+        let number = self.asked.entry(token).or_default();
+        *number += 1;
+        let number = *number;
         if let Ok(address) = host.parse::<IpAddr>() {
-            self.answer(asked, Ok(vec![SocketAddr::new(address, port)]));
+            self.answer(token, number, Ok(vec![SocketAddr::new(address, port)]));
             return;
         }
         let (sender, waker) = (self.sender.clone(), Arc::clone(&self.waker));
         let question = (host.to_owned(), port);
-        let thread = thread::Builder::new()
-            .name("resolver".to_owned())
-            .spawn(move || {
-                let answer = question.to_socket_addrs().map(Iterator::collect);
-                // Both fail only when the loop is gone.
-                let _gone = sender.send((asked, answer));
-                let _gone = waker.wake();
-            });
+        let thread = thread::Builder::new().name("resolver".to_owned());
+        let thread = thread.spawn(move || {
+            let answer = question.to_socket_addrs().map(Iterator::collect);
+            // Both fail only when the loop is gone.
+            let _gone = sender.send((token, number, answer));
+            let _gone = waker.wake();
+        });
         if let Err(error) = thread {
-            self.answer(asked, Err(error));
+            self.answer(token, number, Err(error));
         }
     }
 
-    /// The answer to the latest question, once it is there.
-    pub(super) fn take(&mut self) -> Option<io::Result<Vec<SocketAddr>>> {
-        let asked = self.asked;
+    /// The answers that have come to the latest questions.
+    pub(super) fn answers(&mut self) -> impl Iterator<Item = (Token, Answer)> {
         self.receiver
             .try_iter()
-            .find(|(number, _)| *number == asked)
-            .map(|(_, answer)| answer)
+            .filter_map(|(token, number, answer)| {
+                (self.asked.get(&token) == Some(&number)).then_some((token, answer))
+            })
     }
 
-    fn answer(&self, asked: u64, answer: io::Result<Vec<SocketAddr>>) {
-        let _gone = self.sender.send((asked, answer));
+    fn answer(&self, token: Token, number: u64, answer: Answer) {
+        let _gone = self.sender.send((token, number, answer));
         let _gone = self.waker.wake();
     }
 }

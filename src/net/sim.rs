@@ -90,10 +90,10 @@ pub struct SimNet {
     gone: Vec<Token>,
     upstreams: [Option<PipeId>; 4],
     /// Connections that the server has begun and the broker has not seen.
-    dialed: VecDeque<PipeId>,
+    dialed: VecDeque<(u8, PipeId)>,
     /// Whether somebody listens where the server connects to.
     broker_listens: bool,
-    resolved: Option<SocketAddr>,
+    resolved: Vec<(Token, SocketAddr)>,
     signals: u32,
     /// When something simulated acts next: time does not jump over it.
     horizon: Time,
@@ -122,7 +122,7 @@ impl SimNet {
             upstreams: [None; 4],
             dialed: VecDeque::new(),
             broker_listens: true,
-            resolved: None,
+            resolved: Vec::new(),
             signals: 0,
             horizon: Time::ZERO,
             lines: Vec::new(),
@@ -167,8 +167,8 @@ impl SimNet {
         self.broker_listens = listens;
     }
 
-    /// The next connection that the server has made to the broker.
-    pub fn take_dialed(&mut self) -> Option<PipeId> {
+    /// The next connection that the server has made to the broker, and which of its sockets it is.
+    pub fn take_dialed(&mut self) -> Option<(u8, PipeId)> {
         self.dialed.pop_front()
     }
 
@@ -313,9 +313,8 @@ impl SimNet {
             events.push(Event::Acceptable);
         }
         events.extend((0..std::mem::take(&mut self.signals)).map(|_| Event::Signal));
-        if let Some(address) = self.resolved.take() {
-            events.push(Event::Resolved(Ok(vec![address])));
-        }
+        let resolved = self.resolved.drain(..);
+        events.extend(resolved.map(|(token, address)| Event::Resolved(token, Ok(vec![address]))));
     }
 
     fn invent_events(&mut self, events: &mut Vec<Event>) {
@@ -485,8 +484,9 @@ impl Net for SimNet {
         }
     }
 
-    fn resolve(&mut self, _host: &str, port: u16) {
-        self.resolved = Some(SocketAddr::from(([127, 0, 0, 1], port)));
+    fn resolve(&mut self, token: Token, _host: &str, port: u16) {
+        self.resolved
+            .push((token, SocketAddr::from(([127, 0, 0, 1], port))));
     }
 
     fn connect(&mut self, token: Token, _peer: &Peer) -> io::Result<()> {
@@ -499,7 +499,7 @@ impl Net for SimNet {
         self.progress += 1;
         if self.broker_listens {
             self.pipes[id.0].writable_edge = true;
-            self.dialed.push_back(id);
+            self.dialed.push_back((index, id));
             self.note_edge(id);
         } else {
             self.arrive_reset(id);

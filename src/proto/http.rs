@@ -28,7 +28,7 @@ pub enum Framing {
 }
 
 /// One request head, borrowed from the bytes it was parsed from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Request<'a> {
     /// What is to be done.
     pub method: Method,
@@ -44,6 +44,12 @@ pub struct Request<'a> {
     pub expects_continue: bool,
     /// `User-Agent`, raw.
     pub user_agent: &'a [u8],
+    /// Whether a stream of events would be taken as the answer (RFC 9110 §12.5.1).
+    pub accepts_stream: bool,
+    /// `Last-Event-ID`, raw.
+    pub last_event_id: &'a [u8],
+    /// The lines of `X-Forwarded-For`, raw, in order.
+    pub forwarded_for: Vec<&'a [u8]>,
 }
 
 /// Why a head was refused. Each is the client's fault.
@@ -101,6 +107,9 @@ pub fn parse_head(bytes: &[u8]) -> Result<Option<(Request<'_>, usize)>, HeadErro
         framing: fields.framing(http_11)?,
         expects_continue: http_11 && fields.expects_continue,
         user_agent: fields.user_agent,
+        accepts_stream: fields.accepts_stream.unwrap_or(true),
+        last_event_id: fields.last_event_id,
+        forwarded_for: fields.forwarded_for,
     };
     Ok(Some((request, head_len)))
 }
@@ -114,6 +123,9 @@ struct Fields<'a> {
     keep_alive: Option<bool>,
     expects_continue: bool,
     user_agent: &'a [u8],
+    accepts_stream: Option<bool>,
+    last_event_id: &'a [u8],
+    forwarded_for: Vec<&'a [u8]>,
 }
 
 impl<'a> Fields<'a> {
@@ -144,6 +156,13 @@ impl<'a> Fields<'a> {
                 fields.expects_continue = true;
             } else if is("user-agent") {
                 fields.user_agent = value;
+            } else if is("accept") {
+                let accepts = fields.accepts_stream.unwrap_or(false) || accepts_stream(value);
+                fields.accepts_stream = Some(accepts);
+            } else if is("last-event-id") {
+                fields.last_event_id = value;
+            } else if is("x-forwarded-for") {
+                fields.forwarded_for.push(value);
             }
         }
         Ok(fields)
@@ -169,6 +188,22 @@ impl<'a> Fields<'a> {
             (false, len) => Ok(Framing::Length(len.unwrap_or(0))),
         }
     }
+}
+
+/// Whether one of the media ranges covers `text/event-stream`, and is not refused with `q=0`.
+fn accepts_stream(value: &[u8]) -> bool {
+    value.split(|&byte| byte == b',').any(|range| {
+        let mut parts = range.split(|&byte| byte == b';').map(<[u8]>::trim_ascii);
+        let kind = parts.next().unwrap_or_default().to_ascii_lowercase();
+        let covers = [&b"text/event-stream"[..], b"text/*", b"*/*"].contains(&kind.as_slice());
+        let is_zero = |part: &[u8]| {
+            let weight = part
+                .strip_prefix(b"q=")
+                .or_else(|| part.strip_prefix(b"Q="));
+            weight.is_some_and(|weight| weight.iter().all(|byte| b"0.".contains(byte)))
+        };
+        covers && !parts.any(is_zero)
+    })
 }
 
 /// Digits only: no sign, no list, no white space within.
@@ -318,6 +353,25 @@ mod tests {
                 keep_alive,
                 "for {text:?}"
             );
+        }
+    }
+
+    #[test]
+    fn what_a_client_accepts() {
+        let table = [
+            ("", true),
+            ("Accept: */*\r\n", true),
+            ("Accept: text/event-stream\r\n", true),
+            ("Accept: text/html, TEXT/Event-Stream;q=0.1\r\n", true),
+            ("Accept: text/html\r\nAccept: text/*\r\n", true),
+            ("Accept: application/json\r\n", false),
+            ("Accept: text/html, */*;q=0.0\r\n", false),
+            ("Accept:\r\n", false),
+        ];
+        for (line, expected) in table {
+            let text = format!("GET / HTTP/1.1\r\nHost: a\r\n{line}\r\n");
+            let accepts = parse(&text).unwrap().unwrap().0.accepts_stream;
+            assert_eq!(accepts, expected, "for {line:?}");
         }
     }
 

@@ -12,6 +12,19 @@ pub fn status_reply(snapshot: &Snapshot<'_>) -> Reply {
     Reply::json(200, status::encode(snapshot))
 }
 
+/// The answer to a probe: 200, or 503 and why.
+pub fn probe_reply(state: Result<(), &str>) -> Reply {
+    let (status, word) = match state {
+        Ok(()) => (200, "ok"),
+        Err(reason) => (503, reason),
+    };
+    let body = format!("{word}\n").into_bytes();
+    Reply {
+        content_type: Some("text/plain; charset=utf-8"),
+        ..Reply::json(status, body)
+    }
+}
+
 /// The live page, as [`page::render`] made it.
 pub fn page_reply(page: &[u8]) -> Reply {
     Reply {

@@ -44,6 +44,13 @@ pub struct Topics {
     pub patterns: Vec<String>,
 }
 
+impl Topics {
+    /// Whether nothing is subscribed to: the session is there for commands.
+    pub fn is_empty(&self) -> bool {
+        self.channels.is_empty() && self.patterns.is_empty()
+    }
+}
+
 /// Why a connection was given up.
 #[derive(Debug)]
 pub enum SessionError {
@@ -106,6 +113,8 @@ enum State {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Expected {
     Auth,
+    /// The database that commands are for.
+    Select,
     /// The name is a convenience: servers before 2.6.9 and some proxies refuse it.
     SetName,
     Subscription,
@@ -175,9 +184,10 @@ impl Session {
 
     /// Bytes for the broker; empty while there is no connection.
     pub fn unsent(&self) -> &[u8] {
-        match self.state {
-            State::Greeting { .. } | State::Live { .. } => &self.outgoing,
-            _ => &[],
+        if self.is_connected() {
+            &self.outgoing
+        } else {
+            &[]
         }
     }
 
@@ -195,6 +205,23 @@ impl Session {
             Ok(addresses) => self.connect(addresses.into(), now),
             Err(error) => self.fail(SessionError::Unresolved(error), now),
         }
+    }
+
+    /// Sends a command, whose answer is of no interest. False where there is no connection, or where the
+    /// broker does not take what was sent before: the command is dropped then, not kept.
+    pub fn send_command(&mut self, arguments: &[&[u8]]) -> bool {
+        let len: usize = arguments.iter().map(|argument| argument.len()).sum();
+        let has_room = self.outgoing.len() + len <= limits::COMMAND_BYTES_MAX;
+        if !self.is_live() || !has_room {
+            return false;
+        }
+        resp::encode_command(&mut self.outgoing, arguments);
+        true
+    }
+
+    /// Whether there is a connection.
+    pub fn is_connected(&self) -> bool {
+        matches!(self.state, State::Greeting { .. } | State::Live { .. })
     }
 
     /// Whether a connection is being made.
@@ -222,6 +249,10 @@ impl Session {
         }
         resp::encode_command(out, &[b"CLIENT", b"SETNAME", self.client_name.as_bytes()]);
         expected.push_back(Expected::SetName);
+        if endpoint.db != 0 && self.topics.is_empty() {
+            resp::encode_command(out, &[b"SELECT", endpoint.db.to_string().as_bytes()]);
+            expected.push_back(Expected::Select);
+        }
         let topics = [
             ("SUBSCRIBE", &self.topics.channels),
             ("PSUBSCRIBE", &self.topics.patterns),
@@ -264,7 +295,7 @@ impl Session {
             *check_at = now + limits::PING_INTERVAL;
             *pinged = false;
         }
-        while matches!(self.state, State::Greeting { .. } | State::Live { .. }) {
+        while self.is_connected() {
             match self.decoder.next_value(input) {
                 Ok(Some(value)) => match message_of(value) {
                     Ok(message) => return Some(message),
@@ -329,6 +360,9 @@ impl Session {
             (Expected::Subscription, Some(words)) => {
                 self.fail(SessionError::Refused("SUBSCRIBE", words), now);
             }
+            (Expected::Select, Some(words)) => {
+                self.fail(SessionError::Refused("SELECT", words), now);
+            }
             (Expected::SetName, _) | (_, None) if expected.is_empty() => self.become_live(now),
             (Expected::SetName, _) | (_, None) => {}
         }
@@ -340,9 +374,10 @@ impl Session {
             None => String::new(),
         };
         let endpoint = &self.endpoints[self.current];
-        self.intents.push_back(Intent::Log(format!(
-            "redis: subscribed at {endpoint}{after}"
-        )));
+        if !self.topics.is_empty() {
+            let line = format!("redis: subscribed at {endpoint}{after}");
+            self.intents.push_back(Intent::Log(line));
+        }
         self.failures = 0;
         self.state = State::Live {
             check_at: now + limits::PING_INTERVAL,
@@ -364,10 +399,13 @@ impl Session {
         self.outgoing.clear();
         self.state = State::Waiting { until: now + pause };
         self.intents.push_back(Intent::Disconnect);
-        let next = &self.endpoints[self.current];
-        let millis = pause.as_millis();
-        let line = format!("redis: {failed}: {error}; trying {next} in {millis} ms");
-        self.intents.push_back(Intent::Log(line));
+        // Where commands go and messages come from is one server: one of the two sessions speaks for both.
+        if !self.topics.is_empty() || matches!(error, SessionError::Refused(..)) {
+            let next = &self.endpoints[self.current];
+            let millis = pause.as_millis();
+            let line = format!("redis: {failed}: {error}; trying {next} in {millis} ms");
+            self.intents.push_back(Intent::Log(line));
+        }
     }
 
     /// How long to wait after a failure: doubled with each round through the endpoints, and spread over

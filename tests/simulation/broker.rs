@@ -34,6 +34,8 @@ pub struct Broker {
     plan: Plan,
     random: Random,
     pipe: Option<PipeId>,
+    /// The connection that only commands come from, and what of them is not yet whole.
+    commander: Option<(PipeId, Vec<u8>)>,
     /// When the next burst, fall or recovery comes.
     next_burst: Time,
     falls: VecDeque<Time>,
@@ -100,6 +102,7 @@ impl Broker {
             plan,
             random,
             pipe: None,
+            commander: None,
             next_burst: Time::ZERO,
             falls: falls.into(),
             down_until: None,
@@ -135,9 +138,13 @@ impl Broker {
     pub fn act(&mut self, net: &mut SimNet, now: Time) {
         self.note_delivered(net, now);
         self.fall_or_rise(net, now);
-        while let Some(pipe) = net.take_dialed() {
-            self.connection_begins(pipe);
+        while let Some((index, pipe)) = net.take_dialed() {
+            match index {
+                0 => self.connection_begins(pipe),
+                _ => self.commander = Some((pipe, Vec::new())),
+            }
         }
+        self.obey(net);
         let Some(pipe) = self.pipe else { return };
         if net.is_server_closed(pipe) {
             self.connection_ends();
@@ -222,6 +229,21 @@ impl Broker {
         self.outgoing.clear();
         self.written = 0;
         self.under_way.clear();
+    }
+
+    /// Answers commands, which do nothing here.
+    fn obey(&mut self, net: &mut SimNet) {
+        let Some((pipe, bytes)) = &mut self.commander else {
+            return;
+        };
+        bytes.extend(net.peer_read(*pipe, usize::MAX));
+        while let Some(words) = take_command(bytes) {
+            assert!(
+                !words[0].ends_with("SUBSCRIBE"),
+                "{words:?} over the wrong connection"
+            );
+            net.peer_write(*pipe, b"+OK\r\n");
+        }
     }
 
     fn answer(&mut self, command: &[String]) {

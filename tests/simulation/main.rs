@@ -123,6 +123,13 @@ impl World {
         let keepalive = Duration::from_secs(15);
         let settings = Settings {
             node: "rust-test-sim.1".to_owned(),
+            epoch: random.next_u64(),
+            score_lifetime: None,
+            detail_lifetime: None,
+            trusted_proxies: 0,
+            connections_max: usize::MAX,
+            connections_per_ip_max: usize::MAX,
+            drain: Duration::from_secs(2),
             raw_enabled: true,
             kiosk_enabled: true,
             page_enabled: false,
@@ -157,9 +164,10 @@ impl World {
                 "stream.interaction.*".to_owned(),
             ],
         };
-        let session = Session::new(vec![endpoint], topics, "sim", random.next_u64());
+        let messages = Session::new(vec![endpoint.clone()], topics, "sim", random.next_u64());
+        let commands = Session::new(vec![endpoint], Topics::default(), "sim", random.next_u64());
         World {
-            reactor: Reactor::new(net, engine, Feed::Redis(Box::new(session)), Box::default()),
+            reactor: Reactor::new(net, engine, Feed::redis(messages, commands), Box::default()),
             broker: Broker::new(plan, random.next_u64()),
             clients,
             random,
