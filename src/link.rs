@@ -53,8 +53,11 @@ impl Link {
 
     /// The socket's state has changed.
     pub fn on_ready(&mut self, readable: bool, writable: bool) {
-        self.readable |= readable;
-        self.writable |= writable;
+        // A late event of a socket that was given up says nothing about the next one.
+        if self.session.is_connected() || self.session.is_connecting() {
+            self.readable |= readable;
+            self.writable |= writable;
+        }
     }
 
     /// The answer to a question for a name.

@@ -117,7 +117,8 @@ impl Engine {
             sse::encode_retry(&mut block, retry_ms);
         }
         let epoch = self.settings.epoch;
-        EventId { epoch, sequence }.encode(&mut block);
+        EventId { epoch, sequence }.encode_line(&mut block);
+        block.push(b'\n');
         encode_piece(conn.outbox.buffer(), coding, &block);
         self.hub.linger(namespace, self.now + limits::LINGER);
         self.end_stream(key, reason);

@@ -1,8 +1,9 @@
 //! Event ids: a place in the log as a browser carries it. It owns their form, `<epoch>-<number>`; it must
 //! not judge whether the place still exists.
 //!
-//! An id goes out only when a stream is ended by us, in a block of its own: a browser dispatches nothing for
-//! it, keeps it as its last event id, and sends it back as `Last-Event-ID` (WHATWG HTML §9.2.3, §9.2.6).
+//! An id goes out when a stream is ended by us, in a block of its own: a browser dispatches nothing for it,
+//! keeps it as its last event id, and sends it back as `Last-Event-ID` (WHATWG HTML §9.2.3, §9.2.6). It also
+//! goes out with each event that is replayed, so that a replay that is cut off is continued where it was.
 
 use std::io::Write;
 
@@ -33,9 +34,10 @@ impl EventId {
         })
     }
 
-    /// Appends the block that gives the id to a client.
-    pub fn encode(self, out: &mut Vec<u8>) {
-        let _infallible = write!(out, "id:{:x}-{}\n\n", self.epoch, self.sequence);
+    /// Appends the line that gives the id to a client, to be followed by an event's other lines, or by the
+    /// empty line that ends a block.
+    pub fn encode_line(self, out: &mut Vec<u8>) {
+        let _infallible = writeln!(out, "id:{:x}-{}", self.epoch, self.sequence);
     }
 }
 
@@ -50,8 +52,8 @@ mod tests {
             sequence: 42,
         };
         let mut out = Vec::new();
-        id.encode(&mut out);
-        assert_eq!(out, b"id:deadbeef-42\n\n");
+        id.encode_line(&mut out);
+        assert_eq!(out, b"id:deadbeef-42\n");
         assert_eq!(EventId::parse("deadbeef-42"), Some(id));
         for text in [
             "",

@@ -7,13 +7,14 @@
 
 use std::io;
 
-use super::Engine;
 use super::conn::{Conn, Cursor, Key, Phase, Subscription};
-use super::event_id;
+use super::event_id::{self, EventId};
 use super::hub::{Namespace, NamespaceId, Stream};
 use super::log::{Coding, Extent, Log};
 use super::stats::CloseReason;
+use super::{Engine, encode_piece};
 use crate::limits;
+use crate::proto::sse;
 
 /// Bytes to be handed to the kernel.
 #[derive(Debug)]
@@ -67,6 +68,8 @@ struct BatchKey {
     /// The first frame.
     first: u64,
     coding: Coding,
+    /// The epoch, where events carry their ids: what is replayed.
+    ids: Option<u64>,
     /// The log's head, or for the rest of a sum its end.
     end: u64,
 }
@@ -226,11 +229,11 @@ impl Engine {
         if first >= end {
             return None;
         }
-        let coding = subscription.coding;
         let plan = self.prepare(BatchKey {
             namespace: subscription.namespace,
             first,
-            coding,
+            coding: subscription.coding,
+            ids: self.ids_of(&subscription),
             end,
         })?;
         Some(InFlight {
@@ -264,22 +267,26 @@ impl Engine {
         let several = wanted.frames(namespace).nth(1).is_some();
         let plan = if namespace.stream == Stream::Eps && several {
             self.counters.conflations += 1;
-            let objects = wanted
-                .frames(namespace)
-                .filter_map(|frame| self.log.frame(frame, Coding::Bare));
-            let mut body = b"data:".to_vec();
+            let objects = wanted.frames(namespace);
+            let objects = objects.filter_map(|frame| self.log.frame(frame, Coding::Bare));
+            let mut body = Vec::new();
+            if let Some(id) = wanted.id_before(wanted.end) {
+                id.encode_line(&mut body);
+            }
+            body.extend_from_slice(b"data:");
             self.rollup.sum(objects, &mut body);
             body.extend_from_slice(b"\n\n");
             self.batch.buffer.clear();
-            super::encode_piece(&mut self.batch.buffer, wanted.coding, &body);
-            let len = self.batch.buffer.len();
+            encode_piece(&mut self.batch.buffer, wanted.coding, &body);
             BatchPlan {
                 source: Source::Buffer,
-                len,
+                len: self.batch.buffer.len(),
                 events: 1,
                 next: wanted.end,
                 merged: true,
             }
+        } else if wanted.ids.is_some() {
+            collect_with_ids(&self.log, namespace, wanted, &mut self.batch.buffer)?
         } else {
             collect_frames(&self.log, namespace, wanted, &mut self.batch.buffer)?
         };
@@ -298,21 +305,28 @@ impl Engine {
             ..
         } = *subscription;
         let first = cursor.sequence;
-        if cursor.merged == 0 {
+        let ids = self.ids_of(subscription);
+        if cursor.merged == 0 && ids.is_none() {
             let extent = self.log.locate(first, coding)?;
             return Some((Source::Log(extent), extent.len()));
         }
         if first < self.hub.get(namespace)?.complete_from {
             return None;
         }
-        let end = first + u64::from(cursor.merged);
+        let end = first + u64::from(cursor.merged.max(1));
         let plan = self.prepare(BatchKey {
             namespace,
             first,
             coding,
+            ids,
             end,
         })?;
         Some((plan.source, plan.len))
+    }
+
+    /// Whether a client's events carry their ids: as long as it has not got all that it had missed.
+    fn ids_of(&self, subscription: &Subscription) -> Option<u64> {
+        subscription.forgets_at.map(|_| self.settings.epoch)
     }
 
     fn bytes_of(&self, source: Source) -> &[u8] {
@@ -330,6 +344,58 @@ impl BatchKey {
             .frames_from(self.first)
             .take_while(move |&sequence| sequence < self.end)
     }
+}
+
+impl BatchKey {
+    /// The id that a client has which has all frames before `sequence`.
+    fn id_before(self, sequence: u64) -> Option<EventId> {
+        self.ids.map(|epoch| EventId { epoch, sequence })
+    }
+
+    /// How long a frame is in this form.
+    fn frame_len(self, log: &Log, sequence: u64) -> usize {
+        let Some(id) = self.id_before(sequence + 1) else {
+            return log.locate(sequence, self.coding).map_or(0, Extent::len);
+        };
+        let mut line = Vec::new();
+        id.encode_line(&mut line);
+        let body_len = line.len() + log.locate(sequence, Coding::Bare).map_or(0, Extent::len);
+        match self.coding {
+            Coding::Chunked => sse::chunk_len(body_len),
+            Coding::Bare => body_len,
+        }
+    }
+}
+
+/// Copies frames, each with its id in the same block, to one write of about [`limits::WRITE_BYTES`].
+fn collect_with_ids(
+    log: &Log,
+    namespace: &Namespace,
+    wanted: BatchKey,
+    buffer: &mut Vec<u8>,
+) -> Option<BatchPlan> {
+    buffer.clear();
+    let mut frames = wanted.frames(namespace).peekable();
+    let mut events = 0;
+    let mut body = Vec::new();
+    while let Some(&sequence) = frames.peek()
+        && buffer.len() < limits::WRITE_BYTES
+    {
+        body.clear();
+        wanted.id_before(sequence + 1)?.encode_line(&mut body);
+        body.extend_from_slice(log.frame(sequence, Coding::Bare)?);
+        encode_piece(buffer, wanted.coding, &body);
+        events += 1;
+        frames.next();
+    }
+    let next = frames.peek().copied().unwrap_or(wanted.end);
+    Some(BatchPlan {
+        source: Source::Buffer,
+        len: buffer.len(),
+        events,
+        next,
+        merged: false,
+    })
 }
 
 /// Joins frames to one write of about [`limits::WRITE_BYTES`]: without a copy as long as they adjoin in
@@ -396,7 +462,7 @@ impl Conn {
         let due = subscription.forgets_at.take_if(is_due).is_some();
         if due {
             let coding = subscription.coding;
-            super::encode_piece(self.outbox.buffer(), coding, event_id::CLEAR);
+            encode_piece(self.outbox.buffer(), coding, event_id::CLEAR);
         }
         due
     }
@@ -458,7 +524,7 @@ impl Subscription {
             let mut sequence = first;
             for frame in made_for.frames(namespace) {
                 sequence = frame;
-                let len = log.locate(frame, made_for.coding).map_or(0, Extent::len);
+                let len = made_for.frame_len(log, frame);
                 if left < len {
                     break;
                 }

@@ -433,6 +433,11 @@ impl Conn {
             Phase::Reading(_) => self
                 .deadline
                 .max(self.progress_at + limits::REQUEST_DEADLINE),
+            // Whoever is to come back must be told where it stood, however slowly it listens.
+            Phase::Draining {
+                reason: CloseReason::Lifetime,
+                ..
+            } => self.progress_at + limits::PATIENCE,
             Phase::Draining { .. } => self.deadline.max(self.progress_at + limits::DRAIN_DEADLINE),
             Phase::Lingering(_) | Phase::Closed => self.deadline,
         }

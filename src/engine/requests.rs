@@ -72,9 +72,8 @@ impl Engine {
             _ if conn.hung_up => self.close(key, CloseReason::Client),
             // A comment is answered with a reset where nobody is left.
             Phase::Subscribed(_) if !known => self.send_comment(key),
-            Phase::Reading(reading) if conn.outbox.is_empty() && !reading.rendering => {
-                self.close(key, CloseReason::Client);
-            }
+            // Whole requests that are still in the buffer are answered first.
+            Phase::Reading(_) => self.advance(key),
             Phase::Lingering(reason) => {
                 let reason = *reason;
                 self.close(key, reason);

@@ -57,6 +57,12 @@ pub fn encode_chunk(out: &mut Vec<u8>, body: &[u8]) -> usize {
     head_len
 }
 
+/// The length of a chunk with a body of `len` bytes.
+pub fn chunk_len(len: usize) -> usize {
+    let digits = len.checked_ilog2().map_or(1, |bits| bits as usize / 4 + 1);
+    digits + 2 + len + 2
+}
+
 /// Whether bytes that were to become a field value contain any that could end it or hide in a log.
 pub fn has_control_bytes(bytes: &[u8]) -> bool {
     bytes.iter().any(u8::is_ascii_control)
@@ -97,6 +103,7 @@ mod tests {
             assert_eq!(&out[head_len..out.len() - 2], &body[..]);
             assert_eq!(&out[..head_len], format!("{len:x}\r\n").as_bytes());
             assert!(out.ends_with(b"\r\n"));
+            assert_eq!(out.len(), chunk_len(len));
         }
     }
 }

@@ -9,7 +9,7 @@ use emojitrack_streamer::random::Random;
 use emojitrack_streamer::time::Time;
 
 use crate::broker::IDS;
-use crate::receiver::Receiver;
+use crate::receiver::{Event, Receiver};
 
 /// What a client is there for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,6 +48,8 @@ pub enum Leaving {
     Resets(Time),
     /// The kernel gives it up.
     TimesOut(Time),
+    /// It stops reading, hidden by a router, and asks on another connection for the end of its stream.
+    CleansUp(Time),
 }
 
 pub struct Client {
@@ -66,6 +68,14 @@ pub struct Client {
     room: usize,
     pub pipe: Option<PipeId>,
     pub receiver: Receiver,
+    /// Events of earlier connections of the same client.
+    earlier: Vec<Event>,
+    /// Whether it comes back when the server ends its stream, as a browser does.
+    pub comes_back: bool,
+    pub comebacks: usize,
+    token: String,
+    /// The connection on which it asks for a cleanup, and what came of that.
+    pub cleanup: Option<(PipeId, Receiver)>,
     pub gone: bool,
     next_at: Time,
     /// Until when something may happen at any time.
@@ -85,7 +95,7 @@ pub struct Client {
 
 impl Client {
     /// A client whose every choice comes from `random`.
-    pub fn new(random: &mut Random, number: u64, busy_until: Time) -> Client {
+    pub fn new(random: &mut Random, number: u64, busy_until: Time, comes_back: bool) -> Client {
         let starts_at = Time::from_micros(random.below(busy_until.as_micros()));
         let after = |random: &mut Random| {
             starts_at + random.between(Duration::ZERO, Duration::from_secs(8))
@@ -119,9 +129,26 @@ impl Client {
             0 => Leaving::Closes(after(random)),
             1 => Leaving::Resets(after(random)),
             2 if random.one_in(3) => Leaving::TimesOut(after(random)),
+            3 if matches!(wish, Wish::Eps | Wish::Detail(_)) => Leaving::CleansUp(after(random)),
             _ => Leaving::Stays,
         };
+        let token = format!("t{number}");
+        let request = match leaving {
+            Leaving::CleansUp(_) if random.one_in(2) => {
+                replace(&request, " HTTP/", &format!("?token={token} HTTP/"))
+            }
+            _ => request,
+        };
         Client {
+            earlier: Vec::new(),
+            comes_back,
+            comebacks: 0,
+            token: if request.windows(7).any(|part| part == b"?token=") {
+                token
+            } else {
+                String::new()
+            },
+            cleanup: None,
             piece: if random.one_in(4) {
                 1 + random.below(3) as usize
             } else {
@@ -166,6 +193,11 @@ impl Client {
         self.reading == Reading::Fast && self.leaving == Leaving::Stays && !self.refused
     }
 
+    /// Whether little fits on the way to this client.
+    pub fn is_narrow(&self) -> bool {
+        self.room < 512 * 1024
+    }
+
     pub fn next_at(&self) -> Time {
         if self.gone {
             Time::from_micros(u64::MAX)
@@ -184,6 +216,11 @@ impl Client {
         if self.gone || now < self.next_at {
             return Ok(());
         }
+        if let Some((pipe, receiver)) = &mut self.cleanup {
+            receiver.receive(&net.peer_read(*pipe, usize::MAX))?;
+            self.next_at = now + Duration::from_millis(20);
+            return Ok(());
+        }
         let Some(pipe) = self.pipe else {
             self.pipe = net.dial(self.client_ip, self.room);
             self.refused = self.pipe.is_none();
@@ -197,6 +234,11 @@ impl Client {
             return Ok(());
         }
         self.receive(net, random, pipe, now, delivered)?;
+        if net.peer_sees_end(pipe) && self.comes_back && !self.receiver.last_event_id.is_empty() {
+            self.come_back();
+            self.next_at = now + random.between(Duration::from_millis(100), Duration::from_secs(2));
+            return Ok(());
+        }
         // On a grid, so that several act between two turns; coarser when nothing is to be expected.
         let (grid, steps) = if now < self.busy_until {
             (1_000, 12)
@@ -238,9 +280,62 @@ impl Client {
             Leaving::Closes(at) if at <= now => net.peer_close(pipe),
             Leaving::Resets(at) if at <= now => net.peer_reset(pipe),
             Leaving::TimesOut(at) if at <= now => net.time_out(pipe),
+            Leaving::CleansUp(at) if at <= now && self.receiver.streaming => {
+                return self.clean_up(net);
+            }
             _ => return,
         }
         self.gone = true;
+    }
+
+    fn clean_up(&mut self, net: &mut SimNet) {
+        let scope = match &self.wish {
+            Wish::Detail(id) => format!("details/{}", encoded(id)),
+            _ => "scores".to_owned(),
+        };
+        let query = match self.token.as_str() {
+            "" => String::new(),
+            token => format!("?token={token}"),
+        };
+        // With a token it does not matter where the request comes from.
+        let client_ip = match self.token.as_str() {
+            "" => self.client_ip,
+            _ => IpAddr::V4(Ipv4Addr::new(172, 16, 0, 1)),
+        };
+        if let Some(pipe) = net.dial(client_ip, 512 * 1024) {
+            let head = format!("POST /subscribe/cleanup/{scope}{query} HTTP/1.1\r\nHost: a\r\n");
+            let head = format!("{head}Content-Type: text/plain\r\nContent-Length: 0\r\n\r\n");
+            net.peer_write(pipe, head.as_bytes());
+            self.cleanup = Some((pipe, Receiver::default()));
+        }
+    }
+
+    /// Connects again, as `EventSource` does: with the id that came last.
+    fn come_back(&mut self) {
+        self.comebacks += 1;
+        self.pipe = None;
+        self.earlier.append(&mut self.receiver.events);
+        let last_event_id = std::mem::take(&mut self.receiver.last_event_id);
+        let line = format!("Host: a\r\nLast-Event-ID: {last_event_id}\r\n");
+        let known = self
+            .request
+            .windows(15)
+            .position(|part| part == b"Last-Event-ID: ");
+        if let Some(start) = known {
+            let end = self.request[start..].iter().position(|&byte| byte == b'\n');
+            self.request.drain(start..=start + end.unwrap_or(0));
+        }
+        self.request = replace(&self.request, "Host: a\r\n", &line);
+        self.sent = 0;
+        self.piece = self.request.len();
+        self.receiver = Receiver::default();
+        self.receiver.last_event_id = last_event_id;
+        self.received_at = Time::ZERO;
+    }
+
+    /// All events of all connections, in order.
+    pub fn events(&self) -> impl Iterator<Item = &Event> {
+        self.earlier.iter().chain(&self.receiver.events)
     }
 
     fn receive(
@@ -264,7 +359,7 @@ impl Client {
         }
         if self.answered_at.is_none() {
             self.answered_at = Some((now, delivered));
-        } else {
+        } else if self.received_at > Time::ZERO {
             self.silence_max = self.silence_max.max(now.since(self.received_at));
         }
         self.received_at = now;
@@ -285,6 +380,21 @@ fn wish(random: &mut Random) -> Wish {
     }
 }
 
+fn encoded(id: &str) -> String {
+    id.bytes().map(|byte| format!("%{byte:02x}")).collect()
+}
+
+/// Replaces the first occurrence.
+fn replace(bytes: &[u8], from: &str, to: &str) -> Vec<u8> {
+    let at = bytes
+        .windows(from.len())
+        .position(|part| part == from.as_bytes());
+    match at {
+        Some(at) => [&bytes[..at], to.as_bytes(), &bytes[at + from.len()..]].concat(),
+        None => bytes.to_vec(),
+    }
+}
+
 /// The bytes of a request that is no plain one.
 fn request(random: &mut Random, wish: &Wish) -> Vec<u8> {
     let path = match wish {
@@ -292,7 +402,7 @@ fn request(random: &mut Random, wish: &Wish) -> Vec<u8> {
         Wish::Eps => "eps".to_owned(),
         Wish::Details => "details".to_owned(),
         Wish::Detail(id) => {
-            let encoded: String = id.bytes().map(|byte| format!("%{byte:02x}")).collect();
+            let encoded = encoded(id);
             format!(
                 "details/{}",
                 if random.one_in(2) && id.is_ascii() && !id.contains(' ') {

@@ -25,6 +25,7 @@ use emojitrack_streamer::reactor::{Feed, Reactor};
 use emojitrack_streamer::source::redis::{Session, Topics};
 use emojitrack_streamer::source::{Address, Endpoint};
 use emojitrack_streamer::time::Time;
+use receiver::Event;
 
 /// Everything that one seed decides.
 struct World {
@@ -34,6 +35,8 @@ struct World {
     random: Random,
     keepalive: Duration,
     ends_at: Time,
+    /// Whether lifetimes are bounded.
+    forces: bool,
 }
 
 #[test]
@@ -121,11 +124,13 @@ impl World {
             falls,
         };
         let keepalive = Duration::from_secs(15);
+        let forces = random.one_in(2);
+        let lifetime = Duration::from_secs(1);
         let settings = Settings {
             node: "rust-test-sim.1".to_owned(),
             epoch: random.next_u64(),
-            score_lifetime: None,
-            detail_lifetime: None,
+            score_lifetime: forces.then(|| random.between(lifetime, 3 * lifetime)),
+            detail_lifetime: forces.then(|| random.between(lifetime, 3 * lifetime)),
             trusted_proxies: 0,
             connections_max: usize::MAX,
             connections_per_ip_max: usize::MAX,
@@ -134,8 +139,13 @@ impl World {
             kiosk_enabled: true,
             page_enabled: false,
             keepalive,
-            log_bytes_max: [256 * 1024, 4 * 1024 * 1024][random.below(2) as usize],
-            force_refresh: random.one_in(2),
+            // Nothing is to be lost across forced closes, so there must be room for what was missed.
+            log_bytes_max: if forces || random.one_in(2) {
+                16 * 1024 * 1024
+            } else {
+                256 * 1024
+            },
+            force_refresh: forces,
             score_retry_ms: random.one_in(2).then_some(100),
             detail_retry_ms: random.one_in(2).then_some(500),
             // Small ones, so that fan-outs are cut into slices although there are few clients.
@@ -144,7 +154,8 @@ impl World {
             verbose: random.one_in(2),
         };
         let clients = 60 + random.below(80);
-        let clients = (0..clients).map(|number| Client::new(&mut random, number, busy_until));
+        let clients =
+            (0..clients).map(|number| Client::new(&mut random, number, busy_until, forces));
         let clients = clients.collect();
         let net = SimNet::new(random.next_u64(), faults);
         let engine = Engine::new(settings, net.now(), net.unix_seconds());
@@ -172,6 +183,7 @@ impl World {
             clients,
             random,
             keepalive,
+            forces,
             ends_at: busy_until + Duration::from_secs(quiet),
         }
     }
@@ -217,13 +229,28 @@ impl World {
         );
         for client in &mut self.clients {
             let net = self.reactor.net();
-            let closed = client.pipe.is_some_and(|pipe| net.is_server_closed(pipe));
+            let closed = client.pipe.is_none_or(|pipe| net.is_server_closed(pipe));
+            let hides = matches!(client.reading, Reading::Vanishes(_)) && client.asked_at.is_some();
+            let patient = self.ends_at < Time::from_micros(80_000_000);
+            assert!(
+                closed || !hides || patient || !self.forces,
+                "{:?} still holds a slot",
+                client.wish
+            );
             client.was_there = !closed && !client.gone && client.answered_at.is_some();
             client.check(&self.broker.delivered, closed, self.keepalive, net.now());
         }
+        let counters = self.reactor.engine().counters();
+        assert!(
+            !self.forces || counters.replay_refused == 0,
+            "an id was worth nothing"
+        );
     }
 
     fn stop(&mut self) {
+        for client in &mut self.clients {
+            client.comes_back = false;
+        }
         self.reactor.net_mut().signal();
         let asked_at = self.reactor.net().now();
         self.ends_at = asked_at + Duration::from_secs(20);
@@ -238,7 +265,7 @@ impl World {
             }
         }
         let took = self.reactor.net().now().since(asked_at);
-        assert!(took < Duration::from_secs(6), "the end took {took:?}");
+        assert!(took < Duration::from_secs(8), "the end took {took:?}");
     }
 
     /// Whoever still took its events got a proper end.
@@ -324,14 +351,24 @@ impl Client {
         now: Time,
     ) {
         if self.is_reliable() {
-            assert!(!closed, "{context} was closed");
-            assert!(self.receiver.streaming, "{context} got no stream");
+            assert!(!closed || self.comes_back, "{context} was closed");
+            let between = self.comebacks > 0;
             assert!(
-                self.receiver.is_on_boundary(),
-                "{context} has a part of an event"
+                self.receiver.streaming || between,
+                "{context} got no stream"
+            );
+            let forgot = closed || self.receiver.last_event_id.is_empty();
+            assert!(
+                forgot || !self.receiver.streaming,
+                "{context} was not told to forget its id"
             );
             let slack = Duration::from_millis(200);
-            let silence = self.silence_max.max(now.since(self.received_at));
+            let since = if self.received_at == Time::ZERO {
+                now
+            } else {
+                self.received_at
+            };
+            let silence = self.silence_max.max(now.since(since));
             assert!(
                 silence <= keepalive + slack,
                 "{context}: nothing came for {silence:?}"
@@ -339,8 +376,15 @@ impl Client {
         }
         let gives_up = matches!(self.reading, Reading::Vanishes(_));
         let stayed = self.leaving == Leaving::Stays;
+        if let (Some((_, receiver)), Leaving::CleansUp(_)) = (&self.cleanup, self.leaving) {
+            let statuses: Vec<u16> = receiver.replies.iter().map(|reply| reply.status).collect();
+            assert_eq!(statuses, [200], "{context}: the cleanup");
+            // A stream that is already being ended by force, but does not take its end, waits for that.
+            let is_stuck = self.comes_back && self.reading != Reading::Fast;
+            assert!(closed || is_stuck, "{context} was not cleaned up");
+        }
         assert!(
-            !closed || gives_up || !stayed || self.reading != Reading::Fast,
+            !closed || self.comes_back || gives_up || !stayed || self.reading != Reading::Fast,
             "{context} was closed"
         );
         let (Some((asked_at, asked)), Some((_, answered))) = (self.asked_at, self.answered_at)
@@ -393,12 +437,12 @@ impl Client {
         closed: bool,
         context: &str,
     ) {
-        let events = &self.receiver.events;
+        let events: Vec<&Event> = self.events().collect();
         let fits = |start: usize| {
             let Some(run) = wanted.get(start..start + events.len()) else {
                 return false;
             };
-            run.iter().zip(events).all(|(message, event)| {
+            run.iter().zip(&events).all(|(message, event)| {
                 let named = self.wish == Wish::Raw || event.name == message.channel;
                 named && event.data == joined_lines(&message.payload)
             })
@@ -434,7 +478,7 @@ impl Client {
     ) {
         let mut sums: HashMap<String, u64> = HashMap::new();
         let mut total = 0;
-        for event in &self.receiver.events {
+        for event in self.events() {
             let counts: HashMap<String, u64> = serde_json::from_str(&event.data)
                 .unwrap_or_else(|_| panic!("{context}: {event:?}"));
             assert!(!counts.is_empty(), "{context} got an event about nothing");
@@ -473,7 +517,12 @@ impl Client {
     }
 
     fn is_there_to_the_end(&self, closed: bool) -> bool {
-        let reads = !matches!(self.reading, Reading::Vanishes(_) | Reading::Slow);
+        // Who takes little at a time may still be taking it.
+        let reads = match self.reading {
+            Reading::Fast => true,
+            Reading::Stalls(..) => self.wish == Wish::Eps || !self.is_narrow(),
+            Reading::Vanishes(_) | Reading::Slow => false,
+        };
         reads && self.leaving == Leaving::Stays && !closed
     }
 }

@@ -34,6 +34,10 @@ pub struct Receiver {
     pub events: Vec<Event>,
     /// Comment lines of the stream.
     pub comments: usize,
+    /// The last event id, as `EventSource` would send it back.
+    pub last_event_id: String,
+    /// How many `id:` lines have come.
+    pub ids: usize,
     /// Whether the last chunk has come.
     pub terminated: bool,
     chunk: Chunk,
@@ -256,6 +260,10 @@ impl Receiver {
                 }
                 lines.data.push_str(value);
                 lines.has_data = true;
+            }
+            "id" => {
+                self.ids += 1;
+                value.clone_into(&mut self.last_event_id);
             }
             "retry" if value.bytes().all(|byte| byte.is_ascii_digit()) => {}
             _ => return Err(format!("the field line {line:?}")),
