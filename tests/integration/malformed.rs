@@ -248,9 +248,13 @@ fn a_client_that_is_still_sending_gets_its_refusal() {
     ];
     for (request, status) in table {
         let mut connection = server.connect();
-        // Were the rest left unread, the kernel would reset the connection, and the refusal with it.
-        connection.send(request.clone() + &"a".repeat(1_000_000));
-        expect_refusal(&mut connection, &request, status);
+        connection.send(&request);
+        let reply = connection.read_reply();
+        assert_eq!(reply.head.status(), status, "{request:?}");
+        // Had the server closed by now, the kernel would answer this with a reset, which may destroy
+        // a reply that is still on its way.
+        connection.send("a".repeat(1_000_000));
+        expect_last(&mut connection, &reply, &request);
     }
 }
 

@@ -36,8 +36,6 @@ pub struct Receiver {
     pub comments: usize,
     /// The last event id, as `EventSource` would send it back.
     pub last_event_id: String,
-    /// How many `id:` lines have come.
-    pub ids: usize,
     /// Whether the last chunk has come.
     pub terminated: bool,
     chunk: Chunk,
@@ -75,6 +73,7 @@ struct Lines {
     name: String,
     data: String,
     has_data: bool,
+    has_id: bool,
 }
 
 impl Receiver {
@@ -244,7 +243,12 @@ impl Receiver {
                 std::mem::take(&mut lines.name),
                 std::mem::take(&mut lines.data),
             );
+            let has_id = std::mem::take(&mut lines.has_id);
             if std::mem::take(&mut lines.has_data) {
+                // A page that came back with this event would be sent it again.
+                if !has_id && !self.last_event_id.is_empty() {
+                    return Err(format!("{data:?} under the id {}", self.last_event_id));
+                }
                 self.events.push(Event { name, data });
             }
             return Ok(());
@@ -262,7 +266,7 @@ impl Receiver {
                 lines.has_data = true;
             }
             "id" => {
-                self.ids += 1;
+                lines.has_id = true;
                 value.clone_into(&mut self.last_event_id);
             }
             "retry" if value.bytes().all(|byte| byte.is_ascii_digit()) => {}
