@@ -297,6 +297,7 @@ impl Raw {
                 score_lifetime: self.lifetime(Key::ScoreLifetimeSec)?,
                 detail_lifetime: self.lifetime(Key::DetailLifetimeSec)?,
                 trusted_proxies: self.trusted_proxies()?,
+                sockets_max: usize::MAX,
                 connections_max: self.bound(Key::ConnectionsMax)?,
                 connections_per_ip_max: self.bound(Key::ConnectionsPerIpMax)?,
                 drain: Duration::from_secs(drain_sec),
@@ -528,7 +529,9 @@ fn edit_distance(from: &str, to: &str) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use super::redis_url::{REDIS_FORMS, REDIS_NO_SCHEME, REDIS_NO_TLS, REDIS_WILDCARD};
+    use super::redis_url::{
+        REDIS_FORMS, REDIS_NO_PASSWORD, REDIS_NO_SCHEME, REDIS_NO_TLS, REDIS_WILDCARD,
+    };
     use super::*;
     use crate::source::Address;
 
@@ -940,8 +943,6 @@ mod tests {
             ("valkey://h:2/3", tcp("h", 2), login("", ""), 3, "redis://h:2/3"),
             ("redis://:secret@h", tcp("h", 6379), login("", "secret"), 0, "redis://h:6379"),
             ("redis://u:secret@h/1", tcp("h", 6379), login("u", "secret"), 1, "redis://u@h:6379/1"),
-            ("redis://u@h", tcp("h", 6379), login("u", ""), 0, "redis://u@h:6379"),
-            ("redis://u:@h", tcp("h", 6379), login("u", ""), 0, "redis://u@h:6379"),
             ("redis://u%3A:a%2Cb%40%2F@h", tcp("h", 6379), login("u:", "a,b@/"), 0, "redis://u:@h:6379"),
             ("redis://u%0A:p@h", tcp("h", 6379), login("u\n", "p"), 0, "redis://u\\n@h:6379"),
             ("redis://a@b:p@h", tcp("h", 6379), login("a@b", "p"), 0, "redis://a@b@h:6379"),
@@ -1004,6 +1005,16 @@ mod tests {
             ("localhost", "address 1 \"localhost\" ", REDIS_NO_SCHEME),
             ("redis://a,b:1", "address 2 \"b:1\" ", REDIS_NO_SCHEME),
             ("redis://a,", "address 2 \"\" ", REDIS_NO_SCHEME),
+            (
+                "redis://u@h",
+                "address 1 (not shown, it may hold a password) ",
+                REDIS_NO_PASSWORD,
+            ),
+            (
+                "redis://u:@h",
+                "address 1 (not shown, it may hold a password) ",
+                REDIS_NO_PASSWORD,
+            ),
             ("rediss://h:1", "address 1 \"rediss://h:1\" ", REDIS_NO_TLS),
             ("VALKEYS://h", "address 1 \"VALKEYS://h\" ", REDIS_NO_TLS),
             (

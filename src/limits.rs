@@ -18,15 +18,15 @@ pub const ACCEPT_RETRY: Duration = Duration::from_millis(500);
 /// Reads from clients in one turn; the rest are continued after the next poll.
 pub const READS_PER_TURN: usize = 256;
 
-/// Writes to clients in one turn, the slice of a fan-out: at 5 µs each, 2.5 ms between two looks at the
-/// sockets.
+/// Writes to clients in one turn, the slice of a fan-out: at 5 to 10 µs each, some milliseconds between two
+/// looks at the sockets.
 pub const WRITES_PER_TURN: usize = 512;
 
 /// Bytes read from one socket at a time; one buffer of this size is shared by all of them.
 pub const READ_BYTES: usize = 64 * 1024;
 
-/// Writes for one namespace before the next one has its turn: a namespace with ten thousand subscribers
-/// delays the others by this many writes, not by ten thousand.
+/// Subscribers of one namespace that are visited before the next one has its turn: a namespace with ten
+/// thousand of them delays the others by this many writes, not by ten thousand.
 pub const WRITES_PER_NAMESPACE: usize = 64;
 
 /// Reads from the broker in one turn, so that a flood of messages leaves room for clients.
@@ -69,9 +69,10 @@ pub const TIMER_SLACK: Duration = Duration::from_millis(250);
 /// for half a minute is served on waking; waiting costs us a cursor.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
-/// `TCP_USER_TIMEOUT`: how long the kernel retransmits to a silent peer before it reports it dead. Less
-/// than `PATIENCE`, so that dead and slow are told apart.
-pub const PEER_TIMEOUT: Duration = Duration::from_secs(40);
+/// `TCP_USER_TIMEOUT`: how long the kernel waits for a peer to take bytes before it reports it dead. Linux
+/// counts peers that are alive and do not read as well, so this is more than `PATIENCE`: those are `slow`,
+/// and only who had nothing to take is a `timeout`.
+pub const PEER_TIMEOUT: Duration = Duration::from_secs(75);
 
 /// `TCP_NOTSENT_LOWAT`: unsent bytes the kernel holds for one client before it calls it unwritable. What
 /// is not in the kernel can still be conflated.
@@ -118,8 +119,9 @@ pub const DRAIN_BEAT: Duration = Duration::from_millis(20);
 /// Clients that are sent away at one beat at least: a small server need not take long to stop.
 pub const DRAIN_SLICE_MIN: usize = 20;
 
-/// Descriptors that are left to other things than subscribers: listeners, the broker, requests.
-pub const DESCRIPTORS_RESERVED: usize = 32;
+/// Descriptors that are left to other things than clients: listeners, the poll, the broker's two
+/// sockets, a resolver at work, standard streams. Without them the broker could not come back.
+pub const DESCRIPTORS_RESERVED: usize = 24;
 
 /// Hops of `X-Forwarded-For` that can be trusted at most.
 pub const TRUSTED_PROXIES_MAX: usize = 16;
@@ -132,6 +134,9 @@ pub const DRAIN_SEC_MAX: u64 = 600;
 
 /// The beat of the rollup: 60 Hz, rounded up to a millisecond, as the API has always said.
 pub const TICK: Duration = Duration::from_millis(17);
+
+/// Bytes of one tick at most; one with more is sent early. A tick must fit into the smallest log.
+pub const ROLLUP_BYTES_MAX: usize = 64 * 1024;
 
 /// Different keys in one rollup. There are about 4,000 emoji sequences; a tick with more keys than this
 /// is sent early.
@@ -152,6 +157,13 @@ pub const LOG_ENTRY_BYTES: usize = 40;
 /// still has room.
 pub const LOG_UNFLUSHED_PART: u64 = 4;
 
+/// How long messages are kept waiting in the source's socket for that. Whoever cannot take a quarter of
+/// the log in this time is slow, and must not be everybody's measure.
+pub const SOURCE_HOLD_MAX: Duration = Duration::from_millis(250);
+
+/// Frames whose summing costs as much of a turn's budget as one write: 16 take some 3 µs.
+pub const SUMMED_FRAMES_PER_WRITE: usize = 16;
+
 /// The smallest log that can be configured: four segments.
 pub const LOG_BYTES_FLOOR: usize = 4 * LOG_SEGMENT_BYTES;
 
@@ -166,7 +178,10 @@ pub const REPLY_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Commands waiting to be sent to a broker; more are dropped.
 pub const COMMAND_BYTES_MAX: usize = 1024 * 1024;
 
-/// Time for resolving a broker's name, and for connecting to it.
+/// Time for resolving a broker's name. The system asks its second name server after five seconds.
+pub const RESOLVE_DEADLINE: Duration = Duration::from_secs(30);
+
+/// Time for connecting to a broker, and for its answers to our first commands.
 pub const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
 
 /// Silence on the link to a broker before it is asked for a sign of life.
@@ -175,7 +190,7 @@ pub const PING_INTERVAL: Duration = Duration::from_secs(10);
 /// How long the broker may take to answer that.
 pub const PING_DEADLINE: Duration = Duration::from_secs(5);
 
-/// The first pause before a reconnect; doubled with each failure, jittered over its upper half.
+/// The shortest pause before a reconnect. The first is up to twice as long, and each further one is doubled.
 pub const BACKOFF_MIN: Duration = Duration::from_millis(100);
 
 /// The longest pause before a reconnect.
@@ -199,8 +214,9 @@ const _: () = {
     assert!(WRITE_BYTES <= LOG_SEGMENT_BYTES);
     assert!(READ_BYTES * 2 <= LOG_BYTES_FLOOR - LOG_BYTES_FLOOR / LOG_UNFLUSHED_PART as usize);
     assert!(HEAD_BYTES_MAX <= READ_BYTES);
-    assert!(PEER_TIMEOUT.as_secs() < PATIENCE.as_secs());
+    assert!(PEER_TIMEOUT.as_secs() > PATIENCE.as_secs() + TIMER_SLACK.as_secs());
     assert!(BACKOFF_MIN.as_millis() < BACKOFF_MAX.as_millis());
     assert!(PING_DEADLINE.as_secs() < PING_INTERVAL.as_secs());
+    assert!(ROLLUP_BYTES_MAX < LOG_BYTES_FLOOR / 2);
     assert!(TICK.as_millis() == 17);
 };

@@ -49,9 +49,12 @@ fn run(mut config: Config) -> io::Result<()> {
         .get_soft()
         .unwrap_or(rlimit::INFINITY);
     let descriptors = usize::try_from(descriptors).unwrap_or(usize::MAX);
-    let room = descriptors
+    let sockets = descriptors
         .saturating_sub(limits::DESCRIPTORS_RESERVED)
-        .max(1);
+        .max(2);
+    config.engine.sockets_max = sockets;
+    // Some are left to requests, among them those that are told that there is no room.
+    let room = sockets - (sockets / 16).max(1);
     config.engine.connections_max = config.engine.connections_max.min(room);
     let mut net = MioNet::new(&config.listen, config.reuse_port)?;
     let (now, unix_seconds) = (net.now(), net.unix_seconds());

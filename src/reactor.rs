@@ -62,6 +62,8 @@ struct Listener {
     ready: bool,
     /// Accepting failed for want of descriptors or memory: not before then, or before one is closed.
     paused_until: Option<Time>,
+    /// The last attempt to accept everybody who waits has failed.
+    failing: bool,
 }
 
 impl<N: Net> Reactor<N> {
@@ -142,7 +144,8 @@ impl<N: Net> Reactor<N> {
 
     /// How long the next poll may wait; `None` is for ever.
     fn timeout(&self) -> Option<Duration> {
-        let can_accept = self.listener.ready && self.listener.paused_until.is_none();
+        let is_open = self.listener.paused_until.is_none() && self.engine.has_room();
+        let can_accept = self.listener.ready && is_open;
         if self.engine.has_work() || can_accept {
             return Some(Duration::ZERO);
         }
@@ -237,6 +240,9 @@ impl<N: Net> Reactor<N> {
             return;
         }
         for _ in 0..limits::ACCEPTS_PER_TURN {
+            if !self.engine.has_room() {
+                return;
+            }
             match self.net.accept() {
                 Ok((accepted, client_ip)) => {
                     let key = self.engine.on_accept(client_ip);
@@ -246,15 +252,18 @@ impl<N: Net> Reactor<N> {
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     self.listener.ready = false;
+                    self.listener.failing = false;
                     return;
                 }
                 // The client gave up before its turn came.
                 Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
                 Err(error) => {
                     self.listener.paused_until = Some(now + limits::ACCEPT_RETRY);
-                    self.net.log(&format!(
-                        "accept: {error}; waiting for a connection to close"
-                    ));
+                    // Once for each time that it begins, however often it is tried again.
+                    if !std::mem::replace(&mut self.listener.failing, true) {
+                        let line = format!("accept: {error}; waiting for a connection to close");
+                        self.net.log(&line);
+                    }
                     return;
                 }
             }
@@ -323,8 +332,8 @@ impl<N: Net> Reactor<N> {
     }
 
     fn read_clients(&mut self) {
-        while let Some(key) = self.engine.poll_read() {
-            match self.net.read(client(key), &mut self.buffer) {
+        while let Some((key, room)) = self.engine.poll_read() {
+            match self.net.read(client(key), &mut self.buffer[..room]) {
                 Ok(0) => self.engine.on_end(key),
                 Ok(len) => self.engine.on_input(key, &self.buffer[..len]),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {

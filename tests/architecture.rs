@@ -9,7 +9,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("limits", &[]),
     ("time", &[]),
     ("random", &[]),
-    ("proto", &["limits"]),
+    ("proto", &["limits", "time"]),
     ("source", &["limits", "proto", "random", "time"]),
     (
         "engine",

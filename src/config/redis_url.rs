@@ -12,6 +12,8 @@ pub(super) const REDIS_FORMS: &str = "is not a Redis address: use \
 pub(super) const REDIS_NO_SCHEME: &str = "has no scheme: use redis://host:port";
 pub(super) const REDIS_NO_TLS: &str = "asks for TLS, which this build does not have: use redis:// within a \
     private network, or through a local proxy that adds TLS";
+pub(super) const REDIS_NO_PASSWORD: &str =
+    "names a user without a password, who cannot log in: use redis://user:password@host";
 pub(super) const REDIS_WILDCARD: &str =
     "names every machine and none: use a host such as localhost";
 pub(super) const HIDDEN: &str = "(not shown, it may hold a password)";
@@ -51,6 +53,9 @@ fn endpoint(entry: &str) -> Result<Endpoint, &'static str> {
     let login = info.redis_settings();
     let filled = |text: Option<&str>| text.filter(|text| !text.is_empty()).map(str::to_owned);
     let (username, password) = (filled(login.username()), filled(login.password()));
+    if username.is_some() && password.is_none() {
+        return Err(REDIS_NO_PASSWORD);
+    }
     let db = Some(login.db()).filter(|db| *db >= 0).ok_or(REDIS_FORMS)?;
     Ok(Endpoint {
         address,

@@ -107,7 +107,7 @@ pub struct Subscription {
 /// Input that is not yet a request.
 #[derive(Default)]
 pub struct Reading {
-    /// Received and not yet consumed. Never more than `HEAD_BYTES_MAX` and one read.
+    /// Received and not yet consumed. Never more than `HEAD_BYTES_MAX`.
     pub buffer: Vec<u8>,
     /// A head is tried again when the buffer is this long, twice as long as at the last attempt: a head
     /// that comes byte by byte is then parsed some ten times and not once a byte.
@@ -309,6 +309,11 @@ impl Conns {
         if self.get(key).is_some() {
             self.slab.remove(key.index as usize);
         }
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.slab.len()
     }
 
     /// Whether there is none.

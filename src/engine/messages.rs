@@ -3,7 +3,7 @@
 
 use super::Engine;
 use super::cleanup::CLEANUP_CHANNEL;
-use super::hub::Stream;
+use super::hub::{NamespaceId, Stream};
 use super::rollup::CountError;
 use crate::limits;
 use crate::proto::sse;
@@ -50,32 +50,29 @@ impl Engine {
         event: Option<&[u8]>,
         payload: &[u8],
     ) {
-        if self.hub.destination(stream, child).is_none() {
+        let Some(namespace) = self.hub.destination(stream, child) else {
             return;
-        }
+        };
         let mut body = std::mem::take(&mut self.body);
         body.clear();
         sse::encode_event(&mut body, event, payload);
-        self.append(stream, child, &body);
+        self.append(namespace, &body);
         self.body = body;
     }
 
-    /// Puts a frame into the log, at the cost of the oldest ones.
-    fn append(&mut self, stream: Stream, child: Option<&[u8]>, body: &[u8]) {
+    /// Puts a frame into the log, at the cost of the oldest ones. The namespace stays meanwhile, because
+    /// somebody is in it.
+    fn append(&mut self, namespace: NamespaceId, body: &[u8]) {
         if !self.log.takes(body.len()) {
             self.counters.dropped_oversized += 1;
             return;
         }
         while self.log.is_full_for(body.len()) {
-            let Some((sequence, namespace)) = self.log.evict() else {
+            let Some((sequence, published_to)) = self.log.evict() else {
                 break;
             };
-            self.hub.forget(namespace, sequence);
+            self.hub.forget(published_to, sequence);
         }
-        // Evicting may have removed the namespace that had nothing but old frames.
-        let Some(namespace) = self.hub.destination(stream, child) else {
-            return;
-        };
         let sequence = self.log.append(namespace, body);
         self.hub.publish(namespace, sequence);
         self.counters.frames += 1;
@@ -108,8 +105,8 @@ impl Engine {
         if body.len() > empty_len {
             body.extend_from_slice(b"\n\n");
             self.counters.ticks += 1;
-            if self.hub.destination(Stream::Eps, None).is_some() {
-                self.append(Stream::Eps, None, &body);
+            if let Some(namespace) = self.hub.destination(Stream::Eps, None) {
+                self.append(namespace, &body);
             }
         }
         self.body = body;

@@ -85,6 +85,10 @@ pub struct Engine {
     effects: VecDeque<Effect>,
     /// How far the log had come when everybody who could take anything last had everything.
     flushed: u64,
+    /// Since when the source has been made to wait for that.
+    held_since: Option<Time>,
+    /// Whether a client that is written to by itself has the next write, rather than a pass.
+    queue_is_next: bool,
     reads_left: usize,
     writes_left: usize,
     batch: Batch,
@@ -100,11 +104,7 @@ pub struct Engine {
 impl Engine {
     /// An engine without clients, at the moment `now`.
     pub fn new(settings: Settings, now: Time, unix_seconds: u64) -> Engine {
-        let spans = [
-            settings.keepalive,
-            limits::REQUEST_DEADLINE,
-            limits::PATIENCE,
-        ];
+        let spans = [settings.keepalive, limits::REQUEST_DEADLINE];
         Engine {
             log: Log::new(settings.log_bytes_max),
             now,
@@ -122,6 +122,8 @@ impl Engine {
             write_queue: VecDeque::new(),
             effects: VecDeque::new(),
             flushed: 0,
+            held_since: None,
+            queue_is_next: false,
             reads_left: 0,
             writes_left: 0,
             batch: Batch::default(),
@@ -140,6 +142,13 @@ impl Engine {
         self.unix_seconds = unix_seconds;
         self.reads_left = self.settings.reads_per_turn;
         self.writes_left = self.settings.writes_per_turn;
+        if self.wants_messages() {
+            self.held_since = None;
+        } else if now.since(*self.held_since.get_or_insert(now)) >= limits::SOURCE_HOLD_MAX {
+            // Some are too slow for what comes. They must not hold it back from everybody else.
+            self.flushed = self.log.appended();
+            self.held_since = None;
+        }
     }
 
     /// When the engine must be called again, whatever happens before.
@@ -157,7 +166,8 @@ impl Engine {
     }
 
     /// Whether messages should be taken from the source now. While those that are here have not been
-    /// offered to everybody, a burst must not push them out of the log: it waits in the source's socket.
+    /// offered to everybody, a burst must not push them out of the log: it waits in the source's socket,
+    /// but not for long.
     pub fn wants_messages(&self) -> bool {
         let unflushed = self.log.appended() - self.flushed;
         unflushed < self.settings.log_bytes_max as u64 / limits::LOG_UNFLUSHED_PART
@@ -205,6 +215,8 @@ impl Engine {
         {
             conn.blocked = false;
             self.queue_write(key);
+            // It is due sooner now: silence is shorter than patience.
+            self.arm(key);
         }
     }
 
@@ -219,14 +231,16 @@ impl Engine {
 
     /// The next connection to read from. Each answer must be followed by one of `on_input`, `on_drained`,
     /// `on_end` and `on_failure`.
-    pub fn poll_read(&mut self) -> Option<Key> {
+    ///
+    /// The second number is how many bytes there is room for.
+    pub fn poll_read(&mut self) -> Option<(Key, usize)> {
         while self.reads_left > 0 {
             let key = self.read_queue.pop_front()?;
             if let Some(conn) = self.conns.get_mut(key) {
                 conn.in_read_queue = false;
                 if conn.readable && conn.wants_input() {
                     self.reads_left -= 1;
-                    return Some(key);
+                    return Some((key, conn.room()));
                 }
             }
         }
@@ -238,11 +252,7 @@ impl Engine {
         if let Some(conn) = self.conns.get_mut(key) {
             conn.readable = false;
             if conn.hung_up {
-                let reason = if conn.peer_ended {
-                    CloseReason::Client
-                } else {
-                    CloseReason::Reset
-                };
+                let reason = conn.reason_of_hangup();
                 self.close(key, reason);
             }
         }
@@ -256,6 +266,11 @@ impl Engine {
             self.conns.remove(key);
         }
         Some(effect)
+    }
+
+    /// Whether another connection can be accepted: some descriptors are left for other things.
+    pub fn has_room(&self) -> bool {
+        self.conns.len() < self.settings.sockets_max
     }
 
     /// Whether there is no connection.
@@ -278,16 +293,6 @@ impl Engine {
         &self.counters
     }
 
-    /// Bytes that the message log holds.
-    pub fn log_bytes(&self) -> usize {
-        self.log.bytes()
-    }
-
-    /// Increments that are counted and not yet sent to anybody.
-    pub fn rollup_is_empty(&self) -> bool {
-        self.rollup.is_empty()
-    }
-
     /// The state at this moment.
     pub fn snapshot(&self) -> Snapshot<'_> {
         let mut subscribers: Vec<(Key, &Conn, &Subscription)> = self
@@ -302,7 +307,7 @@ impl Engine {
             ConnectionRow {
                 request_path: &conn.about.path,
                 tag: conn.about.tag.as_deref(),
-                created_at: self.unix_seconds - age,
+                created_at: self.unix_seconds.saturating_sub(age),
                 age,
                 client_ip: conn.about.client_ip,
                 user_agent: &conn.about.user_agent,
@@ -403,6 +408,23 @@ impl Engine {
 }
 
 impl Conn {
+    /// How many bytes of input there is room for: a request must fit, anything else is discarded.
+    fn room(&self) -> usize {
+        match &self.phase {
+            Phase::Reading(reading) => limits::HEAD_BYTES_MAX - reading.buffer.len(),
+            _ => limits::READ_BYTES,
+        }
+    }
+
+    /// Why a connection ends whose socket is dead: what we were doing, or else what the client did.
+    pub(super) fn reason_of_hangup(&self) -> CloseReason {
+        match &self.phase {
+            Phase::Draining { reason, .. } | Phase::Lingering(reason) => *reason,
+            _ if self.peer_ended => CloseReason::Client,
+            _ => CloseReason::Reset,
+        }
+    }
+
     /// Whether bytes of the client would be taken. While it does not take its replies, its further
     /// requests stay in the kernel.
     fn wants_input(&self) -> bool {

@@ -69,7 +69,10 @@ impl Engine {
         conn.readable = false;
         let known = std::mem::replace(&mut conn.peer_ended, true);
         match &conn.phase {
-            _ if conn.hung_up => self.close(key, CloseReason::Client),
+            _ if conn.hung_up => {
+                let reason = conn.reason_of_hangup();
+                self.close(key, reason);
+            }
             // A comment is answered with a reset where nobody is left.
             Phase::Subscribed(_) if !known => self.send_comment(key),
             // Whole requests that are still in the buffer are answered first.
@@ -274,6 +277,15 @@ impl Reading {
 
 /// Takes a whole head from the input.
 fn take_head(reading: &mut Reading, peer: IpAddr, settings: &Settings) -> Step {
+    // Empty lines before a request are nothing (RFC 9112 §2.2), and must not be parsed again and again.
+    let blank = reading
+        .buffer
+        .iter()
+        .take_while(|byte| b"\r\n".contains(byte))
+        .count();
+    if blank > 0 {
+        reading.consume(blank);
+    }
     if reading.buffer.is_empty() || !reading.is_worth_parsing() {
         return Step::Wait;
     }

@@ -4,14 +4,15 @@
 use std::collections::HashMap;
 use std::io::Write;
 
-use crate::limits::{ROLLUP_KEY_BYTES_MAX, ROLLUP_KEYS_MAX};
+use crate::limits::{ROLLUP_BYTES_MAX, ROLLUP_KEY_BYTES_MAX, ROLLUP_KEYS_MAX};
 
 /// Why an update was not counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CountError {
     /// The key is longer than [`ROLLUP_KEY_BYTES_MAX`].
     KeyTooLong,
-    /// There are [`ROLLUP_KEYS_MAX`] different keys: send what is counted, then count again.
+    /// There are [`ROLLUP_KEYS_MAX`] different keys, or [`ROLLUP_BYTES_MAX`] bytes of them: send what is
+    /// counted, then count again.
     Full,
 }
 
@@ -23,6 +24,8 @@ pub struct Rollup {
     names: Vec<Box<[u8]>>,
     indices: HashMap<Box<[u8]>, u32>,
     tick: Counts,
+    /// What the tick will take as JSON, at most.
+    tick_bytes: usize,
     sum: Counts,
 }
 
@@ -48,7 +51,16 @@ impl Rollup {
         } else {
             self.index_of(key)
         };
-        self.tick.add(index.ok_or(CountError::Full)?, 1);
+        let index = index.ok_or(CountError::Full)?;
+        if self.tick.is_new(index) {
+            // Beside the name: quotes, colon, comma, and the digits of any count.
+            let len = self.names[index as usize].len() + 24;
+            if self.tick_bytes + len > ROLLUP_BYTES_MAX {
+                return Err(CountError::Full);
+            }
+            self.tick_bytes += len;
+        }
+        self.tick.add(index, 1);
         Ok(())
     }
 
@@ -62,6 +74,7 @@ impl Rollup {
         if !self.tick.touched.is_empty() {
             self.tick.drain(&self.names, out);
         }
+        self.tick_bytes = 0;
         // A client of the broker could invent keys for ever; between ticks nobody needs the table.
         if self.names.len() >= ROLLUP_KEYS_MAX {
             self.names.clear();
@@ -106,6 +119,12 @@ impl Rollup {
 }
 
 impl Counts {
+    fn is_new(&self, index: u32) -> bool {
+        self.counts
+            .get(index as usize)
+            .is_none_or(|&count| count == 0)
+    }
+
     fn add(&mut self, index: u32, count: u64) {
         let place = index as usize;
         if place >= self.counts.len() {
@@ -208,15 +227,25 @@ mod tests {
         let mut rollup = Rollup::default();
         let long = vec![b'A'; ROLLUP_KEY_BYTES_MAX + 1];
         assert_eq!(rollup.count(&long), Err(CountError::KeyTooLong));
+        let mut ticks = 0;
         for number in 0..ROLLUP_KEYS_MAX {
-            rollup.count(number.to_string().as_bytes()).unwrap();
+            let key = number.to_string();
+            if rollup.count(key.as_bytes()) == Err(CountError::Full) {
+                let mut out = Vec::new();
+                rollup.take(&mut out);
+                assert!((ROLLUP_BYTES_MAX / 8..=ROLLUP_BYTES_MAX).contains(&out.len()));
+                assert!(serde_json::from_slice::<HashMap<String, u64>>(&out).is_ok());
+                assert_eq!(rollup.count(key.as_bytes()), Ok(()));
+                ticks += 1;
+            }
         }
-        assert_eq!(rollup.count(b"new"), Err(CountError::Full));
-        assert_eq!(rollup.count(b"7"), Ok(()));
-        let mut out = Vec::new();
-        rollup.take(&mut out);
-        let counts: HashMap<String, u64> = serde_json::from_slice(&out).unwrap();
-        assert_eq!((counts.len(), counts["7"]), (ROLLUP_KEYS_MAX, 2));
+        assert!(ticks > 1, "a tick is bounded in bytes");
+        assert_eq!(
+            rollup.count(b"new"),
+            Err(CountError::Full),
+            "the table is bounded"
+        );
+        rollup.take(&mut Vec::new());
         assert_eq!(rollup.count(b"new"), Ok(()));
     }
 }

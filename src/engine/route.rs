@@ -175,6 +175,7 @@ mod tests {
             score_lifetime: None,
             detail_lifetime: None,
             trusted_proxies: 0,
+            sockets_max: 1,
             connections_max: 1,
             connections_per_ip_max: 1,
             drain: Duration::ZERO,

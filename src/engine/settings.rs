@@ -34,6 +34,8 @@ pub struct Settings {
     pub detail_lifetime: Option<Duration>,
     /// How many proxies in front of us are trusted to say whom they talk to.
     pub trusted_proxies: usize,
+    /// Accepted sockets at most.
+    pub sockets_max: usize,
     /// Subscribers at most.
     pub connections_max: usize,
     /// Subscribers of one address at most.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::Message;
 use crate::limits::DEMO_RATE_MAX;
 use crate::random::Random;
-use crate::time::Time;
+use crate::time::{Time, civil_date};
 
 /// How far the feeder catches up when it was not asked for a while. A suspended machine would otherwise
 /// wake to hours of updates; what is older than this was never going to be noticed.
@@ -250,26 +250,6 @@ fn timestamp(unix_ms: u64) -> String {
     let (year, month, day) = civil_date(seconds / 86_400);
     let (hour, minute, second) = (seconds / 3_600 % 24, seconds / 60 % 60, seconds % 60);
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}+00:00")
-}
-
-/// Year, month and day in the Gregorian calendar, after Howard Hinnant's `civil_from_days`: years are
-/// counted from March, so that the leap day is the last of its year, in eras of 400 of them.
-fn civil_date(days_since_1970: u64) -> (u64, u64, u64) {
-    let days = days_since_1970 + 719_468;
-    let era = days / 146_097;
-    let day_of_era = days % 146_097;
-    let year_of_era =
-        (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let month_from_march = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
-    let month = if month_from_march < 10 {
-        month_from_march + 3
-    } else {
-        month_from_march - 9
-    };
-    let year = era * 400 + year_of_era + u64::from(month <= 2);
-    (year, month, day)
 }
 
 /// The names and sentences of one language, so that an author and a text go together.

@@ -82,6 +82,8 @@ pub struct Session {
     /// Attempts that failed since the session last was live.
     failures: u32,
     lost_at: Option<Time>,
+    /// What the broker said against us before anything was agreed, such as that it has too many clients.
+    objection: Option<String>,
     random: Random,
 }
 
@@ -106,6 +108,8 @@ enum State {
         /// When the link is asked for a sign of life, or the sign must have come.
         check_at: Time,
         pinged: bool,
+        /// When it became so.
+        since: Time,
     },
 }
 
@@ -136,6 +140,7 @@ impl Session {
             intents: VecDeque::new(),
             failures: 0,
             lost_at: None,
+            objection: None,
             random: Random::new(seed),
         }
     }
@@ -164,12 +169,15 @@ impl Session {
         match &mut self.state {
             State::Waiting { .. } => self.begin(now),
             State::Resolving { .. } => self.fail(SessionError::Late("the name's address"), now),
-            State::Connecting { .. } => self.fail(SessionError::Late("the connection"), now),
+            // The host's other addresses, if any, have their turn.
+            State::Connecting { .. } => self.on_lost(Some(io::ErrorKind::TimedOut.into()), now),
             State::Greeting { .. } => self.fail(SessionError::Late("the subscriptions"), now),
             State::Live { pinged: true, .. } => {
                 self.fail(SessionError::Late("a sign of life"), now);
             }
-            State::Live { check_at, pinged } => {
+            State::Live {
+                check_at, pinged, ..
+            } => {
                 *pinged = true;
                 *check_at = now + limits::PING_DEADLINE;
                 resp::encode_command(&mut self.outgoing, &[b"PING"]);
@@ -291,7 +299,10 @@ impl Session {
 
     /// Takes bytes from the front of `input`, up to the end of the next message; `None` once it is empty.
     pub fn next_message(&mut self, input: &mut &[u8], now: Time) -> Option<Message> {
-        if let State::Live { check_at, pinged } = &mut self.state {
+        if let State::Live {
+            check_at, pinged, ..
+        } = &mut self.state
+        {
             *check_at = now + limits::PING_INTERVAL;
             *pinged = false;
         }
@@ -314,7 +325,7 @@ impl Session {
         match self.endpoints[self.current].address.clone() {
             Address::Tcp { host, port } => {
                 self.state = State::Resolving {
-                    deadline: now + limits::CONNECT_DEADLINE,
+                    deadline: now + limits::RESOLVE_DEADLINE,
                 };
                 self.intents.push_back(Intent::Resolve(host, port));
             }
@@ -355,16 +366,20 @@ impl Session {
         let Some(next) = expected.pop_front() else {
             return;
         };
-        match (next, refusal) {
-            (Expected::Auth, Some(words)) => self.fail(SessionError::Refused("AUTH", words), now),
-            (Expected::Subscription, Some(words)) => {
-                self.fail(SessionError::Refused("SUBSCRIBE", words), now);
-            }
-            (Expected::Select, Some(words)) => {
-                self.fail(SessionError::Refused("SELECT", words), now);
-            }
-            (Expected::SetName, _) | (_, None) if expected.is_empty() => self.become_live(now),
-            (Expected::SetName, _) | (_, None) => {}
+        let is_last = expected.is_empty();
+        let command = match next {
+            Expected::Auth => "AUTH",
+            Expected::Select => "SELECT",
+            Expected::Subscription => "SUBSCRIBE",
+            Expected::SetName => "",
+        };
+        match refusal {
+            Some(words) if next == Expected::SetName => self.objection = Some(words),
+            Some(words) => return self.fail(SessionError::Refused(command, words), now),
+            None => {}
+        }
+        if is_last {
+            self.become_live(now);
         }
     }
 
@@ -373,21 +388,34 @@ impl Session {
             Some(lost_at) => format!(" after {:.1} s", now.since(lost_at).as_secs_f64()),
             None => String::new(),
         };
+        self.objection = None;
         let endpoint = &self.endpoints[self.current];
         if !self.topics.is_empty() {
             let line = format!("redis: subscribed at {endpoint}{after}");
             self.intents.push_back(Intent::Log(line));
         }
-        self.failures = 0;
         self.state = State::Live {
             check_at: now + limits::PING_INTERVAL,
             pinged: false,
+            since: now,
         };
     }
 
     /// Gives the connection up and plans the next attempt: the other endpoints at once, then a pause.
     fn fail(&mut self, error: SessionError, now: Time) {
         let was_live = self.is_live();
+        // A broker that takes us and drops us at once is not to be asked ten times a second.
+        if let State::Live { since, .. } = self.state
+            && now.since(since) >= limits::PING_INTERVAL
+        {
+            self.failures = 0;
+        }
+        let error = match (error, self.objection.take()) {
+            (SessionError::Ended | SessionError::Link(_), Some(words)) => {
+                SessionError::Refused("a connection", words)
+            }
+            (error, _) => error,
+        };
         let failed = self.endpoints[self.current].to_string();
         self.failures = self.failures.saturating_add(1);
         // An endpoint that was live is the likeliest to be so again.
@@ -416,9 +444,9 @@ impl Session {
             return Duration::ZERO;
         }
         let doublings = (self.failures / endpoints).saturating_sub(1).min(16);
-        let longest = (limits::BACKOFF_MIN * 2_u32.pow(doublings)).min(limits::BACKOFF_MAX);
-        self.random
-            .between((longest / 2).max(limits::BACKOFF_MIN), longest)
+        let longest = limits::BACKOFF_MIN * 2 * 2_u32.pow(doublings);
+        let longest = longest.min(limits::BACKOFF_MAX);
+        self.random.between(longest / 2, longest)
     }
 }
 
@@ -429,7 +457,11 @@ impl fmt::Display for SessionError {
             SessionError::Link(error) => write!(out, "{error}"),
             SessionError::Ended => write!(out, "the connection was closed by the server"),
             SessionError::Late(what) => write!(out, "{what} did not come in time"),
-            SessionError::Refused(command, words) => write!(out, "{command} was refused: {words}"),
+            SessionError::Refused(command, words) => {
+                // The words are another program's: they must not end our line, nor fill the log.
+                let words: String = words.chars().take(limits::SHOWN_BYTES_MAX).collect();
+                write!(out, "{command} was refused: {}", words.escape_debug())
+            }
             SessionError::Protocol(error) => write!(out, "the server sent {error}"),
         }
     }

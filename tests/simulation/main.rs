@@ -132,6 +132,7 @@ impl World {
             score_lifetime: forces.then(|| random.between(lifetime, 3 * lifetime)),
             detail_lifetime: forces.then(|| random.between(lifetime, 3 * lifetime)),
             trusted_proxies: 0,
+            sockets_max: usize::MAX,
             connections_max: usize::MAX,
             connections_per_ip_max: usize::MAX,
             drain: Duration::from_secs(2),
