@@ -65,6 +65,9 @@ pub const DRAIN_DEADLINE: Duration = Duration::from_secs(5);
 /// wake-up.
 pub const TIMER_SLACK: Duration = Duration::from_millis(250);
 
+/// The same for the end of a stream's lifetime, which is promised to be at 80 % of it at the earliest.
+pub const LIFETIME_SLACK: Duration = Duration::from_millis(15);
+
 /// How long a subscriber may take nothing at all while there is something for it. A phone that sleeps
 /// for half a minute is served on waking; waiting costs us a cursor.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -170,6 +173,16 @@ pub const LOG_BYTES_FLOOR: usize = 4 * LOG_SEGMENT_BYTES;
 /// The largest log that can be configured; frames are addressed with 32 bits within a segment and the
 /// whole must stay far from that.
 pub const LOG_BYTES_CEILING: usize = 1 << 30;
+
+/// The largest body that is copied for each client that asks for it.
+pub const COPIED_BODY_BYTES_MAX: usize = 4 * 1024;
+
+/// How long a document about this node is given out again, as long as nobody has come or gone.
+pub const DOCUMENT_AGE_MAX: Duration = Duration::from_millis(100);
+
+/// Different versions of such a document that clients may be holding; whoever asks for one more gets the
+/// newest of them.
+pub const DOCUMENT_VERSIONS_MAX: usize = 8;
 
 /// One reply of a broker, buffered until it is whole. The largest message that the default log takes is
 /// 2 MiB; beyond this bound the session is ended, because the stream cannot be followed any more.

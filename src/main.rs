@@ -3,6 +3,7 @@
 
 use std::io;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use emojitrack_streamer::config::{self, Command, Config, SourceConfig};
 use emojitrack_streamer::engine::{self, Engine};
@@ -83,7 +84,7 @@ fn run(mut config: Config) -> io::Result<()> {
     };
     let page = match config.engine.page_enabled {
         true => page::render(demo::emoji()).into(),
-        false => Box::default(),
+        false => Arc::default(),
     };
     let engine = Engine::new(config.engine, now, unix_seconds);
     Reactor::new(net, engine, feed, page).run()

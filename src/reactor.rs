@@ -2,13 +2,16 @@
 //! decide (`engine`, `source`); it must not decide anything about a client or a message itself.
 
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::engine::{Document, Effect, Engine, Key};
 use crate::limits;
 use crate::link::Link;
 use crate::net::{Event, Net, Token};
-use crate::report;
+use crate::proto::reply::Reply;
+use crate::report::recent::Recent;
+use crate::report::{self, status};
 use crate::source::demo::Demo;
 use crate::source::redis::Session;
 use crate::time::Time;
@@ -45,7 +48,9 @@ pub struct Reactor<N: Net> {
     engine: Engine,
     feed: Feed,
     /// The live page; empty where it is not shown.
-    page: Box<[u8]>,
+    page: Arc<[u8]>,
+    /// The status of this node.
+    status: Recent,
     events: Vec<Event>,
     /// Where all reads go; nothing stays in it from one to the next.
     buffer: Box<[u8]>,
@@ -68,12 +73,13 @@ struct Listener {
 
 impl<N: Net> Reactor<N> {
     /// A loop that has not begun.
-    pub fn new(net: N, engine: Engine, feed: Feed, page: Box<[u8]>) -> Reactor<N> {
+    pub fn new(net: N, engine: Engine, feed: Feed, page: Arc<[u8]>) -> Reactor<N> {
         Reactor {
             net,
             engine,
             feed,
             page,
+            status: Recent::default(),
             events: Vec::new(),
             buffer: vec![0; limits::READ_BYTES].into_boxed_slice(),
             listener: Listener::default(),
@@ -223,6 +229,15 @@ impl<N: Net> Reactor<N> {
         }
     }
 
+    fn status(&mut self) -> Arc<[u8]> {
+        let (counters, now) = (self.engine.counters(), self.net.now());
+        let comings_and_goings = counters.subscribed + counters.closes.iter().sum::<u64>();
+        self.status.get(comings_and_goings, now).unwrap_or_else(|| {
+            let document = status::encode(&self.engine.snapshot());
+            self.status.put(comings_and_goings, now, document)
+        })
+    }
+
     /// Whether clients should be sent here, or why not.
     fn readiness(&self) -> Result<(), &'static str> {
         match &self.feed {
@@ -362,7 +377,7 @@ impl<N: Net> Reactor<N> {
                 Effect::ShutdownWrite(key) => self.net.shutdown_write(client(key)),
                 Effect::Render(key, document) => {
                     let reply = match document {
-                        Document::Status => report::status_reply(&self.engine.snapshot()),
+                        Document::Status => Reply::json(200, self.status()),
                         Document::Page => report::page_reply(&self.page),
                         Document::Health => report::probe_reply(Ok(())),
                         Document::Readiness => report::probe_reply(self.readiness()),

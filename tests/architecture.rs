@@ -15,7 +15,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
         "engine",
         &["limits", "proto", "random", "source::Message", "time"],
     ),
-    ("report", &["engine::stats", "proto"]),
+    ("report", &["engine::stats", "limits", "proto", "time"]),
     ("net", &["limits", "random", "time"]),
     (
         "config",
@@ -31,7 +31,14 @@ const IMPORTS: &[(&str, &[&str])] = &[
     (
         "reactor",
         &[
-            "engine", "limits", "link", "net", "report", "source", "time",
+            "engine",
+            "limits",
+            "link",
+            "net",
+            "proto::reply::Reply",
+            "report",
+            "source",
+            "time",
         ],
     ),
 ];

@@ -2,6 +2,7 @@
 //! phases `Reading → Subscribed → Draining → Lingering` need; it must not decide when they change.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use slab::Slab;
 
@@ -9,6 +10,7 @@ use super::hub::NamespaceId;
 use super::log::Coding;
 use super::route::Document;
 use super::stats::CloseReason;
+use crate::limits;
 use crate::proto::body::Body;
 use crate::proto::reply::Reply;
 use crate::time::Time;
@@ -146,6 +148,9 @@ pub enum Answer {
 #[derive(Default)]
 pub struct Outbox {
     bytes: Vec<u8>,
+    /// What follows the bytes, shared with other clients.
+    shared: Option<Arc<[u8]>>,
+    /// How much of both together was sent.
     sent: usize,
 }
 
@@ -168,25 +173,43 @@ pub struct About {
 impl Outbox {
     /// Whether there is nothing to send.
     pub fn is_empty(&self) -> bool {
-        self.bytes.is_empty()
+        self.bytes.is_empty() && self.shared.is_none()
     }
 
     /// What is still to be sent.
     pub fn unsent(&self) -> &[u8] {
-        &self.bytes[self.sent..]
+        match (self.sent.checked_sub(self.bytes.len()), &self.shared) {
+            (Some(sent), Some(shared)) => &shared[sent..],
+            _ => &self.bytes[self.sent..],
+        }
     }
 
     /// Where further bytes are appended.
     pub fn buffer(&mut self) -> &mut Vec<u8> {
+        debug_assert!(
+            self.shared.is_none(),
+            "nothing may come behind a shared body"
+        );
         &mut self.bytes
+    }
+
+    /// Appends a reply's body: a large one without copying it, so that many clients who ask for the same
+    /// document and do not read cost one of it.
+    pub fn attach(&mut self, body: &Arc<[u8]>) {
+        if body.len() <= limits::COPIED_BODY_BYTES_MAX {
+            self.bytes.extend_from_slice(body);
+        } else {
+            self.shared = Some(Arc::clone(body));
+        }
     }
 
     /// Takes note that so many bytes were sent. An emptied outbox gives its memory back, because most
     /// connections never need one again.
     pub fn advance(&mut self, len: usize) {
         self.sent += len;
-        debug_assert!(self.sent <= self.bytes.len());
-        if self.sent == self.bytes.len() {
+        let len = self.bytes.len() + self.shared.as_ref().map_or(0, |shared| shared.len());
+        debug_assert!(self.sent <= len);
+        if self.sent == len {
             *self = Outbox::default();
         }
     }

@@ -329,16 +329,18 @@ impl Engine {
             return;
         };
         let due = conn.due_at(&self.settings);
-        if due > self.now + limits::TIMER_SLACK {
+        let is_lifetime = conn.ends_at == Some(due) && conn.subscription().is_some();
+        let slack = if is_lifetime {
+            limits::LIFETIME_SLACK
+        } else {
+            limits::TIMER_SLACK
+        };
+        if due > self.now + slack {
             self.arm(key);
             return;
         }
         match &conn.phase {
-            Phase::Subscribed(_)
-                if conn
-                    .ends_at
-                    .is_some_and(|at| at <= self.now + limits::TIMER_SLACK) =>
-            {
+            Phase::Subscribed(_) if is_lifetime => {
                 self.dismiss(key, CloseReason::Lifetime, None);
             }
             Phase::Subscribed(_) if conn.blocked => self.close(key, CloseReason::Slow),

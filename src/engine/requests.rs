@@ -211,10 +211,12 @@ impl Engine {
         };
         let delivery = Delivery {
             keep_alive,
-            head_only,
             unix_seconds: self.unix_seconds,
         };
-        reply::encode_reply(conn.outbox.buffer(), reply, delivery);
+        reply::encode_head(conn.outbox.buffer(), reply, delivery);
+        if !head_only {
+            conn.outbox.attach(&reply.body);
+        }
         self.after_reply(key, keep_alive);
     }
 
@@ -225,10 +227,10 @@ impl Engine {
         };
         let delivery = Delivery {
             keep_alive: false,
-            head_only: false,
             unix_seconds: self.unix_seconds,
         };
-        reply::encode_reply(conn.outbox.buffer(), reply, delivery);
+        reply::encode_head(conn.outbox.buffer(), reply, delivery);
+        conn.outbox.attach(&reply.body);
         self.drain(key, reason, None);
     }
 

@@ -144,7 +144,7 @@ fn options(methods: &str) -> Reply {
         status: 204,
         content_type: None,
         extra: extra.into(),
-        body: Vec::new(),
+        body: Vec::new().into(),
     }
 }
 

@@ -65,8 +65,10 @@ impl Engine {
         conn.phase = Phase::Subscribed(subscription);
         conn.progress_at = self.now;
         // Spread, so that those who came together do not come back together.
-        conn.ends_at =
-            lifetime.map(|longest| self.now + self.random.between(longest * 4 / 5, longest));
+        conn.ends_at = lifetime.map(|longest| {
+            let shortest = longest * 4 / 5 + limits::LIFETIME_SLACK;
+            self.now + self.random.between(shortest.min(longest), longest)
+        });
         conn.about.subscribed_at = self.now;
         conn.about.client_ip = accepted.client_ip;
         conn.about.path = accepted.path.clone();

@@ -11,18 +11,20 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::conn::Key;
-use crate::limits::TIMER_SLACK;
+use crate::limits::{LIFETIME_SLACK, TIMER_SLACK};
 use crate::time::Time;
 
 /// Spans that rests of deadlines wait in. Their exact values only decide how often a moved deadline is
-/// looked at: about five times, each at the cost of a queue operation.
-const LADDER: [Duration; 6] = [
+/// looked at: some five times, each at the cost of a queue operation.
+const LADDER: [Duration; 8] = [
     Duration::from_secs(8),
     Duration::from_secs(4),
     Duration::from_secs(2),
     Duration::from_secs(1),
     Duration::from_millis(500),
     TIMER_SLACK,
+    Duration::from_millis(60),
+    LIFETIME_SLACK,
 ];
 
 /// The queues, longest span first.

@@ -2,15 +2,12 @@
 //! else of the engine.
 
 pub mod page;
+pub mod recent;
 pub mod status;
 
-use crate::engine::stats::Snapshot;
-use crate::proto::reply::Reply;
+use std::sync::Arc;
 
-/// The status of this node.
-pub fn status_reply(snapshot: &Snapshot<'_>) -> Reply {
-    Reply::json(200, status::encode(snapshot))
-}
+use crate::proto::reply::Reply;
 
 /// The answer to a probe: 200, or 503 and why.
 pub fn probe_reply(state: Result<(), &str>) -> Reply {
@@ -26,7 +23,7 @@ pub fn probe_reply(state: Result<(), &str>) -> Reply {
 }
 
 /// The live page, as [`page::render`] made it.
-pub fn page_reply(page: &[u8]) -> Reply {
+pub fn page_reply(page: &Arc<[u8]>) -> Reply {
     Reply {
         content_type: Some("text/html; charset=utf-8"),
         extra: format!(
@@ -34,6 +31,6 @@ pub fn page_reply(page: &[u8]) -> Reply {
             page::CONTENT_SECURITY_POLICY
         )
         .into(),
-        ..Reply::json(200, page.to_vec())
+        ..Reply::json(200, Arc::clone(page))
     }
 }

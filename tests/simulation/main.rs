@@ -12,6 +12,7 @@ mod receiver;
 
 use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -179,7 +180,7 @@ impl World {
         let messages = Session::new(vec![endpoint.clone()], topics, "sim", random.next_u64());
         let commands = Session::new(vec![endpoint], Topics::default(), "sim", random.next_u64());
         World {
-            reactor: Reactor::new(net, engine, Feed::redis(messages, commands), Box::default()),
+            reactor: Reactor::new(net, engine, Feed::redis(messages, commands), Arc::default()),
             broker: Broker::new(plan, random.next_u64()),
             clients,
             random,
