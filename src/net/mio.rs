@@ -365,3 +365,49 @@ fn retry_interrupted(mut call: impl FnMut() -> io::Result<usize>) -> io::Result<
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use socket2::SockRef;
+
+    /// Waits for the connection that a client has just made.
+    fn accept(listener: &TcpListener) -> TcpStream {
+        let deadline = Instant::now() + Duration::from_secs(10);
+        loop {
+            match listener.accept() {
+                Ok((stream, _)) => return stream,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    assert!(Instant::now() < deadline, "the connection never came");
+                    std::thread::yield_now();
+                }
+                Err(error) => panic!("cannot accept: {error}"),
+            }
+        }
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn accepted_sockets_inherit_what_the_listener_was_told() {
+        let listener = bind(SocketAddr::from(([127, 0, 0, 1], 0)), false, false).unwrap();
+        let _client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let stream = accept(&listener);
+        let socket = SockRef::from(&stream);
+        assert!(socket.tcp_nodelay().unwrap());
+        assert_eq!(
+            socket.tcp_user_timeout().unwrap(),
+            Some(limits::PEER_TIMEOUT)
+        );
+        assert_eq!(socket.tcp_notsent_lowat().unwrap(), limits::NOTSENT_BYTES);
+    }
+
+    #[test]
+    fn a_client_of_the_dual_stack_socket_may_come_by_ipv4() {
+        let listener = listen_everywhere(0, false).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let client = std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();
+        let stream = accept(&listener);
+        let address = stream.peer_addr().unwrap().ip().to_canonical();
+        assert_eq!(address, client.local_addr().unwrap().ip());
+    }
+}
