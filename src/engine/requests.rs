@@ -130,10 +130,8 @@ impl Engine {
         };
         let answer = match accepted.action {
             Action::Subscribe { stream, ref child } => {
-                match self.subscribe(key, stream, child.as_deref(), &accepted) {
-                    Ok(()) => return,
-                    Err(reply) => Answer::Reply(reply),
-                }
+                let begun = self.subscribe(key, stream, child.as_deref(), &accepted);
+                return begun.unwrap_or_else(|reply| self.refuse(key, &reply, CloseReason::Shed));
             }
             Action::CleanUp(ref cleanup) => {
                 Answer::Reply(self.clean_up(cleanup, accepted.client_ip))

@@ -24,6 +24,8 @@ pub enum CloseReason {
     Lifetime,
     /// The client asked for it.
     Cleanup,
+    /// There was no room for another stream.
+    Shed,
     /// The server stops.
     Drain,
     /// A system call of ours failed.
@@ -32,7 +34,7 @@ pub enum CloseReason {
 
 impl CloseReason {
     /// All reasons, in the order of [`Counters::closes`].
-    pub const ALL: [CloseReason; 11] = [
+    pub const ALL: [CloseReason; 12] = [
         CloseReason::Client,
         CloseReason::Reset,
         CloseReason::Timeout,
@@ -42,6 +44,7 @@ impl CloseReason {
         CloseReason::Protocol,
         CloseReason::Lifetime,
         CloseReason::Cleanup,
+        CloseReason::Shed,
         CloseReason::Drain,
         CloseReason::Failure,
     ];
@@ -58,6 +61,7 @@ impl CloseReason {
             CloseReason::Protocol => "protocol",
             CloseReason::Lifetime => "lifetime",
             CloseReason::Cleanup => "cleanup",
+            CloseReason::Shed => "shed",
             CloseReason::Drain => "drain",
             CloseReason::Failure => "failure",
         }

@@ -109,6 +109,10 @@ impl Engine {
             return None;
         }
         self.counters.shed += 1;
+        if self.settings.verbose {
+            let line = format!("shed {} from {}", accepted.path, accepted.client_ip);
+            self.effects.push_back(Effect::Log(line));
+        }
         let pause = self
             .random
             .between(limits::SHED_RETRY_MIN, limits::SHED_RETRY_MAX);
