@@ -169,6 +169,7 @@ options! {
     TrustProxy: "TRUST_PROXY", [], "NUMBER", "0, on Heroku 1", "trusted proxies in front";
     ConnectionsMax: "MAX_CONNECTIONS", [], "NUMBER", "as descriptors allow", "streams at a time";
     ConnectionsPerIpMax: "MAX_CONNECTIONS_PER_IP", [], "NUMBER", "none", "streams of one address";
+    StatusRowsMax: "STATUS_CONNECTIONS_MAX", [], "NUMBER", "1000", "connections listed in Redis";
     DrainSec: "DRAIN_SEC", [], "SECONDS", "20", "how long a clean end may take";
     KeepaliveSec: "KEEPALIVE_SEC", [], "SECONDS", "15", "longest silence on a stream, 1 to 55";
     LogBytesMax: "LOG_BYTES_MAX", [], "BYTES", "4194304", "kept for slow clients; also 512k, 4MiB";
@@ -301,6 +302,11 @@ impl Raw {
                 connections_max: self.bound(Key::ConnectionsMax)?,
                 connections_per_ip_max: self.bound(Key::ConnectionsPerIpMax)?,
                 drain: Duration::from_secs(drain_sec),
+                status_rows_max: self.number(
+                    Key::StatusRowsMax,
+                    "a number of connections",
+                    0..=limits::STATUS_ROWS_MAX,
+                )?,
                 epoch: random::process_seed(),
                 keepalive: Duration::from_secs(keepalive_sec),
                 log_bytes_max: self.log_bytes()?,
@@ -654,6 +660,7 @@ mod tests {
             ("DYNO", "web.1", |config| config.engine.trusted_proxies.to_string(), "1"),
             ("MAX_CONNECTIONS", "7", |config| config.engine.connections_max.to_string(), "7"),
             ("MAX_CONNECTIONS_PER_IP", "7", |config| config.engine.connections_per_ip_max.to_string(), "7"),
+            ("STATUS_CONNECTIONS_MAX", "3000", |config| config.engine.status_rows_max.to_string(), "3000"),
             ("DRAIN_SEC", "0", |config| format!("{:?}", config.engine.drain), "0ns"),
             ("KEEPALIVE_SEC", "1", |config| format!("{:?}", config.engine.keepalive), "1s"),
             ("KEEPALIVE_SEC", "55", |config| format!("{:?}", config.engine.keepalive), "55s"),

@@ -174,6 +174,13 @@ pub const LOG_BYTES_FLOOR: usize = 4 * LOG_SEGMENT_BYTES;
 /// whole must stay far from that.
 pub const LOG_BYTES_CEILING: usize = 1 << 30;
 
+/// How often the status is written to Redis. The admin service drops rows older than 50 s.
+pub const REPORT_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Connections listed in one report that can be configured: at some 250 bytes each, a document that fits
+/// into [`COMMAND_BYTES_MAX`].
+pub const STATUS_ROWS_MAX: usize = 3_000;
+
 /// The largest body that is copied for each client that asks for it.
 pub const COPIED_BODY_BYTES_MAX: usize = 4 * 1024;
 

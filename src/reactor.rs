@@ -55,6 +55,8 @@ pub struct Reactor<N: Net> {
     /// Where all reads go; nothing stays in it from one to the next.
     buffer: Box<[u8]>,
     listener: Listener,
+    /// When the status is next written to Redis.
+    report_at: Time,
     /// Set once we were asked to end: when we do so at the latest.
     stop_at: Option<Time>,
     signals: u32,
@@ -83,6 +85,7 @@ impl<N: Net> Reactor<N> {
             events: Vec::new(),
             buffer: vec![0; limits::READ_BYTES].into_boxed_slice(),
             listener: Listener::default(),
+            report_at: Time::ZERO + limits::REPORT_INTERVAL,
             stop_at: None,
             signals: 0,
         }
@@ -114,6 +117,7 @@ impl<N: Net> Reactor<N> {
         self.events = events;
         self.accept(now);
         self.receive(now);
+        self.report(now);
         self.engine.on_time();
         self.read_clients();
         self.apply_effects();
@@ -162,10 +166,12 @@ impl<N: Net> Reactor<N> {
                 .min(),
             Feed::Demo(demo) => demo.deadline(),
         };
+        let report_at = self.reports().then_some(self.report_at);
         let deadlines = [
             self.engine.deadline(),
             feed,
             self.listener.paused_until,
+            report_at,
             self.stop_at,
         ];
         let next = deadlines.into_iter().flatten().min()?;
@@ -233,7 +239,7 @@ impl<N: Net> Reactor<N> {
         let (counters, now) = (self.engine.counters(), self.net.now());
         let comings_and_goings = counters.subscribed + counters.closes.iter().sum::<u64>();
         self.status.get(comings_and_goings, now).unwrap_or_else(|| {
-            let document = status::encode(&self.engine.snapshot());
+            let document = status::encode(&self.engine.snapshot(usize::MAX));
             self.status.put(comings_and_goings, now, document)
         })
     }
@@ -324,6 +330,24 @@ impl<N: Net> Reactor<N> {
                 commands.serve(&mut self.net, now);
             }
         }
+    }
+
+    /// Whether the status goes to Redis: not without one, and not after our row was removed from it.
+    fn reports(&self) -> bool {
+        matches!(&self.feed, Feed::Redis { commands, .. } if commands.session().is_live())
+            && self.stop_at.is_none()
+    }
+
+    /// Writes the status to Redis, where the admin service reads that of all nodes.
+    fn report(&mut self, now: Time) {
+        if !self.reports() || self.report_at > now {
+            return;
+        }
+        self.report_at = now + limits::REPORT_INTERVAL;
+        let settings = self.engine.settings();
+        let (node, rows_max) = (settings.node.clone(), settings.status_rows_max);
+        let document = status::encode(&self.engine.snapshot(rows_max));
+        self.command(&[b"HSET", STATUS_KEY.as_bytes(), node.as_bytes(), &document]);
     }
 
     fn link_of(&mut self, token: Token) -> Option<&mut Link> {

@@ -173,7 +173,7 @@ impl Engine {
                     continue;
                 };
                 conn.in_write_queue = false;
-                if let Some(in_flight) = self.plan(key, 0) {
+                if let Some(in_flight) = self.plan(key, None) {
                     return Some(in_flight);
                 }
                 self.after_last_write(key);
@@ -192,15 +192,15 @@ impl Engine {
             if conn.is_behind() {
                 continue;
             }
-            if let Some(in_flight) = self.plan(key, turn.from) {
+            if let Some(in_flight) = self.plan(key, Some(turn.from)) {
                 return Some(in_flight);
             }
         }
         None
     }
 
-    /// What is next for this client. `from` is a frame before which it is known to lack none.
-    fn plan(&mut self, key: Key, from: u64) -> Option<InFlight> {
+    /// What is next for this client. `from` is the frame that its pass begins with, if it is in one.
+    fn plan(&mut self, key: Key, from: Option<u64>) -> Option<InFlight> {
         let conn = self.conns.get(key)?;
         if matches!(conn.phase, Phase::Closed) {
             return None;
@@ -232,10 +232,9 @@ impl Engine {
             return None;
         }
         // In a pass, almost everybody stands at or before the pass's first frame: no search is needed.
-        let first = if sequence <= from {
-            from
-        } else {
-            namespace.frames_from(sequence).next()?
+        let first = match from.filter(|&from| sequence <= from) {
+            Some(from) => from,
+            None => namespace.frames_from(sequence).next()?,
         };
         let end = self.log.head();
         if first >= end {

@@ -293,8 +293,8 @@ impl Engine {
         &self.counters
     }
 
-    /// The state at this moment.
-    pub fn snapshot(&self) -> Snapshot<'_> {
+    /// The state at this moment, with the oldest `rows_max` subscribers.
+    pub fn snapshot(&self, rows_max: usize) -> Snapshot<'_> {
         let mut subscribers: Vec<(Key, &Conn, &Subscription)> = self
             .conns
             .iter()
@@ -302,23 +302,27 @@ impl Engine {
             .collect();
         subscribers
             .sort_unstable_by_key(|(key, conn, _)| (conn.about.subscribed_at, key.generation));
-        let rows = subscribers.into_iter().map(|(_, conn, subscription)| {
-            let age = self.now.since(conn.about.subscribed_at).as_secs();
-            ConnectionRow {
-                request_path: &conn.about.path,
-                tag: conn.about.tag.as_deref(),
-                created_at: self.unix_seconds.saturating_sub(age),
-                age,
-                client_ip: conn.about.client_ip,
-                user_agent: &conn.about.user_agent,
-                msgs_sent: subscription.events,
-            }
-        });
+        let rows = subscribers
+            .into_iter()
+            .take(rows_max)
+            .map(|(_, conn, subscription)| {
+                let age = self.now.since(conn.about.subscribed_at).as_secs();
+                ConnectionRow {
+                    request_path: &conn.about.path,
+                    tag: conn.about.tag.as_deref(),
+                    created_at: self.unix_seconds.saturating_sub(age),
+                    age,
+                    client_ip: conn.about.client_ip,
+                    user_agent: &conn.about.user_agent,
+                    msgs_sent: subscription.events,
+                }
+            });
         Snapshot {
             node: &self.settings.node,
             reported_at: self.unix_seconds,
             startup_time: self.startup_time,
             counters: &self.counters,
+            connections_total: self.hub.subscribers(),
             connections: rows.collect(),
         }
     }

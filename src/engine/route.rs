@@ -179,6 +179,7 @@ mod tests {
             connections_max: 1,
             connections_per_ip_max: 1,
             drain: Duration::ZERO,
+            status_rows_max: 1,
             raw_enabled: true,
             kiosk_enabled: false,
             page_enabled: false,

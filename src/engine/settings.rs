@@ -40,6 +40,8 @@ pub struct Settings {
     pub connections_max: usize,
     /// Subscribers of one address at most.
     pub connections_per_ip_max: usize,
+    /// Connections listed in the status that is written to Redis.
+    pub status_rows_max: usize,
     /// How long the end may take.
     pub drain: Duration,
     /// Reads from clients in one turn.

@@ -125,7 +125,9 @@ pub struct Snapshot<'a> {
     pub startup_time: u64,
     /// Totals since the start.
     pub counters: &'a Counters,
-    /// Subscribers, oldest first.
+    /// How many subscribers there are.
+    pub connections_total: usize,
+    /// Subscribers, oldest first; perhaps not all of them.
     pub connections: Vec<ConnectionRow<'a>>,
 }
 

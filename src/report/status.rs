@@ -12,8 +12,11 @@ pub fn encode(snapshot: &Snapshot<'_>) -> Vec<u8> {
     text(&mut out, snapshot.node);
     let _infallible = write!(
         out,
-        ",\"status\":\"OK\",\"reported_at\":{},\"startup_time\":{},\"msgs_broadcast\":{},\"connections\":[",
-        snapshot.reported_at, snapshot.startup_time, snapshot.counters.frames,
+        ",\"status\":\"OK\",\"reported_at\":{},\"startup_time\":{},\"msgs_broadcast\":{},\"connections_total\":{},\"connections\":[",
+        snapshot.reported_at,
+        snapshot.startup_time,
+        snapshot.counters.frames,
+        snapshot.connections_total,
     );
     for (index, row) in snapshot.connections.iter().enumerate() {
         if index > 0 {
@@ -83,6 +86,7 @@ mod tests {
             reported_at: 100,
             startup_time: 50,
             counters: &counters,
+            connections_total: 9,
             connections: vec![row, other],
         };
         let document: serde_json::Value = serde_json::from_slice(&encode(&snapshot)).unwrap();
@@ -92,6 +96,7 @@ mod tests {
             "reported_at": 100,
             "startup_time": 50,
             "msgs_broadcast": 7,
+            "connections_total": 9,
             "connections": [
                 {
                     "request_path": "/subscribe/details/1F4C2", "namespace": "/details/1F4C2",

@@ -137,6 +137,7 @@ impl World {
             connections_max: usize::MAX,
             connections_per_ip_max: usize::MAX,
             drain: Duration::from_secs(2),
+            status_rows_max: 10,
             raw_enabled: true,
             kiosk_enabled: true,
             page_enabled: false,

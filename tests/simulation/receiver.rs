@@ -73,7 +73,8 @@ struct Lines {
     name: String,
     data: String,
     has_data: bool,
-    has_id: bool,
+    /// Takes effect when the block is whole.
+    id: Option<String>,
 }
 
 impl Receiver {
@@ -243,7 +244,9 @@ impl Receiver {
                 std::mem::take(&mut lines.name),
                 std::mem::take(&mut lines.data),
             );
-            let has_id = std::mem::take(&mut lines.has_id);
+            let id = lines.id.take();
+            let has_id = id.is_some();
+            self.last_event_id = id.unwrap_or(std::mem::take(&mut self.last_event_id));
             if std::mem::take(&mut lines.has_data) {
                 // A page that came back with this event would be sent it again.
                 if !has_id && !self.last_event_id.is_empty() {
@@ -265,10 +268,7 @@ impl Receiver {
                 lines.data.push_str(value);
                 lines.has_data = true;
             }
-            "id" => {
-                lines.has_id = true;
-                value.clone_into(&mut self.last_event_id);
-            }
+            "id" => lines.id = Some(value.to_owned()),
             "retry" if value.bytes().all(|byte| byte.is_ascii_digit()) => {}
             _ => return Err(format!("the field line {line:?}")),
         }
