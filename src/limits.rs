@@ -164,8 +164,17 @@ pub const LOG_UNFLUSHED_PART: u64 = 4;
 /// the log in this time is slow, and must not be everybody's measure.
 pub const SOURCE_HOLD_MAX: Duration = Duration::from_millis(250);
 
-/// Frames whose summing costs as much of a turn's budget as one write: 16 take some 3 µs.
-pub const SUMMED_FRAMES_PER_WRITE: usize = 16;
+/// Bytes of frames whose summing costs as much of a turn's budget as one write: some 6 µs.
+pub const SUMMED_BYTES_PER_WRITE: usize = 2 * 1024;
+
+/// Signals within this time are one: whoever stops a group of processes may send several.
+pub const SIGNALS_TOGETHER: Duration = Duration::from_millis(250);
+
+/// How long the end waits for our row to be removed from Redis when nothing else is left to do.
+pub const ROW_REMOVAL_DEADLINE: Duration = Duration::from_secs(1);
+
+/// Bytes of the status that is written to Redis; connections beyond are left out.
+pub const STATUS_BYTES_MAX: usize = COMMAND_BYTES_MAX / 2;
 
 /// The smallest log that can be configured: four segments.
 pub const LOG_BYTES_FLOOR: usize = 4 * LOG_SEGMENT_BYTES;

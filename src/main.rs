@@ -97,10 +97,9 @@ fn topics(settings: &engine::Settings) -> Topics {
         patterns.push(format!("{}*", engine::KIOSK_CHANNEL_PREFIX));
     }
     Topics {
-        channels: [engine::SCORE_CHANNEL, engine::CLEANUP_CHANNEL]
-            .map(str::to_owned)
-            .into(),
+        channels: vec![engine::SCORE_CHANNEL.to_owned()],
         patterns,
+        optional: vec![engine::CLEANUP_CHANNEL.to_owned()],
     }
 }
 

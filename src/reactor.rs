@@ -59,7 +59,12 @@ pub struct Reactor<N: Net> {
     report_at: Time,
     /// Set once we were asked to end: when we do so at the latest.
     stop_at: Option<Time>,
-    signals: u32,
+    /// When we were first asked to end.
+    stopped_at: Option<Time>,
+    /// We were asked again: at once.
+    is_urgent: bool,
+    /// Our row in Redis is gone, as far as we can tell.
+    row_removed: bool,
 }
 
 /// The listening sockets.
@@ -87,7 +92,9 @@ impl<N: Net> Reactor<N> {
             listener: Listener::default(),
             report_at: Time::ZERO + limits::REPORT_INTERVAL,
             stop_at: None,
-            signals: 0,
+            stopped_at: None,
+            is_urgent: false,
+            row_removed: false,
         }
     }
 
@@ -133,8 +140,11 @@ impl<N: Net> Reactor<N> {
 
     /// Whether there is nothing left to do.
     pub fn is_done(&self) -> bool {
-        let late = self.stop_at.is_some_and(|at| self.net.now() >= at);
-        self.signals > 1 || late || (self.stop_at.is_some() && self.engine.is_empty())
+        let Some(stop_at) = self.stop_at else {
+            return false;
+        };
+        let is_late = self.net.now() >= stop_at;
+        self.is_urgent || is_late || (self.engine.is_empty() && self.is_row_settled())
     }
 
     /// The network.
@@ -172,6 +182,7 @@ impl<N: Net> Reactor<N> {
             feed,
             self.listener.paused_until,
             report_at,
+            self.row_deadline().filter(|&at| at > self.net.now()),
             self.stop_at,
         ];
         let next = deadlines.into_iter().flatten().min()?;
@@ -218,12 +229,12 @@ impl<N: Net> Reactor<N> {
     }
 
     fn stop(&mut self, now: Time) {
-        self.signals += 1;
-        if self.stop_at.is_none() {
+        if let Some(stopped_at) = self.stopped_at {
+            self.is_urgent |= now.since(stopped_at) >= limits::SIGNALS_TOGETHER;
+        } else {
+            self.stopped_at = Some(now);
             let drain = self.engine.settings().drain;
             self.stop_at = Some(now + drain + limits::DRAIN_DEADLINE);
-            let node = self.engine.settings().node.clone();
-            self.command(&[b"HDEL", STATUS_KEY.as_bytes(), node.as_bytes()]);
             let streams = self.engine.subscribers();
             let seconds = drain.as_secs();
             self.net.log(&format!(
@@ -239,7 +250,7 @@ impl<N: Net> Reactor<N> {
         let (counters, now) = (self.engine.counters(), self.net.now());
         let comings_and_goings = counters.subscribed + counters.closes.iter().sum::<u64>();
         self.status.get(comings_and_goings, now).unwrap_or_else(|| {
-            let document = status::encode(&self.engine.snapshot(usize::MAX));
+            let document = status::encode(&self.engine.snapshot(usize::MAX), usize::MAX);
             self.status.put(comings_and_goings, now, document)
         })
     }
@@ -303,6 +314,9 @@ impl<N: Net> Reactor<N> {
             }
             Feed::Redis { messages, commands } => {
                 messages.serve(&mut self.net, now);
+                if messages.session().is_live() {
+                    commands.session_mut().follow(messages.session(), now);
+                }
                 commands.serve(&mut self.net, now);
                 for _ in 0..limits::SOURCE_READS_PER_TURN {
                     if !self.engine.wants_messages() {
@@ -340,13 +354,17 @@ impl<N: Net> Reactor<N> {
 
     /// Writes the status to Redis, where the admin service reads that of all nodes.
     fn report(&mut self, now: Time) {
+        if self.stop_at.is_some() && !self.row_removed {
+            let node = self.engine.settings().node.clone();
+            self.row_removed = self.command(&[b"HDEL", STATUS_KEY.as_bytes(), node.as_bytes()]);
+        }
         if !self.reports() || self.report_at > now {
             return;
         }
         self.report_at = now + limits::REPORT_INTERVAL;
         let settings = self.engine.settings();
         let (node, rows_max) = (settings.node.clone(), settings.status_rows_max);
-        let document = status::encode(&self.engine.snapshot(rows_max));
+        let document = status::encode(&self.engine.snapshot(rows_max), limits::STATUS_BYTES_MAX);
         self.command(&[b"HSET", STATUS_KEY.as_bytes(), node.as_bytes(), &document]);
     }
 
@@ -360,14 +378,31 @@ impl<N: Net> Reactor<N> {
         }
     }
 
-    /// Sends a command to the broker, if there is one to take it.
-    fn command(&mut self, arguments: &[&[u8]]) {
-        if let Feed::Redis { commands, .. } = &mut self.feed
-            && commands.session_mut().send_command(arguments)
-        {
+    /// Sends a command to the broker; whether there was one to take it.
+    fn command(&mut self, arguments: &[&[u8]]) -> bool {
+        let Feed::Redis { commands, .. } = &mut self.feed else {
+            return false;
+        };
+        let taken = commands.session_mut().send_command(arguments);
+        if taken {
             let now = self.net.now();
             commands.serve(&mut self.net, now);
         }
+        taken
+    }
+
+    /// Whether the end need not wait for Redis: our row is gone, or it has been waited for.
+    fn is_row_settled(&self) -> bool {
+        let Feed::Redis { commands, .. } = &self.feed else {
+            return true;
+        };
+        let is_sent = self.row_removed && commands.session().unsent().is_empty();
+        is_sent || self.row_deadline().is_none_or(|at| at <= self.net.now())
+    }
+
+    /// Until when the end waits for that.
+    fn row_deadline(&self) -> Option<Time> {
+        self.stopped_at.map(|at| at + limits::ROW_REMOVAL_DEADLINE)
     }
 
     fn read_clients(&mut self) {

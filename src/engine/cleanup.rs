@@ -6,6 +6,7 @@ use std::net::IpAddr;
 
 use super::conn::{Conn, Key};
 use super::hub::Stream;
+use super::route;
 use super::stats::CloseReason;
 use super::{Effect, Engine};
 use crate::limits;
@@ -77,7 +78,8 @@ impl Engine {
         let meant = meant.filter(|&key| self.conns.get(key).is_some_and(is_meant));
         let meant: Vec<Key> = meant.take(limits::CLEANUP_CLOSES_MAX).collect();
         for &key in &meant {
-            self.end_stream(key, CloseReason::Cleanup);
+            // Another page of the same address may be among them: it comes back and has lost nothing.
+            self.dismiss(key, CloseReason::Cleanup, None);
         }
         meant.len()
     }
@@ -106,12 +108,14 @@ fn parse_relay(payload: &[u8]) -> Option<(u64, Cleanup, IpAddr)> {
         "details" => Some(text("id")?),
         _ => return None,
     };
-    let cleanup = Cleanup {
-        detail,
-        token: text("token"),
+    let token = match document.get("token") {
+        None | Some(serde_json::Value::Null) => None,
+        Some(_) => Some(text("token").filter(|token| route::is_token(token))?),
     };
+    let cleanup = Cleanup { detail, token };
     let epoch = u64::from_str_radix(&text("epoch")?, 16).ok()?;
-    Some((epoch, cleanup, text("client_ip")?.parse().ok()?))
+    let client_ip: IpAddr = text("client_ip")?.parse().ok()?;
+    Some((epoch, cleanup, client_ip.to_canonical()))
 }
 
 #[cfg(test)]
@@ -136,6 +140,8 @@ mod tests {
             br#"{"epoch":"a1","scope":"all","client_ip":"::1"}"#,
             br#"{"epoch":"xyz","scope":"scores","client_ip":"::1"}"#,
             br#"{"epoch":"a1","scope":"scores","client_ip":"everybody"}"#,
+            br#"{"epoch":"a1","scope":"scores","client_ip":"::1","token":7}"#,
+            br#"{"epoch":"a1","scope":"scores","client_ip":"::1","token":""}"#,
             br#"{"epoch":7,"scope":"scores","client_ip":"::1"}"#,
         ];
         for payload in table {

@@ -37,10 +37,11 @@ impl Engine {
                     self.drain(key, CloseReason::Drain, None);
                 }
                 Phase::Reading(reading) if !reading.is_idle() => {
-                    let reply = Reply::error(503, "the server is stopping; try another one");
-                    self.refuse(key, &reply, CloseReason::Drain);
+                    self.refuse(key, &stopping_reply(), CloseReason::Drain);
                 }
-                Phase::Reading(_) | Phase::Lingering(_) => self.close(key, CloseReason::Drain),
+                Phase::Lingering(_) => self.close(key, CloseReason::Drain),
+                // What it has sent and we have not read is refused; then it is closed.
+                Phase::Reading(_) => self.on_readable(key),
                 Phase::Subscribed(_) => self.farewell.waiting.push(key),
                 Phase::Draining { .. } | Phase::Closed => {}
             }
@@ -65,7 +66,7 @@ impl Engine {
             let retry_ms = self.random.between(low, high).as_millis() as u32;
             self.dismiss(key, CloseReason::Drain, Some(retry_ms));
         }
-        self.farewell.next_at = Some(self.now + limits::DRAIN_BEAT);
+        self.farewell.next_at = self.farewell.next_at.map(|at| at + limits::DRAIN_BEAT);
     }
 
     /// A system call on the socket failed.
@@ -220,4 +221,9 @@ impl Engine {
             other.slot = subscription.slot;
         }
     }
+}
+
+/// The answer to requests while the server stops.
+pub(super) fn stopping_reply() -> Reply {
+    Reply::error(503, "the server is stopping; try another one")
 }

@@ -92,7 +92,6 @@ impl Engine {
         debug_assert!(self.in_flight.is_none(), "the last write was not answered");
         let in_flight = self.next_write()?;
         self.in_flight = Some(in_flight);
-        self.writes_left = self.writes_left.saturating_sub(1);
         let bytes = match in_flight.piece {
             Piece::Outbox => self.conns.get(in_flight.key)?.outbox.unsent(),
             Piece::Rest(source, offset) => &self.bytes_of(source)[offset..],
@@ -158,45 +157,55 @@ impl Engine {
     }
 
     fn next_write(&mut self) -> Option<InFlight> {
-        while self.writes_left > 0 {
-            // In turns: neither those who are written to by themselves nor the passes may starve the
-            // other, however much either has to take.
+        loop {
+            // In turns, and each with a budget of its own: neither those who are written to by themselves
+            // nor the passes may starve the other, however much either has to take.
             self.queue_is_next = !self.queue_is_next;
-            let pass_is_due = !self.queue_is_next && self.hub.has_turns();
-            let queued = if pass_is_due {
-                None
-            } else {
-                self.write_queue.pop_front()
-            };
-            if let Some(key) = queued {
-                let Some(conn) = self.conns.get_mut(key) else {
-                    continue;
-                };
-                conn.in_write_queue = false;
-                if let Some(in_flight) = self.plan(key, None) {
+            let may_queue = self.queue_writes_left > 0 && !self.write_queue.is_empty();
+            let may_pass = self.pass_writes_left > 0 && self.hub.has_turns();
+            if may_queue && (self.queue_is_next || !may_pass) {
+                if let Some(in_flight) = self.next_in_queue() {
+                    let cost = self.cost_of_write();
+                    self.queue_writes_left = self.queue_writes_left.saturating_sub(cost);
                     return Some(in_flight);
                 }
-                self.after_last_write(key);
-                continue;
-            }
-            let Some(turn) = self.hub.next_turn() else {
-                if self.write_queue.is_empty() {
-                    self.flushed = self.log.appended();
-                    return None;
+            } else if may_pass {
+                if let Some(in_flight) = self.next_in_pass() {
+                    let cost = self.cost_of_write();
+                    self.pass_writes_left = self.pass_writes_left.saturating_sub(cost);
+                    return Some(in_flight);
                 }
-                continue;
-            };
-            let Some((key, conn)) = self.conns.at(turn.subscriber) else {
-                continue;
-            };
-            if conn.is_behind() {
-                continue;
-            }
-            if let Some(in_flight) = self.plan(key, Some(turn.from)) {
-                return Some(in_flight);
+            } else {
+                if self.write_queue.is_empty() && !self.hub.has_turns() {
+                    self.flushed = self.log.appended();
+                }
+                return None;
             }
         }
-        None
+    }
+
+    fn next_in_queue(&mut self) -> Option<InFlight> {
+        let key = self.write_queue.pop_front()?;
+        self.conns.get_mut(key)?.in_write_queue = false;
+        let in_flight = self.plan(key, None);
+        if in_flight.is_none() {
+            self.after_last_write(key);
+        }
+        in_flight
+    }
+
+    fn next_in_pass(&mut self) -> Option<InFlight> {
+        let turn = self.hub.next_turn()?;
+        let (key, conn) = self.conns.at(turn.subscriber)?;
+        if conn.is_behind() {
+            return None;
+        }
+        self.plan(key, Some(turn.from))
+    }
+
+    /// What the write that was just planned takes of a budget: itself, and what was summed for it.
+    fn cost_of_write(&mut self) -> usize {
+        1 + std::mem::take(&mut self.summed_bytes) / limits::SUMMED_BYTES_PER_WRITE
     }
 
     /// What is next for this client. `from` is the frame that its pass begins with, if it is in one.
@@ -279,8 +288,9 @@ impl Engine {
         let plan = if namespace.stream == Stream::Eps && several {
             self.counters.conflations += 1;
             // Summing is work, too: a thousand clients that wake up together are served in slices.
-            let cost = wanted.frames(namespace).count() / limits::SUMMED_FRAMES_PER_WRITE;
-            self.writes_left = self.writes_left.saturating_sub(cost);
+            let frames = wanted.frames(namespace);
+            let lens = frames.filter_map(|frame| self.log.locate(frame, Coding::Bare));
+            self.summed_bytes += lens.map(Extent::len).sum::<usize>();
             let objects = wanted.frames(namespace);
             let objects = objects.filter_map(|frame| self.log.frame(frame, Coding::Bare));
             let mut body = Vec::new();

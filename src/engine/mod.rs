@@ -90,7 +90,11 @@ pub struct Engine {
     /// Whether a client that is written to by itself has the next write, rather than a pass.
     queue_is_next: bool,
     reads_left: usize,
-    writes_left: usize,
+    /// Writes left in this turn to clients that are written to by themselves, and in passes.
+    queue_writes_left: usize,
+    pass_writes_left: usize,
+    /// Bytes summed for the write that is being planned.
+    summed_bytes: usize,
     batch: Batch,
     /// The write that was handed out and not yet answered.
     in_flight: Option<InFlight>,
@@ -125,7 +129,9 @@ impl Engine {
             held_since: None,
             queue_is_next: false,
             reads_left: 0,
-            writes_left: 0,
+            queue_writes_left: 0,
+            pass_writes_left: 0,
+            summed_bytes: 0,
             batch: Batch::default(),
             in_flight: None,
             body: Vec::new(),
@@ -141,7 +147,8 @@ impl Engine {
         self.now = now;
         self.unix_seconds = unix_seconds;
         self.reads_left = self.settings.reads_per_turn;
-        self.writes_left = self.settings.writes_per_turn;
+        self.queue_writes_left = self.settings.writes_per_turn.div_ceil(2);
+        self.pass_writes_left = self.settings.writes_per_turn.div_ceil(2);
         if self.wants_messages() {
             self.held_since = None;
         } else if now.since(*self.held_since.get_or_insert(now)) >= limits::SOURCE_HOLD_MAX {
@@ -251,7 +258,10 @@ impl Engine {
     pub fn on_drained(&mut self, key: Key) {
         if let Some(conn) = self.conns.get_mut(key) {
             conn.readable = false;
-            if conn.hung_up {
+            let is_idle = matches!(&conn.phase, Phase::Reading(reading) if reading.is_idle());
+            if self.stopping && is_idle && conn.outbox.is_empty() {
+                self.close(key, CloseReason::Drain);
+            } else if conn.hung_up {
                 let reason = conn.reason_of_hangup();
                 self.close(key, reason);
             }

@@ -4,6 +4,7 @@
 use std::net::IpAddr;
 
 use super::conn::{Answer, Key, Pending, Phase, Reading};
+use super::endings::stopping_reply;
 use super::route::{self, Action};
 use super::settings::Settings;
 use super::stats::CloseReason;
@@ -51,7 +52,8 @@ impl Engine {
         // Whatever a client sends behind the head of a subscription, or after we have ended, is
         // discarded; reading it is what keeps the ends of connections visible.
         if let Phase::Reading(reading) = &mut conn.phase {
-            if reading.is_idle() && reading.answered > 0 {
+            let is_blank = bytes.iter().all(|byte| b"\r\n".contains(byte));
+            if reading.is_idle() && reading.answered > 0 && !is_blank {
                 conn.deadline = self.now + limits::REQUEST_DEADLINE;
             }
             reading.buffer.extend_from_slice(bytes);
@@ -128,6 +130,10 @@ impl Engine {
             Ok(body) => body,
             Err(error) => return self.refuse(key, &refusal_of_body(error), CloseReason::Protocol),
         };
+        let is_probe = matches!(accepted.action, Action::Show(_) | Action::Subscribe { .. });
+        if self.stopping && !is_probe {
+            return self.refuse(key, &stopping_reply(), CloseReason::Drain);
+        }
         let answer = match accepted.action {
             Action::Subscribe { stream, ref child } => {
                 let begun = self.subscribe(key, stream, child.as_deref(), &accepted);
@@ -320,7 +326,7 @@ fn accept(request: &Request<'_>, peer: IpAddr, settings: &Settings) -> Accepted 
         client_ip: forwarded.unwrap_or(peer),
         accepts_stream: request.accepts_stream,
         last_event_id,
-        token: route::token_of(query),
+        token: route::token_of(query).filter(|token| route::is_token(token)),
         path: shown(path.as_bytes()),
         user_agent: shown(request.user_agent),
     }

@@ -63,10 +63,17 @@ pub fn route(request: &Request<'_>, settings: &Settings) -> Action {
     let methods = resource.methods();
     match (request.method, resource) {
         (Method::Options, _) => Action::Reply(options(methods)),
-        (Method::Post, Resource::Cleanup(detail)) => Action::CleanUp(Cleanup {
-            detail: detail.map(str::to_owned),
-            token: token_of(query),
-        }),
+        (Method::Post, Resource::Cleanup(detail)) => match token_of(query) {
+            // To go by the address instead would close what was not meant.
+            Some(token) if !is_token(&token) => {
+                let message = format!("a token has 1 to {TOKEN_BYTES_MAX} bytes");
+                Action::Reply(Reply::error(400, &message))
+            }
+            token => Action::CleanUp(Cleanup {
+                detail: detail.map(str::to_owned),
+                token,
+            }),
+        },
         (Method::Head, Resource::Stream(stream, _)) => Action::ShowStream(stream),
         (Method::Get, Resource::Stream(stream, child)) => Action::Subscribe {
             stream,
@@ -80,10 +87,14 @@ pub fn route(request: &Request<'_>, settings: &Settings) -> Action {
     }
 }
 
-/// What a page chose to know its own streams by. One that is empty or too long is none.
+/// What a page chose to know its own streams by, usable or not.
 pub fn token_of(query: &str) -> Option<String> {
-    let mut tokens = target::query_values(query, "token");
-    tokens.find(|token| !token.is_empty() && token.len() <= TOKEN_BYTES_MAX)
+    target::query_values(query, "token").next()
+}
+
+/// Whether a token is usable.
+pub fn is_token(token: &str) -> bool {
+    (1..=TOKEN_BYTES_MAX).contains(&token.len())
 }
 
 enum Resource<'a> {
@@ -244,9 +255,10 @@ mod tests {
                 "None Some(\"a b\")",
             ),
             (
-                "POST /subscribe/cleanup/details/1F4C2?token=",
+                "POST /subscribe/cleanup/details/1F4C2",
                 "Some(\"1F4C2\") None",
             ),
+            ("POST /subscribe/cleanup/scores?token=", "400"),
             ("GET /subscribe/cleanup/scores", "405"),
             ("OPTIONS /subscribe/cleanup/scores", "204"),
             ("POST /subscribe/cleanup/details/", "404"),

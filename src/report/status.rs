@@ -5,8 +5,9 @@ use std::io::Write;
 
 use crate::engine::stats::{ConnectionRow, Snapshot};
 
-/// Encodes the document, as JSON.
-pub fn encode(snapshot: &Snapshot<'_>) -> Vec<u8> {
+/// Encodes the document, as JSON. Connections that do not fit into `bytes_max` are left out; the total
+/// beside them is true.
+pub fn encode(snapshot: &Snapshot<'_>, bytes_max: usize) -> Vec<u8> {
     let mut out = Vec::with_capacity(256 + 256 * snapshot.connections.len());
     out.extend_from_slice(b"{\"node\":");
     text(&mut out, snapshot.node);
@@ -19,10 +20,15 @@ pub fn encode(snapshot: &Snapshot<'_>) -> Vec<u8> {
         snapshot.connections_total,
     );
     for (index, row) in snapshot.connections.iter().enumerate() {
+        let end = out.len();
         if index > 0 {
             out.push(b',');
         }
         encode_row(&mut out, row);
+        if out.len() > bytes_max {
+            out.truncate(end);
+            break;
+        }
     }
     out.extend_from_slice(b"]}\n");
     out
@@ -89,7 +95,8 @@ mod tests {
             connections_total: 9,
             connections: vec![row, other],
         };
-        let document: serde_json::Value = serde_json::from_slice(&encode(&snapshot)).unwrap();
+        let document: serde_json::Value =
+            serde_json::from_slice(&encode(&snapshot, usize::MAX)).unwrap();
         let expected = serde_json::json!({
             "node": "rust-production-web.1",
             "status": "OK",
@@ -111,5 +118,8 @@ mod tests {
             ],
         });
         assert_eq!(document, expected);
+        let document = encode(&snapshot, 400);
+        let document: serde_json::Value = serde_json::from_slice(&document).unwrap();
+        assert_eq!(document["connections"].as_array().map(Vec::len), Some(1));
     }
 }

@@ -42,6 +42,8 @@ pub struct Topics {
     pub channels: Vec<String>,
     /// Channels by glob patterns.
     pub patterns: Vec<String>,
+    /// Channels that the broker may refuse: a user of long standing may have rights to the others alone.
+    pub optional: Vec<String>,
 }
 
 impl Topics {
@@ -84,6 +86,8 @@ pub struct Session {
     lost_at: Option<Time>,
     /// What the broker said against us before anything was agreed, such as that it has too many clients.
     objection: Option<String>,
+    /// Whether it was logged that something is refused on this connection.
+    complained: bool,
     random: Random,
 }
 
@@ -122,6 +126,8 @@ enum Expected {
     /// The name is a convenience: servers before 2.6.9 and some proxies refuse it.
     SetName,
     Subscription,
+    /// One that may be refused.
+    Optional,
 }
 
 impl Session {
@@ -141,6 +147,7 @@ impl Session {
             failures: 0,
             lost_at: None,
             objection: None,
+            complained: false,
             random: Random::new(seed),
         }
     }
@@ -215,6 +222,18 @@ impl Session {
         }
     }
 
+    /// Goes where `leader`, which has the same endpoints, is live: what is published here must come out
+    /// there.
+    pub fn follow(&mut self, leader: &Session, now: Time) {
+        if self.current == leader.current {
+            return;
+        }
+        self.current = leader.current;
+        self.outgoing.clear();
+        self.intents.push_back(Intent::Disconnect);
+        self.state = State::Waiting { until: now };
+    }
+
     /// Sends a command, whose answer is of no interest. False where there is no connection, or where the
     /// broker does not take what was sent before: the command is dropped then, not kept.
     pub fn send_command(&mut self, arguments: &[&[u8]]) -> bool {
@@ -274,6 +293,11 @@ impl Session {
             resp::encode_command(out, &arguments);
             expected.extend(names.iter().map(|_| Expected::Subscription));
         }
+        for name in &self.topics.optional {
+            resp::encode_command(out, &[b"SUBSCRIBE", name.as_bytes()]);
+            expected.push_back(Expected::Optional);
+        }
+        self.complained = false;
         self.decoder = Decoder::default();
         self.state = State::Greeting {
             deadline: now + limits::CONNECT_DEADLINE,
@@ -361,6 +385,9 @@ impl Session {
         };
         let State::Greeting { expected, .. } = &mut self.state else {
             // The answer to a PING, or a refusal of one, is a sign of life.
+            if let Some(words) = refusal {
+                self.complain(&words);
+            }
             return;
         };
         let Some(next) = expected.pop_front() else {
@@ -371,15 +398,26 @@ impl Session {
             Expected::Auth => "AUTH",
             Expected::Select => "SELECT",
             Expected::Subscription => "SUBSCRIBE",
-            Expected::SetName => "",
+            Expected::SetName | Expected::Optional => "",
         };
         match refusal {
             Some(words) if next == Expected::SetName => self.objection = Some(words),
+            Some(words) if next == Expected::Optional => self.complain(&words),
             Some(words) => return self.fail(SessionError::Refused(command, words), now),
             None => {}
         }
         if is_last {
             self.become_live(now);
+        }
+    }
+
+    /// Says that the broker refuses something that we can do without, once for each connection.
+    fn complain(&mut self, words: &str) {
+        if !std::mem::replace(&mut self.complained, true) {
+            let endpoint = &self.endpoints[self.current];
+            let words = shown(words);
+            let line = format!("redis: {endpoint} refuses a command: {words}");
+            self.intents.push_back(Intent::Log(line));
         }
     }
 
@@ -458,13 +496,17 @@ impl fmt::Display for SessionError {
             SessionError::Ended => write!(out, "the connection was closed by the server"),
             SessionError::Late(what) => write!(out, "{what} did not come in time"),
             SessionError::Refused(command, words) => {
-                // The words are another program's: they must not end our line, nor fill the log.
-                let words: String = words.chars().take(limits::SHOWN_BYTES_MAX).collect();
-                write!(out, "{command} was refused: {}", words.escape_debug())
+                write!(out, "{command} was refused: {}", shown(words))
             }
             SessionError::Protocol(error) => write!(out, "the server sent {error}"),
         }
     }
+}
+
+/// Another program's words, so that they neither end our line nor fill the log.
+fn shown(words: &str) -> String {
+    let words: String = words.chars().take(limits::SHOWN_BYTES_MAX).collect();
+    words.escape_debug().to_string()
 }
 
 /// A message, or the value itself where it is none.

@@ -173,6 +173,7 @@ impl World {
         };
         let topics = Topics {
             channels: vec!["stream.score_updates".to_owned()],
+            optional: vec!["stream.admin.cleanup".to_owned()],
             patterns: vec![
                 "stream.tweet_updates.*".to_owned(),
                 "stream.interaction.*".to_owned(),
