@@ -7,22 +7,30 @@
 //! a generous deadline. Where a test pauses all the same, the passing of time is what it is about.
 //!
 //! Tests that need Redis say loudly that they are skipped where `redis-server` is not installed. With
-//! `REQUIRE_REDIS=1` in the environment they fail instead.
+//! `REQUIRE_REDIS=1` in the environment they fail instead. It is the same with nginx and `REQUIRE_NGINX=1`.
 
 // The exceptions that Clippy makes for tests cover the test functions, but not what they call.
 #![allow(clippy::panic, clippy::unwrap_used)]
 
 mod support;
 
+mod addresses;
+mod admission;
 mod bodies;
 mod brokers;
+mod cleanup;
 mod demo;
+mod drain;
+mod hidden_departures;
 mod malformed;
+mod nginx;
 mod options;
 mod outages;
 mod payloads;
 mod persistence;
 mod process;
+mod refresh;
+mod replay;
 mod resources;
 mod scale;
 mod slow_clients;

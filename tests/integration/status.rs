@@ -35,6 +35,7 @@ fn the_document_says_what_the_node_is_and_does() {
     names.sort();
     let expected = [
         "connections",
+        "connections_total",
         "msgs_broadcast",
         "node",
         "reported_at",

@@ -1,7 +1,7 @@
 //! An HTTP/1.x client that sends exactly the bytes it is given, and reads replies by their framing.
 
 use std::io::{self, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use socket2::{Domain, SockRef, Socket, Type};
@@ -46,6 +46,17 @@ impl Connection {
         socket
             .set_recv_buffer_size(receive_buffer_bytes)
             .expect("a smaller buffer");
+        socket
+            .connect(&address.into())
+            .expect("a connection to the server");
+        Connection::over(socket.into())
+    }
+
+    /// Connects from an address of this machine's loopback network, which is all of `127.0.0.0/8`.
+    pub fn open_from(source: Ipv4Addr, address: SocketAddr) -> Connection {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+        let source = SocketAddr::from((source, 0));
+        socket.bind(&source.into()).expect("an address of loopback");
         socket
             .connect(&address.into())
             .expect("a connection to the server");

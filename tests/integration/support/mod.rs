@@ -2,9 +2,12 @@
 
 pub mod chunked;
 pub mod crowd;
+pub mod hiding_proxy;
 pub mod http;
+pub mod nginx;
 pub mod redis;
 pub mod resp;
+pub mod returning;
 pub mod server;
 pub mod sse;
 pub mod subscriber;

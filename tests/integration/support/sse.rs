@@ -48,6 +48,10 @@ pub struct Parser {
     name: String,
     data: String,
     id: String,
+    /// The ID that the stream has set in blocks that are whole, if it has set one at all.
+    last_event_id: Option<String>,
+    /// The block under way has a line that sets the ID.
+    sets_id: bool,
 }
 
 impl Parser {
@@ -76,6 +80,11 @@ impl Parser {
         self.line.is_empty() && self.name.is_empty() && self.data.is_empty()
     }
 
+    /// What a browser would send as `Last-Event-ID` next time; `None` where it would send what it has had.
+    pub fn last_event_id(&self) -> Option<&str> {
+        self.last_event_id.as_deref()
+    }
+
     fn take_line(&mut self, line: &[u8], take: &mut impl FnMut(Item)) {
         let is_first = !std::mem::replace(&mut self.begun, true);
         let mark = "\u{feff}".as_bytes();
@@ -99,7 +108,10 @@ impl Parser {
                 self.data.push_str(value);
                 self.data.push('\n');
             }
-            "id" if !value.contains('\0') => value.clone_into(&mut self.id),
+            "id" if !value.contains('\0') => {
+                value.clone_into(&mut self.id);
+                self.sets_id = true;
+            }
             "retry" if value.bytes().all(|byte| byte.is_ascii_digit()) => {
                 return value.parse().ok().map(Item::Retry);
             }
@@ -109,6 +121,9 @@ impl Parser {
     }
 
     fn dispatch(&mut self) -> Option<Item> {
+        if std::mem::take(&mut self.sets_id) {
+            self.last_event_id = Some(self.id.clone());
+        }
         let name = std::mem::take(&mut self.name);
         let mut data = std::mem::take(&mut self.data);
         // The buffer ends with a line feed, which is not part of the data; nothing in it, no event.

@@ -76,12 +76,21 @@ impl Subscriber {
     /// The next item, which has to come.
     #[track_caller]
     pub fn next_item(&mut self) -> Item {
+        match self.next_item_or_end() {
+            Ok(item) => item,
+            Err(end) => panic!("the stream ended ({end:?}) before the next item"),
+        }
+    }
+
+    /// The next item, or how the stream ended when there is none.
+    #[track_caller]
+    pub fn next_item_or_end(&mut self) -> Result<Item, End> {
         loop {
             if let Some(item) = self.items.pop_front() {
-                return item;
+                return Ok(item);
             }
             if let Some(end) = self.end {
-                panic!("the stream ended ({end:?}) before the next item");
+                return Err(end);
             }
             self.receive();
         }
@@ -127,6 +136,16 @@ impl Subscriber {
     /// The stream so far as it was sent, without its transfer coding.
     pub fn body(&self) -> &[u8] {
         &self.body
+    }
+
+    /// The same as text.
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+
+    /// The ID that the stream has set last, if it has set one.
+    pub fn last_event_id(&self) -> Option<&str> {
+        self.parser.last_event_id()
     }
 
     /// Whether what came does not end within an event.
