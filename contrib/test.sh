@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Installs what the tests need, as far as it is missing, and runs all of them: format, lints,
-# documentation, the spec of the API against the real program, and everything that `cargo test` knows.
+# documentation, the spec of the API against the real program, what only a browser shows, and everything
+# that `cargo test` knows.
 # It ends at the first failure, with the exit code of what failed.
 set -euo pipefail
 cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.."
@@ -21,6 +22,8 @@ readonly programs=(
     redis-server redis-server
     node nodejs
     npm npm
+    chromium chromium
+    nginx nginx
 )
 
 # The oldest Node.js that mocha and the EventSource run on; Debian 12 has this one.
@@ -119,7 +122,8 @@ step cargo fmt --check
 step cargo clippy --all-targets --locked -- -D warnings
 step env RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --locked
 step tests/spec/run.sh
+step tests/browser/run.sh
 step cargo test --locked --doc
-# The last, so that the output closes with its counts. Without REQUIRE_REDIS, a test that finds no
-# redis-server is skipped.
-step env REQUIRE_REDIS=1 cargo test --locked --lib --bins --tests
+# The last, so that the output closes with its counts. Without the variables, a test that finds no
+# redis-server, or no nginx, is skipped.
+step env REQUIRE_REDIS=1 REQUIRE_NGINX=1 cargo test --locked --lib --bins --tests
