@@ -164,8 +164,8 @@ options! {
     ScoreRetryMs: "SSE_SCORE_RETRY_MS", [], "MS", "100", "force refresh: retry of raw and eps";
     DetailRetryMs: "SSE_DETAIL_RETRY_MS", [], "MS", "500", "force refresh: retry of the rest";
     ReconnectMs: "SSE_RECONNECT_MS", ["SSE_RECONNECT"], "MS", "none", "retry of all streams, always sent";
-    ScoreLifetimeSec: "SSE_SCORE_FORCECLOSE_SEC", [], "SECONDS", "300", "the same: lifetime of raw and eps";
-    DetailLifetimeSec: "SSE_DETAIL_FORCECLOSE_SEC", [], "SECONDS", "300", "the same: lifetime of the rest";
+    ScoreLifetimeSec: "SSE_SCORE_FORCECLOSE_SEC", [], "SECONDS", "300", "force refresh: lifetime of raw, eps";
+    DetailLifetimeSec: "SSE_DETAIL_FORCECLOSE_SEC", [], "SECONDS", "300", "force refresh: and of the rest";
     TrustProxy: "TRUST_PROXY", [], "NUMBER", "0, on Heroku 1", "trusted proxies in front";
     ConnectionsMax: "MAX_CONNECTIONS", [], "NUMBER", "as descriptors allow", "streams at a time";
     ConnectionsPerIpMax: "MAX_CONNECTIONS_PER_IP", [], "NUMBER", "none", "streams of one address";

@@ -58,7 +58,8 @@ pub const REQUEST_DEADLINE: Duration = Duration::from_secs(10);
 /// destroyed by a reset (RFC 9112 §9.6).
 pub const LINGER_DEADLINE: Duration = Duration::from_secs(2);
 
-/// How long a closing stream may take to accept its last bytes.
+/// How long a client that is being closed may take to accept its last bytes, and how much longer than its
+/// streams the whole process may take to end.
 pub const DRAIN_DEADLINE: Duration = Duration::from_secs(5);
 
 /// How much earlier than planned a connection may be looked at, so that looks close together share one

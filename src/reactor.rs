@@ -11,7 +11,7 @@ use crate::link::Link;
 use crate::net::{Event, Net, Token};
 use crate::proto::reply::Reply;
 use crate::report::recent::Recent;
-use crate::report::{self, status};
+use crate::report::{self, row, status};
 use crate::source::demo::Demo;
 use crate::source::redis::Session;
 use crate::time::Time;
@@ -39,9 +39,6 @@ impl Feed {
     }
 }
 
-/// The hash in Redis where all nodes report their status.
-const STATUS_KEY: &str = "admin_stream_status";
-
 /// The loop over one network.
 pub struct Reactor<N: Net> {
     net: N,
@@ -51,6 +48,8 @@ pub struct Reactor<N: Net> {
     page: Arc<[u8]>,
     /// The status of this node.
     status: Recent,
+    /// The moment of the turn.
+    now: Time,
     events: Vec<Event>,
     /// Where all reads go; nothing stays in it from one to the next.
     buffer: Box<[u8]>,
@@ -87,6 +86,7 @@ impl<N: Net> Reactor<N> {
             feed,
             page,
             status: Recent::default(),
+            now: Time::ZERO,
             events: Vec::new(),
             buffer: vec![0; limits::READ_BYTES].into_boxed_slice(),
             listener: Listener::default(),
@@ -117,6 +117,7 @@ impl<N: Net> Reactor<N> {
         let mut events = std::mem::take(&mut self.events);
         self.net.poll(self.timeout(), &mut events)?;
         let now = self.net.now();
+        self.now = now;
         self.engine.start_turn(now, self.net.unix_seconds());
         for event in events.drain(..) {
             self.dispatch(event, now);
@@ -247,7 +248,7 @@ impl<N: Net> Reactor<N> {
     }
 
     fn status(&mut self) -> Arc<[u8]> {
-        let (counters, now) = (self.engine.counters(), self.net.now());
+        let (counters, now) = (self.engine.counters(), self.now);
         let comings_and_goings = counters.subscribed + counters.closes.iter().sum::<u64>();
         self.status.get(comings_and_goings, now).unwrap_or_else(|| {
             let document = status::encode(&self.engine.snapshot(usize::MAX), usize::MAX);
@@ -356,7 +357,7 @@ impl<N: Net> Reactor<N> {
     fn report(&mut self, now: Time) {
         if self.stop_at.is_some() && !self.row_removed {
             let node = self.engine.settings().node.clone();
-            self.row_removed = self.command(&[b"HDEL", STATUS_KEY.as_bytes(), node.as_bytes()]);
+            self.row_removed = self.command(&row::remove(&node));
         }
         if !self.reports() || self.report_at > now {
             return;
@@ -365,7 +366,7 @@ impl<N: Net> Reactor<N> {
         let settings = self.engine.settings();
         let (node, rows_max) = (settings.node.clone(), settings.status_rows_max);
         let document = status::encode(&self.engine.snapshot(rows_max), limits::STATUS_BYTES_MAX);
-        self.command(&[b"HSET", STATUS_KEY.as_bytes(), node.as_bytes(), &document]);
+        self.command(&row::write(&node, &document));
     }
 
     fn link_of(&mut self, token: Token) -> Option<&mut Link> {
@@ -385,8 +386,7 @@ impl<N: Net> Reactor<N> {
         };
         let taken = commands.session_mut().send_command(arguments);
         if taken {
-            let now = self.net.now();
-            commands.serve(&mut self.net, now);
+            commands.serve(&mut self.net, self.now);
         }
         taken
     }

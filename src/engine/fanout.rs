@@ -369,9 +369,7 @@ impl BatchKey {
             .frames_from(self.first)
             .take_while(move |&sequence| sequence < self.end)
     }
-}
 
-impl BatchKey {
     /// The id that a client has which has all frames before `sequence`.
     fn id_before(self, sequence: u64) -> Option<EventId> {
         self.ids.map(|epoch| EventId { epoch, sequence })

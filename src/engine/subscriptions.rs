@@ -126,10 +126,7 @@ impl Engine {
         }
         let mut body = Vec::new();
         sse::encode_retry(&mut body, pause.as_millis() as u32);
-        Some(Reply {
-            content_type: Some("text/event-stream; charset=utf-8"),
-            ..Reply::json(200, body)
-        })
+        Some(Reply::finite_stream(body))
     }
 
     /// Where a stream begins for a client with this id. An id of another process, of the future, or of what

@@ -37,6 +37,14 @@ impl Reply {
         }
     }
 
+    /// A stream of events that ends with these.
+    pub fn finite_stream(body: Vec<u8>) -> Reply {
+        Reply {
+            content_type: Some("text/event-stream; charset=utf-8"),
+            ..Reply::json(200, body)
+        }
+    }
+
     /// An error that says what was wrong and what to do, as a short JSON document.
     pub fn error(status: u16, message: &str) -> Reply {
         let status_text = reason(status);

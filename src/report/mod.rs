@@ -3,6 +3,7 @@
 
 pub mod page;
 pub mod recent;
+pub mod row;
 pub mod status;
 
 use std::sync::Arc;

@@ -1,5 +1,5 @@
-//! Redis: the session that subscribes. It owns logging in, subscribing, finding out that the link is
-//! dead, and coming back; it must not make a system call: what it wants is asked of it (`poll_intent`,
+//! Redis: a session, which subscribes, or is there for commands where it has nothing to subscribe to. It
+//! owns logging in, subscribing, finding out that the link is dead, and coming back; it must not make a system call: what it wants is asked of it (`poll_intent`,
 //! `unsent`), and what happened is told to it (`on_…`).
 //!
 //! One session lives as long as the process. Its states follow each other as
@@ -152,7 +152,7 @@ impl Session {
         }
     }
 
-    /// Whether messages arrive.
+    /// Whether all that was to be agreed is: messages arrive, or commands are taken.
     pub fn is_live(&self) -> bool {
         matches!(self.state, State::Live { .. })
     }
@@ -178,7 +178,7 @@ impl Session {
             State::Resolving { .. } => self.fail(SessionError::Late("the name's address"), now),
             // The host's other addresses, if any, have their turn.
             State::Connecting { .. } => self.on_lost(Some(io::ErrorKind::TimedOut.into()), now),
-            State::Greeting { .. } => self.fail(SessionError::Late("the subscriptions"), now),
+            State::Greeting { .. } => self.fail(SessionError::Late("the first answers"), now),
             State::Live { pinged: true, .. } => {
                 self.fail(SessionError::Late("a sign of life"), now);
             }
