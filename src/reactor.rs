@@ -62,7 +62,9 @@ pub struct Reactor<N: Net> {
     stopped_at: Option<Time>,
     /// We were asked again: at once.
     is_urgent: bool,
-    /// Our row in Redis is gone, as far as we can tell.
+    /// We have put a row into Redis.
+    row_written: bool,
+    /// It is gone, as far as we can tell.
     row_removed: bool,
 }
 
@@ -94,6 +96,7 @@ impl<N: Net> Reactor<N> {
             stop_at: None,
             stopped_at: None,
             is_urgent: false,
+            row_written: false,
             row_removed: false,
         }
     }
@@ -366,7 +369,7 @@ impl<N: Net> Reactor<N> {
         let settings = self.engine.settings();
         let (node, rows_max) = (settings.node.clone(), settings.status_rows_max);
         let document = status::encode(&self.engine.snapshot(rows_max), limits::STATUS_BYTES_MAX);
-        self.command(&row::write(&node, &document));
+        self.row_written |= self.command(&row::write(&node, &document));
     }
 
     fn link_of(&mut self, token: Token) -> Option<&mut Link> {
@@ -397,7 +400,8 @@ impl<N: Net> Reactor<N> {
             return true;
         };
         let is_sent = self.row_removed && commands.session().unsent().is_empty();
-        is_sent || self.row_deadline().is_none_or(|at| at <= self.net.now())
+        let is_none = !self.row_written && !commands.session().is_live();
+        is_sent || is_none || self.row_deadline().is_none_or(|at| at <= self.net.now())
     }
 
     /// Until when the end waits for that.
