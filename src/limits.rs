@@ -168,9 +168,6 @@ pub const SOURCE_HOLD_MAX: Duration = Duration::from_millis(250);
 /// Bytes of frames whose summing costs as much of a turn's budget as one write: some 6 µs.
 pub const SUMMED_BYTES_PER_WRITE: usize = 2 * 1024;
 
-/// Signals within this time are one: whoever stops a group of processes may reach one of them twice.
-pub const SIGNALS_TOGETHER: Duration = Duration::from_millis(5);
-
 /// How long the end waits for our row to be removed from Redis when nothing else is left to do.
 pub const ROW_REMOVAL_DEADLINE: Duration = Duration::from_secs(1);
 

@@ -234,7 +234,8 @@ impl<N: Net> Reactor<N> {
 
     fn stop(&mut self, now: Time) {
         if let Some(stopped_at) = self.stopped_at {
-            self.is_urgent |= now.since(stopped_at) >= limits::SIGNALS_TOGETHER;
+            // Signals of one turn are one: whoever stops a group may reach a process twice.
+            self.is_urgent |= now > stopped_at;
         } else {
             self.stopped_at = Some(now);
             let drain = self.engine.settings().drain;
