@@ -78,17 +78,12 @@ fn imports_go_one_way() {
             );
             continue;
         };
-        let text = without_tests(&text);
-        for (number, line) in text
-            .lines()
-            .enumerate()
-            .filter(|(_, line)| !is_comment(line))
-        {
+        for (number, line) in code_lines(&text) {
             for path in paths_in(line) {
                 let own = path == module || path.starts_with(&format!("{module}::"));
                 let fits = |rule: &&&str| path == **rule || path.starts_with(&format!("{rule}::"));
                 if !own && allowed.iter().find(fits).is_none() {
-                    wrong.push(format!("{}:{}: crate::{path}", file.display(), number + 1));
+                    wrong.push(format!("{}:{}: crate::{path}", file.display(), number));
                 }
             }
         }
@@ -107,14 +102,9 @@ fn system_calls_stay_in_net() {
         if ["net", "main"].contains(&module_of(&file).as_str()) {
             continue;
         }
-        let text = without_tests(&text);
-        for (number, line) in text
-            .lines()
-            .enumerate()
-            .filter(|(_, line)| !is_comment(line))
-        {
+        for (number, line) in code_lines(&text) {
             if let Some(call) = SYSTEM.iter().find(|call| line.contains(**call)) {
-                wrong.push(format!("{}:{}: {call}", file.display(), number + 1));
+                wrong.push(format!("{}:{}: {call}", file.display(), number));
             }
         }
     }
@@ -173,8 +163,10 @@ fn without_tests(text: &str) -> &str {
     text.split("\n#[cfg(test)]\n").next().unwrap_or_default()
 }
 
-fn is_comment(line: &str) -> bool {
-    line.trim_start().starts_with("//")
+/// The lines of a file that are neither tests nor comments, with their numbers from 1.
+fn code_lines(text: &str) -> impl Iterator<Item = (usize, &str)> {
+    let lines = (1..).zip(without_tests(text).lines());
+    lines.filter(|(_, line)| !line.trim_start().starts_with("//"))
 }
 
 /// The paths behind each `crate::` of a line, one for each name in braces.

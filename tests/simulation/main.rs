@@ -315,23 +315,13 @@ impl Client {
         );
         match &self.wish {
             Wish::Requests(statuses, ends) if self.is_reliable() => {
-                let got: Vec<u16> = self
-                    .receiver
-                    .replies
-                    .iter()
-                    .map(|reply| reply.status)
-                    .collect();
+                let got = self.receiver.statuses();
                 assert_eq!(&got, statuses, "{context}");
                 // Those that are kept alive have been given up for want of a further request.
                 assert!(closed, "{context} is still connected, ends: {ends}");
             }
             Wish::EndlessHead if self.is_reliable() => {
-                let got: Vec<u16> = self
-                    .receiver
-                    .replies
-                    .iter()
-                    .map(|reply| reply.status)
-                    .collect();
+                let got = self.receiver.statuses();
                 assert_eq!(got, [408], "{context}");
                 assert!(closed, "{context} holds a slot");
             }
@@ -381,8 +371,7 @@ impl Client {
         let gives_up = matches!(self.reading, Reading::Vanishes(_));
         let stayed = self.leaving == Leaving::Stays;
         if let (Some((_, receiver)), Leaving::CleansUp(_)) = (&self.cleanup, self.leaving) {
-            let statuses: Vec<u16> = receiver.replies.iter().map(|reply| reply.status).collect();
-            assert_eq!(statuses, [200], "{context}: the cleanup");
+            assert_eq!(receiver.statuses(), [200], "{context}: the cleanup");
             // A stream that is already being ended by force, but does not take its end, waits for that.
             let is_stuck = self.comes_back && self.reading != Reading::Fast;
             assert!(closed || is_stuck, "{context} was not cleaned up");

@@ -85,6 +85,11 @@ impl Receiver {
         Ok(())
     }
 
+    /// The statuses of the plain replies.
+    pub fn statuses(&self) -> Vec<u16> {
+        self.replies.iter().map(|reply| reply.status).collect()
+    }
+
     /// Whether nothing of a reply or of a chunk is left hanging.
     pub fn is_on_boundary(&self) -> bool {
         let framed = match self.state {
