@@ -14,6 +14,7 @@ use std::time::Duration;
 use lexopt::Arg;
 
 use crate::engine::Settings;
+use crate::level::Level;
 use crate::limits::{self, DEMO_RATE_MAX, KEEPALIVE_SEC_MAX, RETRY_MS_MAX};
 use crate::net::Listen;
 use crate::random;
@@ -38,6 +39,8 @@ pub struct Config {
     pub listen: Listen,
     /// Whether several processes may share the port (`SO_REUSEPORT`).
     pub reuse_port: bool,
+    /// What is logged.
+    pub log_level: Level,
     /// Where the messages come from.
     pub source: SourceConfig,
     /// The engine's part.
@@ -289,6 +292,10 @@ impl Raw {
         Ok(Config {
             listen: self.listen()?,
             reuse_port: self.boolean(Key::ReusePort)?,
+            log_level: match self.boolean(Key::Verbose)? {
+                true => Level::Debug,
+                false => Level::Info,
+            },
             source: self.source(demo)?,
             engine: Settings {
                 node: self.node(host_name),

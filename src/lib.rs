@@ -1,7 +1,9 @@
 #![doc = include_str!("ARCHITECTURE.md")]
 
 pub mod config;
+pub mod level;
 pub mod limits;
+pub mod process;
 pub mod random;
 pub mod time;
 
@@ -9,6 +11,7 @@ pub mod proto;
 
 pub mod engine;
 pub mod source;
+pub mod upstream;
 
 pub mod report;
 

@@ -126,8 +126,8 @@ impl Link {
     fn apply_intents<N: Net>(&mut self, net: &mut N, now: Time) {
         while let Some(intent) = self.session.poll_intent() {
             let peer = match intent {
-                Intent::Log(line) => {
-                    net.log(&line);
+                Intent::Log(level, line) => {
+                    net.log(level, &line);
                     continue;
                 }
                 Intent::Disconnect => {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use emojitrack_streamer::config::{self, Command, Config, SourceConfig};
 use emojitrack_streamer::engine::{self, Engine};
+use emojitrack_streamer::level::Level;
 use emojitrack_streamer::limits;
 use emojitrack_streamer::net::Net;
 use emojitrack_streamer::net::mio::MioNet;
@@ -57,10 +58,10 @@ fn run(mut config: Config) -> io::Result<()> {
     // Some are left to requests, among them those that are told that there is no room.
     let room = sockets - (sockets / 16).max(1);
     config.engine.connections_max = config.engine.connections_max.min(room);
-    let mut net = MioNet::new(&config.listen, config.reuse_port)?;
+    let mut net = MioNet::new(&config.listen, config.reuse_port, config.log_level)?;
     let (now, unix_seconds) = (net.now(), net.unix_seconds());
     for line in greeting(&net, &config) {
-        net.log(&line);
+        net.log(Level::Info, &line);
     }
     let feed = match config.source {
         SourceConfig::Demo { per_second, seed } => {

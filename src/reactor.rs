@@ -5,7 +5,9 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::engine::{Document, Effect, Engine, Key};
+use crate::engine::stats::SourceState;
+use crate::engine::{Document, Effect, Engine, Key, Snapshot};
+use crate::level::Level;
 use crate::limits;
 use crate::link::Link;
 use crate::net::{Event, Net, Token};
@@ -242,9 +244,8 @@ impl<N: Net> Reactor<N> {
             self.stop_at = Some(now + drain + limits::DRAIN_DEADLINE);
             let streams = self.engine.subscribers();
             let seconds = drain.as_secs();
-            self.net.log(&format!(
-                "stopping: {streams} streams to end within {seconds} s"
-            ));
+            let line = format!("stopping: {streams} streams to end within {seconds} s");
+            self.net.log(Level::Info, &line);
             self.listener = Listener::default();
             self.net.stop_listening();
             self.engine.stop();
@@ -255,9 +256,20 @@ impl<N: Net> Reactor<N> {
         let (counters, now) = (self.engine.counters(), self.now);
         let comings_and_goings = counters.subscribed + counters.closes.iter().sum::<u64>();
         self.status.get(comings_and_goings, now).unwrap_or_else(|| {
-            let document = status::encode(&self.engine.snapshot(usize::MAX), usize::MAX);
+            let document = status::encode(&self.snapshot(usize::MAX), usize::MAX);
             self.status.put(comings_and_goings, now, document)
         })
+    }
+
+    fn snapshot(&self, rows_max: usize) -> Snapshot<'_> {
+        let source = SourceState {
+            kind: "redis",
+            is_live: true,
+            since: Duration::ZERO,
+            place: "",
+            losses: 0,
+        };
+        self.engine.snapshot(rows_max, source, self.net.process())
     }
 
     /// Whether clients should be sent here, or why not.
@@ -299,7 +311,7 @@ impl<N: Net> Reactor<N> {
                     // Once for each time that it begins, however often it is tried again.
                     if !std::mem::replace(&mut self.listener.failing, true) {
                         let line = format!("accept: {error}; waiting for a connection to close");
-                        self.net.log(&line);
+                        self.net.log(Level::Warn, &line);
                     }
                     return;
                 }
@@ -369,7 +381,7 @@ impl<N: Net> Reactor<N> {
         self.report_at = now + limits::REPORT_INTERVAL;
         let settings = self.engine.settings();
         let (node, rows_max) = (settings.node.clone(), settings.status_rows_max);
-        let document = status::encode(&self.engine.snapshot(rows_max), limits::STATUS_BYTES_MAX);
+        let document = status::encode(&self.snapshot(rows_max), limits::STATUS_BYTES_MAX);
         self.row_written |= self.command(&row::write(&node, &document));
     }
 
@@ -451,7 +463,7 @@ impl<N: Net> Reactor<N> {
                 Effect::Publish(channel, payload) => {
                     self.command(&[b"PUBLISH", channel.as_bytes(), &payload]);
                 }
-                Effect::Log(line) => self.net.log(&line),
+                Effect::Log(level, line) => self.net.log(level, &line),
             }
         }
     }

@@ -6,25 +6,41 @@ use std::path::{Path, PathBuf};
 
 /// Which modules of this crate each module may name. What a row does not list is forbidden.
 const IMPORTS: &[(&str, &[&str])] = &[
+    ("level", &[]),
     ("limits", &[]),
+    ("process", &[]),
     ("time", &[]),
     ("random", &[]),
     ("proto", &["limits", "time"]),
-    ("source", &["limits", "proto", "random", "time"]),
+    ("upstream", &["level", "limits", "random", "time"]),
+    (
+        "source",
+        &["level", "limits", "proto", "random", "time", "upstream"],
+    ),
     (
         "engine",
-        &["limits", "proto", "random", "source::Message", "time"],
+        &[
+            "level",
+            "limits",
+            "process",
+            "proto",
+            "random",
+            "source::Message",
+            "time",
+        ],
     ),
     ("report", &["engine::stats", "limits", "proto", "time"]),
-    ("net", &["limits", "random", "time"]),
+    ("net", &["level", "limits", "process", "random", "time"]),
     (
         "config",
         &[
             "engine::Settings",
+            "level",
             "limits",
             "net::Listen",
             "random",
             "source",
+            "upstream",
         ],
     ),
     ("link", &["net", "source", "time"]),
@@ -32,6 +48,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
         "reactor",
         &[
             "engine",
+            "level",
             "limits",
             "link",
             "net",

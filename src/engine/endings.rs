@@ -8,6 +8,7 @@ use super::event_id::EventId;
 use super::log::Coding;
 use super::stats::CloseReason;
 use super::{Effect, Engine, encode_piece};
+use crate::level::Level;
 use crate::limits;
 use crate::proto::reply::Reply;
 use crate::proto::sse;
@@ -189,12 +190,10 @@ impl Engine {
         }
         if self.settings.verbose && !conn.about.path.is_empty() {
             let age = self.now.since(conn.about.subscribed_at).as_secs_f64();
-            self.effects.push_back(Effect::Log(format!(
-                "disconnect {} from {} after {age:.1} s: {}",
-                conn.about.path,
-                conn.about.client_ip,
-                reason.name()
-            )));
+            let (path, client_ip) = (&conn.about.path, conn.about.client_ip);
+            let reason = reason.name();
+            let line = format!("disconnect {path} from {client_ip} after {age:.1} s: {reason}");
+            self.effects.push_back(Effect::Log(Level::Debug, line));
         }
         if let Phase::Subscribed(subscription) = phase {
             self.leave(key, &subscription);

@@ -101,8 +101,8 @@ pub struct Hub {
     touched: VecDeque<NamespaceId>,
     /// Writes left before the namespace in front goes to the back.
     quantum: usize,
-    /// Subscribers of all namespaces.
-    subscribers: usize,
+    /// Subscribers of each stream.
+    subscribers: [usize; Stream::ALL.len()],
     /// Namespaces that linger, and until when, the earliest first; outdated where a namespace was told
     /// to linger again.
     lingering: VecDeque<(Time, NamespaceId)>,
@@ -119,7 +119,7 @@ impl Default for Hub {
             namespaces,
             touched: VecDeque::new(),
             quantum: WRITES_PER_NAMESPACE,
-            subscribers: 0,
+            subscribers: [0; Stream::ALL.len()],
             lingering: VecDeque::new(),
         }
     }
@@ -133,6 +133,11 @@ impl Hub {
 
     /// How many subscribers there are.
     pub fn subscribers(&self) -> usize {
+        self.subscribers.iter().sum()
+    }
+
+    /// The same by stream, in the order of [`Stream::ALL`].
+    pub fn subscribers_by_stream(&self) -> [usize; Stream::ALL.len()] {
         self.subscribers
     }
 
@@ -160,7 +165,7 @@ impl Hub {
             namespace.complete_from = head;
         }
         namespace.subscribers.push(subscriber);
-        self.subscribers += 1;
+        self.subscribers[namespace.stream as usize] += 1;
         (id, namespace.subscribers.len() as u32 - 1)
     }
 
@@ -168,7 +173,7 @@ impl Hub {
     pub fn unsubscribe(&mut self, id: NamespaceId, slot: u32) -> Option<u32> {
         let namespace = self.namespaces.get_mut(id.0 as usize)?;
         namespace.subscribers.swap_remove(slot as usize);
-        self.subscribers -= 1;
+        self.subscribers[namespace.stream as usize] -= 1;
         if let Some(pass) = &mut namespace.pass {
             pass.remaining = pass.remaining.min(namespace.subscribers.len());
         }

@@ -8,6 +8,7 @@
 use std::collections::VecDeque;
 
 use super::hub::NamespaceId;
+use super::stats::LogState;
 use crate::limits::{LOG_BYTES_FLOOR, LOG_ENTRY_BYTES, LOG_SEGMENT_BYTES};
 use crate::proto::sse;
 
@@ -82,6 +83,15 @@ impl Log {
     /// Bytes of memory held, entries included.
     pub fn bytes(&self) -> usize {
         self.segment_bytes + self.entries.len() * LOG_ENTRY_BYTES
+    }
+
+    /// What it holds, for reports.
+    pub fn state(&self) -> LogState {
+        LogState {
+            bytes: self.bytes(),
+            bytes_max: self.bytes_max,
+            frames: self.entries.len(),
+        }
     }
 
     /// Bytes of all frames that were ever appended, entries included.

@@ -10,6 +10,7 @@ mod conn;
 mod endings;
 mod event_id;
 mod fanout;
+mod histogram;
 mod hub;
 mod invariants;
 mod log;
@@ -33,6 +34,7 @@ pub use route::Document;
 pub use settings::Settings;
 pub use stats::{CloseReason, Snapshot};
 
+use crate::level::Level;
 use crate::limits;
 use crate::proto::sse;
 use crate::random::Random;
@@ -44,7 +46,7 @@ use fanout::{Batch, InFlight};
 use hub::Hub;
 use log::{Coding, Log};
 use rollup::Rollup;
-use stats::{ConnectionRow, Counters};
+use stats::{ConnectionRow, Counters, Process, SourceState};
 use timers::Timers;
 
 /// What the engine wants done beside reading and writing.
@@ -59,7 +61,7 @@ pub enum Effect {
     /// Send this to the other copies of the server, on this channel.
     Publish(&'static str, Vec<u8>),
     /// Write a line to the log.
-    Log(String),
+    Log(Level, String),
 }
 
 /// Everything the server knows of its clients and messages.
@@ -68,6 +70,7 @@ pub struct Engine {
     now: Time,
     unix_seconds: u64,
     startup_time: u64,
+    started_at: Time,
     conns: Conns,
     hub: Hub,
     log: Log,
@@ -114,6 +117,7 @@ impl Engine {
             now,
             unix_seconds,
             startup_time: unix_seconds,
+            started_at: now,
             conns: Conns::default(),
             hub: Hub::default(),
             rollup: Rollup::default(),
@@ -303,8 +307,13 @@ impl Engine {
         &self.counters
     }
 
-    /// The state at this moment, with the oldest `rows_max` subscribers.
-    pub fn snapshot(&self, rows_max: usize) -> Snapshot<'_> {
+    /// The state at this moment, with the oldest `rows_max` subscribers, and with what others know.
+    pub fn snapshot<'a>(
+        &'a self,
+        rows_max: usize,
+        source: SourceState<'a>,
+        process: Process,
+    ) -> Snapshot<'a> {
         let mut subscribers: Vec<(Key, &Conn, &Subscription)> = self
             .conns
             .iter()
@@ -325,15 +334,32 @@ impl Engine {
                     client_ip: conn.about.client_ip,
                     user_agent: &conn.about.user_agent,
                     msgs_sent: subscription.events,
+                    behind: self.events_behind(conn, subscription),
                 }
             });
         Snapshot {
             node: &self.settings.node,
             reported_at: self.unix_seconds,
             startup_time: self.startup_time,
+            uptime: self.now.since(self.started_at),
             counters: &self.counters,
+            sockets: self.conns.len(),
+            streams: self.hub.subscribers_by_stream(),
+            log: self.log.state(),
+            source,
+            process,
             connections_total: self.hub.subscribers(),
             connections: rows.collect(),
+        }
+    }
+
+    /// How many events a subscriber has not taken. One that is not behind may have an outdated cursor.
+    fn events_behind(&self, conn: &Conn, subscription: &Subscription) -> u64 {
+        match self.hub.get(subscription.namespace) {
+            Some(namespace) if conn.is_behind() => {
+                namespace.frames_from(subscription.cursor.sequence).count() as u64
+            }
+            _ => 0,
         }
     }
 

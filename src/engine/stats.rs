@@ -2,6 +2,11 @@
 //! names' meanings; it must not format anything.
 
 use std::net::IpAddr;
+use std::time::Duration;
+
+pub use super::histogram::Histogram;
+pub use super::hub::Stream;
+pub use crate::process::Process;
 
 /// Why a connection ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -105,6 +110,11 @@ pub struct Counters {
     pub conflations: u64,
     /// Ticks of the rollup that had something to send.
     pub ticks: u64,
+    /// How late ticks were served.
+    pub tick_lateness: Histogram,
+    /// From a message's arrival to its last write, by stream in the order of [`Stream::ALL`]. What a client
+    /// did not take at once is not waited for; of several messages in one pass, the first counts for all.
+    pub delivery: [Histogram; Stream::ALL.len()],
 }
 
 impl Counters {
@@ -123,8 +133,20 @@ pub struct Snapshot<'a> {
     pub reported_at: u64,
     /// The start of the process, in Unix seconds.
     pub startup_time: u64,
+    /// How long the process has been running.
+    pub uptime: Duration,
     /// Totals since the start.
     pub counters: &'a Counters,
+    /// How many connections are open, streams and others.
+    pub sockets: usize,
+    /// How many subscribers each stream has, in the order of [`Stream::ALL`].
+    pub streams: [usize; Stream::ALL.len()],
+    /// What the message log holds.
+    pub log: LogState,
+    /// What feeds us.
+    pub source: SourceState<'a>,
+    /// What the operating system says of this process.
+    pub process: Process,
     /// How many subscribers there are.
     pub connections_total: usize,
     /// Subscribers, oldest first; perhaps not all of them.
@@ -148,4 +170,32 @@ pub struct ConnectionRow<'a> {
     pub user_agent: &'a str,
     /// Events sent.
     pub msgs_sent: u64,
+    /// Events that are there for it and that it has not taken.
+    pub behind: u64,
+}
+
+/// What the message log holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LogState {
+    /// Bytes of memory.
+    pub bytes: usize,
+    /// Bytes of memory at most.
+    pub bytes_max: usize,
+    /// Frames.
+    pub frames: usize,
+}
+
+/// What feeds us.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SourceState<'a> {
+    /// `redis` or `demo`.
+    pub kind: &'static str,
+    /// Whether messages can come.
+    pub is_live: bool,
+    /// For how long it has been so.
+    pub since: Duration,
+    /// Where it is found, without secrets.
+    pub place: &'a str,
+    /// How often it was lost.
+    pub losses: u64,
 }

@@ -7,6 +7,7 @@ use super::hub::Stream;
 use super::log::Coding;
 use super::requests::Accepted;
 use super::{Effect, Engine, encode_piece};
+use crate::level::Level;
 use crate::limits;
 use crate::proto::reply::{self, Reply};
 use crate::proto::sse;
@@ -93,7 +94,7 @@ impl Engine {
         self.counters.subscribed += 1;
         if self.settings.verbose {
             let line = format!("connect {} from {}", about.path, about.client_ip);
-            self.effects.push_back(Effect::Log(line));
+            self.effects.push_back(Effect::Log(Level::Debug, line));
         }
         self.queue_write(key);
         self.arm(key);
@@ -111,7 +112,7 @@ impl Engine {
         self.counters.shed += 1;
         if self.settings.verbose {
             let line = format!("shed {} from {}", accepted.path, accepted.client_ip);
-            self.effects.push_back(Effect::Log(line));
+            self.effects.push_back(Effect::Log(Level::Debug, line));
         }
         let pause = self
             .random

@@ -6,6 +6,7 @@ use std::sync::mpsc::{self, SyncSender, TrySendError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use crate::level::Level;
 use crate::limits::LOG_LINES_MAX;
 
 /// Lines on their way to standard error. When that is a pipe that nobody reads, the queue fills and
@@ -14,6 +15,8 @@ pub(super) struct Log {
     lines: Option<SyncSender<String>>,
     writer: Option<JoinHandle<()>>,
     dropped: u64,
+    /// Lines of less weight are not written.
+    level: Level,
 }
 
 /// How long a process that ends waits for its last lines to be taken.
@@ -21,7 +24,7 @@ const FLUSH_DEADLINE: Duration = Duration::from_millis(200);
 
 impl Log {
     /// Starts the thread. Without one, lines are dropped: the server is worth more than its log.
-    pub(super) fn start() -> Log {
+    pub(super) fn start(level: Level) -> Log {
         let (sender, receiver) = mpsc::sync_channel::<String>(LOG_LINES_MAX);
         let write_all = move || {
             for line in receiver {
@@ -36,15 +39,18 @@ impl Log {
             lines: Some(sender),
             writer: writer.spawn(write_all).ok(),
             dropped: 0,
+            level,
         }
     }
 
     /// Queues a line.
-    pub(super) fn line(&mut self, line: &str) {
-        let Some(lines) = &self.lines else { return };
+    pub(super) fn line(&mut self, level: Level, line: &str) {
+        let Some(lines) = self.lines.as_ref().filter(|_| level <= self.level) else {
+            return;
+        };
         let text = match self.dropped {
-            0 => format!("{line}\n"),
-            dropped => format!("log: {dropped} lines dropped\n{line}\n"),
+            0 => format!("{level:5} {line}\n"),
+            dropped => format!("warn  log: {dropped} lines dropped\n{level:5} {line}\n"),
         };
         match lines.try_send(text) {
             Ok(()) => self.dropped = 0,

@@ -14,9 +14,12 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::log::Log;
+use super::process;
 use super::resolve::Resolver;
 use super::{Event, Listen, Net, Peer, Token};
+use crate::level::Level;
 use crate::limits;
+use crate::process::Process;
 use crate::time::Time;
 
 /// The sockets of this process.
@@ -52,12 +55,12 @@ const FIRST_UPSTREAM: usize = FIRST_RESERVED + 2;
 const FIRST_LISTENER: usize = FIRST_UPSTREAM + UPSTREAMS_MAX;
 
 impl MioNet {
-    /// Listens, and takes the process's signals over.
+    /// Listens, and takes the process's signals over. Lines of less weight than `log_level` are not written.
     ///
     /// # Errors
     /// Where an address cannot be listened on (with the address in the message), or the kernel refuses
     /// a descriptor.
-    pub fn new(listen: &Listen, reuse_port: bool) -> io::Result<MioNet> {
+    pub fn new(listen: &Listen, reuse_port: bool, log_level: Level) -> io::Result<MioNet> {
         let poll = Poll::new()?;
         let registry = poll.registry();
         let mut listeners = match listen {
@@ -81,7 +84,7 @@ impl MioNet {
             upstreams: [const { None }; UPSTREAMS_MAX],
             resolver: Resolver::new(waker),
             signals,
-            log: Log::start(),
+            log: Log::start(log_level),
             poll,
         })
     }
@@ -298,8 +301,12 @@ impl Net for MioNet {
         }
     }
 
-    fn log(&mut self, line: &str) {
-        self.log.line(line);
+    fn process(&self) -> Process {
+        process::read()
+    }
+
+    fn log(&mut self, level: Level, line: &str) {
+        self.log.line(level, line);
     }
 }
 

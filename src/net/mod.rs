@@ -3,6 +3,7 @@
 
 mod log;
 pub mod mio;
+mod process;
 mod resolve;
 pub mod sim;
 
@@ -11,6 +12,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::level::Level;
+use crate::process::Process;
 use crate::time::Time;
 
 /// What to listen on.
@@ -130,6 +133,9 @@ pub trait Net {
     /// Why it never will.
     fn is_connected(&mut self, token: Token) -> io::Result<bool>;
 
-    /// Writes a line to the log, or drops it where the log is too slow.
-    fn log(&mut self, line: &str);
+    /// What the operating system says of this process; some system calls.
+    fn process(&self) -> Process;
+
+    /// Writes a line to the log, or drops it where the log is too slow, or is not to have it.
+    fn log(&mut self, level: Level, line: &str);
 }

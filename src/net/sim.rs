@@ -12,6 +12,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use super::{Event, Net, Peer, Token};
+use crate::level::Level;
+use crate::process::Process;
 use crate::random::Random;
 use crate::time::Time;
 
@@ -515,7 +517,11 @@ impl Net for SimNet {
         }
     }
 
-    fn log(&mut self, line: &str) {
+    fn process(&self) -> Process {
+        Process::default()
+    }
+
+    fn log(&mut self, _level: Level, line: &str) {
         self.lines.push(line.to_owned());
     }
 }

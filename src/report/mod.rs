@@ -1,6 +1,7 @@
 //! Reports: the state as others want to read it. It owns formats; it reads `engine::stats` and nothing
 //! else of the engine.
 
+pub mod names;
 pub mod page;
 pub mod recent;
 pub mod row;

@@ -2,8 +2,11 @@
 //! where it goes.
 
 use std::io::Write;
+use std::time::Duration;
 
-use crate::engine::stats::{ConnectionRow, Snapshot};
+use serde_json::{Map, Value, json};
+
+use crate::engine::stats::{CloseReason, ConnectionRow, Histogram, Snapshot, Stream};
 
 /// Encodes the document, as JSON. Connections that do not fit into `bytes_max` are left out; the total
 /// beside them is true.
@@ -13,12 +16,15 @@ pub fn encode(snapshot: &Snapshot<'_>, bytes_max: usize) -> Vec<u8> {
     text(&mut out, snapshot.node);
     let _infallible = write!(
         out,
-        ",\"status\":\"OK\",\"reported_at\":{},\"startup_time\":{},\"msgs_broadcast\":{},\"connections_total\":{},\"connections\":[",
+        ",\"status\":\"OK\",\"reported_at\":{},\"startup_time\":{},\"msgs_broadcast\":{},\"connections_total\":{}",
         snapshot.reported_at,
         snapshot.startup_time,
         snapshot.counters.frames,
         snapshot.connections_total,
     );
+    out.extend_from_slice(b",\"stats\":");
+    let _infallible = serde_json::to_writer(&mut out, &stats(snapshot));
+    out.extend_from_slice(b",\"connections\":[");
     for (index, row) in snapshot.connections.iter().enumerate() {
         let end = out.len();
         if index > 0 {
@@ -32,6 +38,75 @@ pub fn encode(snapshot: &Snapshot<'_>, bytes_max: usize) -> Vec<u8> {
     }
     out.extend_from_slice(b"]}\n");
     out
+}
+
+/// What this server says beyond what the admin service reads.
+fn stats(snapshot: &Snapshot<'_>) -> Value {
+    let Snapshot {
+        counters,
+        log,
+        source,
+        process,
+        ..
+    } = snapshot;
+    let streams = Stream::ALL.into_iter().zip(snapshot.streams);
+    let streams = streams.map(|(stream, count)| (stream.segment().to_owned(), count.into()));
+    let closes = CloseReason::ALL.into_iter().zip(counters.closes);
+    let closes = closes.map(|(reason, count)| (reason.name().to_owned(), count.into()));
+    let deliveries = Stream::ALL.into_iter().zip(&counters.delivery);
+    let deliveries =
+        deliveries.map(|(stream, times)| (stream.segment().to_owned(), histogram(times)));
+    json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "uptime_ms": millis(snapshot.uptime),
+        "sockets": snapshot.sockets,
+        "streams": streams.collect::<Map<_, _>>(),
+        "accepted": counters.accepted,
+        "subscribed": counters.subscribed,
+        "shed": counters.shed,
+        "replayed": counters.replayed,
+        "replay_refused": counters.replay_refused,
+        "messages_in": counters.messages_in,
+        "messages_dropped": {
+            "encoding": counters.dropped_encoding,
+            "channel": counters.dropped_channel,
+            "oversized": counters.dropped_oversized,
+            "unknown": counters.dropped_unknown,
+            "relay": counters.dropped_relays,
+        },
+        "frames": counters.frames,
+        "events_out": counters.events_out,
+        "bytes_out": counters.bytes_out,
+        "conflations": counters.conflations,
+        "ticks": counters.ticks,
+        "closes": closes.collect::<Map<_, _>>(),
+        "tick_lateness": histogram(&counters.tick_lateness),
+        "delivery": deliveries.collect::<Map<_, _>>(),
+        "log": { "bytes": log.bytes, "bytes_max": log.bytes_max, "frames": log.frames },
+        "source": {
+            "kind": source.kind,
+            "live": source.is_live,
+            "for_ms": millis(source.since),
+            "place": source.place,
+            "losses": source.losses,
+        },
+        "memory_bytes": process.resident_bytes,
+        "cpu_ms": millis(process.cpu),
+        "descriptors": process.descriptors,
+        "descriptors_max": process.descriptors_max,
+    })
+}
+
+fn histogram(histogram: &Histogram) -> Value {
+    json!({
+        "bounds_us": Histogram::BOUNDS_US,
+        "counts": histogram.counts(),
+        "sum_us": histogram.sum_us(),
+    })
+}
+
+fn millis(span: Duration) -> u64 {
+    span.as_millis() as u64
 }
 
 fn encode_row(out: &mut Vec<u8>, row: &ConnectionRow<'_>) {
@@ -54,7 +129,8 @@ fn encode_row(out: &mut Vec<u8>, row: &ConnectionRow<'_>) {
         row.created_at, row.age, row.client_ip,
     );
     text(out, row.user_agent);
-    let _infallible = write!(out, ",\"msgs_sent\":{}}}", row.msgs_sent);
+    let (sent, behind) = (row.msgs_sent, row.behind);
+    let _infallible = write!(out, ",\"msgs_sent\":{sent},\"behind\":{behind}}}");
 }
 
 /// A JSON string.
@@ -64,8 +140,10 @@ fn text(out: &mut Vec<u8>, text: &str) {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
-    use crate::engine::stats::Counters;
+    use crate::engine::stats::{Counters, LogState, Process, SourceState};
 
     #[test]
     fn the_document_has_the_names_that_the_admin_service_reads() {
@@ -81,6 +159,7 @@ mod tests {
             client_ip: [10, 0, 0, 1].into(),
             user_agent: "a \"browser\"\u{1}",
             msgs_sent: 3,
+            behind: 1,
         };
         let other = ConnectionRow {
             request_path: "/subscribe/eps",
@@ -91,12 +170,31 @@ mod tests {
             node: "rust-production-web.1",
             reported_at: 100,
             startup_time: 50,
+            uptime: Duration::from_secs(50),
             counters: &counters,
+            sockets: 10,
+            streams: [0, 7, 2, 0],
+            log: LogState::default(),
+            source: SourceState {
+                kind: "redis",
+                is_live: true,
+                since: Duration::from_secs(40),
+                place: "redis://localhost:6379",
+                losses: 1,
+            },
+            process: Process::default(),
             connections_total: 9,
             connections: vec![row, other],
         };
-        let document: serde_json::Value =
-            serde_json::from_slice(&encode(&snapshot, usize::MAX)).unwrap();
+        let mut document: Value = serde_json::from_slice(&encode(&snapshot, usize::MAX)).unwrap();
+        let stats = document.as_object_mut().unwrap().remove("stats").unwrap();
+        assert_eq!(stats["streams"]["eps"], 7);
+        assert_eq!(stats["source"]["for_ms"], 40_000);
+        assert_eq!(stats["frames"], 7);
+        assert_eq!(
+            stats["tick_lateness"]["counts"].as_array().unwrap().len(),
+            15
+        );
         let expected = serde_json::json!({
             "node": "rust-production-web.1",
             "status": "OK",
@@ -108,17 +206,18 @@ mod tests {
                 {
                     "request_path": "/subscribe/details/1F4C2", "namespace": "/details/1F4C2",
                     "tag": "1F4C2", "created_at": 90, "age": 10, "client_ip": "10.0.0.1",
-                    "user_agent": "a \"browser\"\u{1}", "msgs_sent": 3,
+                    "user_agent": "a \"browser\"\u{1}", "msgs_sent": 3, "behind": 1,
                 },
                 {
                     "request_path": "/subscribe/eps", "namespace": "/eps",
                     "tag": null, "created_at": 90, "age": 10, "client_ip": "10.0.0.1",
-                    "user_agent": "a \"browser\"\u{1}", "msgs_sent": 3,
+                    "user_agent": "a \"browser\"\u{1}", "msgs_sent": 3, "behind": 1,
                 },
             ],
         });
         assert_eq!(document, expected);
-        let document = encode(&snapshot, 400);
+        let one_too_few = encode(&snapshot, usize::MAX).len() - 10;
+        let document = encode(&snapshot, one_too_few);
         let document: serde_json::Value = serde_json::from_slice(&document).unwrap();
         assert_eq!(document["connections"].as_array().map(Vec::len), Some(1));
     }

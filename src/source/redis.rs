@@ -15,6 +15,7 @@ use std::time::Duration;
 use redis::Value;
 
 use super::{Address, Endpoint, Message};
+use crate::level::Level;
 use crate::limits;
 use crate::proto::resp::{self, Decoder, ReplyError};
 use crate::random::Random;
@@ -32,7 +33,7 @@ pub enum Intent {
     /// Close the connection, if there is one.
     Disconnect,
     /// Write a line to the log.
-    Log(String),
+    Log(Level, String),
 }
 
 /// What to subscribe to.
@@ -417,7 +418,7 @@ impl Session {
             let endpoint = &self.endpoints[self.current];
             let words = shown(words);
             let line = format!("redis: {endpoint} refuses a command: {words}");
-            self.intents.push_back(Intent::Log(line));
+            self.intents.push_back(Intent::Log(Level::Warn, line));
         }
     }
 
@@ -430,7 +431,7 @@ impl Session {
         let endpoint = &self.endpoints[self.current];
         if !self.topics.is_empty() {
             let line = format!("redis: subscribed at {endpoint}{after}");
-            self.intents.push_back(Intent::Log(line));
+            self.intents.push_back(Intent::Log(Level::Info, line));
         }
         self.state = State::Live {
             check_at: now + limits::PING_INTERVAL,
@@ -470,7 +471,7 @@ impl Session {
             let next = &self.endpoints[self.current];
             let millis = pause.as_millis();
             let line = format!("redis: {failed}: {error}; trying {next} in {millis} ms");
-            self.intents.push_back(Intent::Log(line));
+            self.intents.push_back(Intent::Log(Level::Warn, line));
         }
     }
 

@@ -1,0 +1,69 @@
+//! The process as the operating system sees it. It owns the files of `/proc` that say so; it must not be
+//! asked every turn, because each costs a system call or two.
+
+use std::fs;
+use std::time::Duration;
+
+use crate::process::Process;
+
+/// Asks for all of it.
+pub(super) fn read() -> Process {
+    let text = |name: &str| fs::read_to_string(name).unwrap_or_default();
+    Process {
+        resident_bytes: resident_bytes(&text("/proc/self/status")).unwrap_or(0),
+        cpu: cpu(&text("/proc/self/stat")).unwrap_or_default(),
+        descriptors: descriptors().unwrap_or(0),
+        descriptors_max: rlimit::Resource::NOFILE.get_soft().unwrap_or(0),
+    }
+}
+
+/// `VmRSS` of `proc_pid_status(5)`, which is in kibibytes.
+fn resident_bytes(status: &str) -> Option<u64> {
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim_end().parse().ok()?;
+    Some(kibibytes * 1024)
+}
+
+/// `utime` and `stime` of `proc_pid_stat(5)`, in ticks of which Linux has always shown 100 a second. The
+/// fields are counted from behind the name, which may hold anything.
+fn cpu(stat: &str) -> Option<Duration> {
+    let (_, fields) = stat.rsplit_once(')')?;
+    let ticks =
+        |field: usize| -> Option<u64> { fields.split_whitespace().nth(field)?.parse().ok() };
+    Some(Duration::from_millis((ticks(11)? + ticks(12)?) * 10))
+}
+
+/// Linux 6.2 and newer says the number as the directory's size; before, each entry is one.
+fn descriptors() -> Option<u64> {
+    let size = fs::metadata("/proc/self/fd").ok()?.len();
+    if size > 0 {
+        return Some(size);
+    }
+    // The directory that is being read is open, too.
+    Some(fs::read_dir("/proc/self/fd").ok()?.count() as u64 - 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn figures_are_found_among_others() {
+        let status = "Name:\tx\nVmHWM:\t  9 kB\nVmRSS:\t    2048 kB\nThreads:\t2\n";
+        assert_eq!(resident_bytes(status), Some(2 * 1024 * 1024));
+        assert_eq!(resident_bytes("Name:\tx\n"), None);
+        let stat = "42 (a ) b) S 1 1 1 0 -1 4194560 100 0 0 0 150 25 0 0 20 0 2 0 77 0 0";
+        assert_eq!(cpu(stat), Some(Duration::from_millis(1_750)));
+        assert_eq!(cpu("42 (x) S"), None);
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn this_process_has_figures() {
+        let figures = read();
+        assert!(figures.resident_bytes > 100_000);
+        assert!(figures.descriptors >= 3 && figures.descriptors <= figures.descriptors_max);
+    }
+}
