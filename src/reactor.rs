@@ -120,7 +120,8 @@ impl<N: Net> Reactor<N> {
     /// Where the kernel refuses to wait for events.
     pub fn turn(&mut self) -> io::Result<()> {
         let mut events = std::mem::take(&mut self.events);
-        self.net.poll(self.timeout(), &mut events)?;
+        let timeout = self.timeout();
+        self.net.poll(timeout, &mut events)?;
         let now = self.net.now();
         self.now = now;
         self.engine.start_turn(now, self.net.unix_seconds());
@@ -139,6 +140,7 @@ impl<N: Net> Reactor<N> {
         if let Feed::Demo(demo) = &mut self.feed {
             demo.set_listened(self.engine.subscribers() > 0, now);
         }
+        self.engine.end_turn(self.net.now());
         #[cfg(debug_assertions)]
         self.engine.check_invariants();
         Ok(())

@@ -67,22 +67,44 @@ pub struct Namespace {
     pub complete_from: u64,
     /// Until when frames are kept although nobody is here, because somebody is to come back for them.
     lingers_until: Option<Time>,
-    /// The oldest frame that came since the last pass began. A namespace with one is in `touched`.
-    pending_from: Option<u64>,
+    /// What came since the last pass began. A namespace with something is in `touched`.
+    pending: Option<Pending>,
     pass: Option<Pass>,
     parent: Option<NamespaceId>,
     segment: Box<[u8]>,
     children: HashMap<Box<[u8]>, NamespaceId>,
 }
 
+/// Frames that the next pass is about.
+#[derive(Clone, Copy)]
+struct Pending {
+    /// The oldest of them.
+    from: u64,
+    /// When its message arrived.
+    arrived_at: Time,
+    /// How many they are.
+    count: u32,
+}
+
 /// One way through a namespace's subscribers, from the last to the first, so that removing one (the last
 /// takes its place) cannot hide another that is still to come.
 #[derive(Clone, Copy)]
 struct Pass {
-    /// The oldest frame that the pass is about. A subscriber that is not behind has all before it.
-    from: u64,
+    /// What it is about. A subscriber that is not behind has all frames before these.
+    frames: Pending,
     /// Subscribers below this index are still to come.
     remaining: usize,
+}
+
+/// A pass that has visited everybody.
+#[derive(Clone, Copy, Debug)]
+pub struct Finished {
+    /// The stream of its namespace.
+    pub stream: Stream,
+    /// When the message of its oldest frame arrived.
+    pub arrived_at: Time,
+    /// How many frames it was about.
+    pub frames: u32,
 }
 
 /// A subscriber whose turn it is.
@@ -106,6 +128,8 @@ pub struct Hub {
     /// Namespaces that linger, and until when, the earliest first; outdated where a namespace was told
     /// to linger again.
     lingering: VecDeque<(Time, NamespaceId)>,
+    /// Passes that have ended and were not yet asked for.
+    finished: Vec<Finished>,
 }
 
 impl Default for Hub {
@@ -121,6 +145,7 @@ impl Default for Hub {
             quantum: WRITES_PER_NAMESPACE,
             subscribers: [0; Stream::ALL.len()],
             lingering: VecDeque::new(),
+            finished: Vec::new(),
         }
     }
 }
@@ -228,8 +253,8 @@ impl Hub {
         child.into_iter().chain([stream.root()]).find(is_wanted)
     }
 
-    /// Lists a frame in `id` and above, and marks them as touched.
-    pub fn publish(&mut self, id: NamespaceId, sequence: u64) {
+    /// Lists a frame, whose message arrived at this moment, in `id` and above, and marks them as touched.
+    pub fn publish(&mut self, id: NamespaceId, sequence: u64, arrived_at: Time) {
         let mut next = Some(id);
         while let Some(id) = next {
             let namespace = &mut self.namespaces[id.0 as usize];
@@ -239,10 +264,17 @@ impl Hub {
             }
             debug_assert!(namespace.frames.back().is_none_or(|&last| last < sequence));
             namespace.frames.push_back(sequence);
-            if namespace.pending_from.is_none() {
-                namespace.pending_from = Some(sequence);
-                if namespace.pass.is_none() {
-                    self.touched.push_back(id);
+            match &mut namespace.pending {
+                Some(pending) => pending.count = pending.count.saturating_add(1),
+                None => {
+                    namespace.pending = Some(Pending {
+                        from: sequence,
+                        arrived_at,
+                        count: 1,
+                    });
+                    if namespace.pass.is_none() {
+                        self.touched.push_back(id);
+                    }
                 }
             }
         }
@@ -278,25 +310,38 @@ impl Hub {
                 self.touched.rotate_left(1);
                 continue;
             }
-            let pass = namespace.pass.get_or_insert_with(|| Pass {
-                from: namespace.pending_from.take().unwrap_or(u64::MAX),
-                remaining: namespace.subscribers.len(),
-            });
-            if let Some(index) = pass.remaining.checked_sub(1) {
+            if namespace.pass.is_none() {
+                let remaining = namespace.subscribers.len();
+                let pending = namespace.pending.take();
+                namespace.pass = pending.map(|frames| Pass { frames, remaining });
+            }
+            if let Some(pass) = &mut namespace.pass
+                && let Some(index) = pass.remaining.checked_sub(1)
+            {
                 pass.remaining = index;
                 self.quantum -= 1;
                 return Some(Turn {
                     subscriber: namespace.subscribers[index],
-                    from: pass.from,
+                    from: pass.frames.from,
                 });
             }
-            namespace.pass = None;
+            self.finished
+                .extend(namespace.pass.take().map(|pass| Finished {
+                    stream: namespace.stream,
+                    arrived_at: pass.frames.arrived_at,
+                    frames: pass.frames.count,
+                }));
             self.touched.pop_front();
             self.quantum = WRITES_PER_NAMESPACE;
-            if namespace.pending_from.is_some() {
+            if namespace.pending.is_some() {
                 self.touched.push_back(id);
             }
         }
+    }
+
+    /// The passes that have ended since this was last called.
+    pub fn take_finished(&mut self) -> impl Iterator<Item = Finished> + '_ {
+        self.finished.drain(..)
     }
 
     /// Whether somebody is still to be visited.
@@ -307,7 +352,8 @@ impl Hub {
     /// Whether the subscriber at `slot` is still to be visited for the frame `sequence`.
     pub fn will_visit(&self, id: NamespaceId, slot: u32, sequence: u64) -> bool {
         self.get(id).is_some_and(|namespace| {
-            let pending = namespace.pending_from.is_some_and(|from| from <= sequence);
+            let pending = namespace.pending;
+            let pending = pending.is_some_and(|pending| pending.from <= sequence);
             let passing = namespace
                 .pass
                 .is_some_and(|pass| (slot as usize) < pass.remaining);
@@ -338,7 +384,7 @@ impl Hub {
         if namespace.is_wanted() || !namespace.frames.is_empty() {
             return;
         }
-        if namespace.pass.is_some() || namespace.pending_from.is_some() {
+        if namespace.pass.is_some() || namespace.pending.is_some() {
             self.touched.retain(|&touched| touched != id);
         }
         let namespace = self.namespaces.remove(id.0 as usize);
@@ -356,7 +402,7 @@ impl Namespace {
             frames: VecDeque::new(),
             complete_from: 0,
             lingers_until: None,
-            pending_from: None,
+            pending: None,
             pass: None,
             parent,
             segment: segment.into(),
@@ -392,11 +438,11 @@ mod tests {
         hub.subscribe(Stream::Details, Some(b"1F4C2"), 2, 0);
         hub.subscribe(Stream::Details, Some(b"1F4"), 3, 0);
         let id = hub.destination(Stream::Details, Some(b"1F4C2")).unwrap();
-        hub.publish(id, 0);
+        hub.publish(id, 0, Time::ZERO);
         assert_eq!(turns(&mut hub), [(2, 0), (1, 0)]);
         let id = hub.destination(Stream::Details, Some(b"unheard")).unwrap();
         assert_eq!(id, Stream::Details.root());
-        hub.publish(id, 1);
+        hub.publish(id, 1, Time::ZERO);
         assert_eq!(turns(&mut hub), [(1, 1)]);
         assert!(hub.destination(Stream::Raw, None).is_none());
     }
@@ -410,7 +456,7 @@ mod tests {
                 for subscriber in 0..4 {
                     slots.push(hub.subscribe(Stream::Raw, None, subscriber, 0).1);
                 }
-                hub.publish(Stream::Raw.root(), 0);
+                hub.publish(Stream::Raw.root(), 0, Time::ZERO);
                 let mut seen: Vec<u32> = Vec::new();
                 for _ in 0..visited {
                     seen.extend(hub.next_turn().map(|turn| turn.subscriber));
@@ -433,19 +479,25 @@ mod tests {
         let mut hub = Hub::default();
         hub.subscribe(Stream::Eps, None, 1, 0);
         hub.subscribe(Stream::Eps, None, 2, 0);
-        hub.publish(Stream::Eps.root(), 5);
+        hub.publish(Stream::Eps.root(), 5, Time::ZERO);
         assert_eq!(hub.next_turn().map(|turn| turn.subscriber), Some(2));
-        hub.publish(Stream::Eps.root(), 6);
+        hub.publish(Stream::Eps.root(), 6, Time::ZERO);
         assert!(hub.will_visit(Stream::Eps.root(), 1, 6));
+        hub.publish(Stream::Eps.root(), 7, Time::from_micros(9));
         assert_eq!(turns(&mut hub), [(1, 5), (2, 6), (1, 6)]);
         assert!(!hub.has_turns());
+        let finished = hub.take_finished();
+        let finished = finished.map(|pass| (pass.stream, pass.arrived_at, pass.frames));
+        let (stream, arrived_at) = (Stream::Eps, Time::ZERO);
+        let expected = [(stream, arrived_at, 1), (stream, arrived_at, 2)];
+        assert_eq!(finished.collect::<Vec<_>>(), expected);
     }
 
     #[test]
     fn namespaces_go_with_their_last_subscriber_and_frame() {
         let mut hub = Hub::default();
         let (id, slot) = hub.subscribe(Stream::Details, Some(b"A"), 1, 0);
-        hub.publish(id, 0);
+        hub.publish(id, 0, Time::ZERO);
         hub.unsubscribe(id, slot);
         assert!(hub.get(id).is_some(), "the log still has a frame of it");
         assert!(hub.destination(Stream::Details, Some(b"A")).is_none());
@@ -462,7 +514,7 @@ mod tests {
         hub.subscribe(Stream::Details, None, 2, 0);
         for sequence in 0..2 {
             let id = hub.destination(Stream::Details, Some(b"A")).unwrap();
-            hub.publish(id, sequence);
+            hub.publish(id, sequence, Time::ZERO);
             if sequence == 0 {
                 hub.unsubscribe(child, slot);
             }
@@ -480,8 +532,8 @@ mod tests {
             hub.subscribe(Stream::Eps, None, subscriber, 0);
         }
         hub.subscribe(Stream::Raw, None, 5_000, 0);
-        hub.publish(Stream::Eps.root(), 0);
-        hub.publish(Stream::Raw.root(), 1);
+        hub.publish(Stream::Eps.root(), 0, Time::ZERO);
+        hub.publish(Stream::Raw.root(), 1, Time::ZERO);
         let order = turns(&mut hub);
         let place = order
             .iter()

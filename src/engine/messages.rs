@@ -56,13 +56,13 @@ impl Engine {
         let mut body = std::mem::take(&mut self.body);
         body.clear();
         sse::encode_event(&mut body, event, payload);
-        self.append(namespace, &body);
+        self.append(namespace, &body, self.now);
         self.body = body;
     }
 
     /// Puts a frame into the log, at the cost of the oldest ones. The namespace stays meanwhile, because
     /// somebody is in it.
-    fn append(&mut self, namespace: NamespaceId, body: &[u8]) {
+    fn append(&mut self, namespace: NamespaceId, body: &[u8], arrived_at: Time) {
         if !self.log.takes(body.len()) {
             self.counters.dropped_oversized += 1;
             return;
@@ -74,7 +74,7 @@ impl Engine {
             self.hub.forget(published_to, sequence);
         }
         let sequence = self.log.append(namespace, body);
-        self.hub.publish(namespace, sequence);
+        self.hub.publish(namespace, sequence, arrived_at);
         self.counters.frames += 1;
     }
 
@@ -88,7 +88,10 @@ impl Engine {
             counted = self.rollup.count(key);
         }
         match counted {
-            Ok(()) if self.tick_at.is_none() => self.tick_at = Some(next_beat(self.now)),
+            Ok(()) if self.tick_at.is_none() => {
+                self.tick_at = Some(next_beat(self.now));
+                self.counted_since = self.now;
+            }
             Ok(()) => {}
             Err(_) => self.counters.dropped_oversized += 1,
         }
@@ -96,7 +99,7 @@ impl Engine {
 
     /// Sends what was counted since the last tick as one frame.
     pub(super) fn tick(&mut self) {
-        self.tick_at = None;
+        let due_at = self.tick_at.take();
         let mut body = std::mem::take(&mut self.body);
         body.clear();
         body.extend_from_slice(b"data:");
@@ -105,8 +108,11 @@ impl Engine {
         if body.len() > empty_len {
             body.extend_from_slice(b"\n\n");
             self.counters.ticks += 1;
+            // One that is full before its time is not late.
+            let lateness = self.now.since(due_at.unwrap_or(self.now));
+            self.counters.tick_lateness.observe(lateness, 1);
             if let Some(namespace) = self.hub.destination(Stream::Eps, None) {
-                self.append(namespace, &body);
+                self.append(namespace, &body, self.counted_since);
             }
         }
         self.body = body;

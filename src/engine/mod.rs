@@ -2,7 +2,8 @@
 //! (`poll_…`); it owns all state of clients and messages, and makes no system call.
 //!
 //! A turn goes: [`Engine::start_turn`], the events, [`Engine::on_time`], then [`Engine::poll_read`],
-//! [`Engine::poll_write`] and [`Engine::poll_effect`] until each has nothing more, in this order.
+//! [`Engine::poll_write`] and [`Engine::poll_effect`] until each has nothing more, in this order, and
+//! [`Engine::end_turn`].
 
 mod addresses;
 mod cleanup;
@@ -77,6 +78,8 @@ pub struct Engine {
     rollup: Rollup,
     /// When the rollup is sent; set exactly while it holds something.
     tick_at: Option<Time>,
+    /// When the first of what it holds arrived; meaningless while it holds nothing.
+    counted_since: Time,
     timers: Timers,
     addresses: Addresses,
     random: Random,
@@ -122,6 +125,7 @@ impl Engine {
             hub: Hub::default(),
             rollup: Rollup::default(),
             tick_at: None,
+            counted_since: now,
             timers: Timers::new(&spans),
             addresses: Addresses::default(),
             random: Random::new(settings.epoch),
@@ -159,6 +163,15 @@ impl Engine {
             // Some are too slow for what comes. They must not hold it back from everybody else.
             self.flushed = self.log.appended();
             self.held_since = None;
+        }
+    }
+
+    /// Ends a turn, whose last write has been answered at the moment `now`.
+    pub fn end_turn(&mut self, now: Time) {
+        for pass in self.hub.take_finished() {
+            let took = now.since(pass.arrived_at);
+            let times = &mut self.counters.delivery[pass.stream as usize];
+            times.observe(took, u64::from(pass.frames));
         }
     }
 
