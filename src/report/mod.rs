@@ -1,6 +1,9 @@
 //! Reports: the state as others want to read it. It owns formats; it reads `engine::stats` and nothing
 //! else of the engine.
 
+mod decimal;
+pub mod graphite;
+pub mod metrics;
 pub mod names;
 pub mod page;
 pub mod recent;
@@ -9,6 +12,7 @@ pub mod status;
 
 use std::sync::Arc;
 
+use crate::engine::stats::Counters;
 use crate::proto::reply::Reply;
 
 /// The answer to a probe: 200, or 503 and why.
@@ -34,5 +38,95 @@ pub fn page_reply(page: &Arc<[u8]>) -> Reply {
         )
         .into(),
         ..Reply::json(200, Arc::clone(page))
+    }
+}
+
+/// Messages dropped, by cause, under the names that all reports give the causes.
+fn dropped(counters: &Counters) -> [(&'static str, u64); 5] {
+    [
+        ("encoding", counters.dropped_encoding),
+        ("channel", counters.dropped_channel),
+        ("oversized", counters.dropped_oversized),
+        ("unknown", counters.dropped_unknown),
+        ("relay", counters.dropped_relays),
+    ]
+}
+
+#[cfg(test)]
+mod example {
+    //! What the tests of several reports have in common: figures of which no two are equal.
+
+    use std::time::Duration;
+
+    use crate::engine::stats::{Counters, Histogram, LogState, Process, Snapshot, SourceState};
+
+    pub(super) fn histogram(observations: &[(u64, u64)]) -> Histogram {
+        let mut histogram = Histogram::default();
+        for &(micros, times) in observations {
+            histogram.observe(Duration::from_micros(micros), times);
+        }
+        histogram
+    }
+
+    pub(super) fn counters() -> Counters {
+        Counters {
+            accepted: 101,
+            subscribed: 102,
+            shed: 103,
+            replayed: 104,
+            replay_refused: 105,
+            closes: std::array::from_fn(|index| 200 + index as u64),
+            messages_in: 106,
+            dropped_encoding: 107,
+            dropped_channel: 108,
+            dropped_oversized: 109,
+            dropped_unknown: 110,
+            frames: 111,
+            dropped_relays: 112,
+            events_out: 113,
+            // No floating point has this number.
+            bytes_out: u64::MAX,
+            conflations: 115,
+            ticks: 116,
+            tick_lateness: histogram(&[(100, 2), (17_000, 3), (6_000_001, 1)]),
+            delivery: [
+                histogram(&[(250, 5)]),
+                histogram(&[(1_500, 4)]),
+                Histogram::default(),
+                Histogram::default(),
+            ],
+        }
+    }
+
+    pub(super) fn snapshot(counters: &Counters) -> Snapshot<'_> {
+        Snapshot {
+            node: "rust-production-web.1",
+            reported_at: 1_700_000_100,
+            startup_time: 1_700_000_000,
+            uptime: Duration::from_secs(100),
+            counters,
+            sockets: 19,
+            streams: [2, 7, 5, 3],
+            log: LogState {
+                bytes: 120,
+                bytes_max: 121,
+                frames: 122,
+            },
+            source: SourceState {
+                kind: "redis",
+                is_live: true,
+                since: Duration::from_secs(40),
+                place: "redis://localhost:6379",
+                losses: 123,
+            },
+            process: Process {
+                resident_bytes: 124,
+                cpu: Duration::from_millis(12_340),
+                descriptors: 126,
+                descriptors_max: 127,
+            },
+            connections_total: 17,
+            connections: Vec::new(),
+        }
     }
 }

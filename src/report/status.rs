@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
+use super::dropped;
 use crate::engine::stats::{CloseReason, ConnectionRow, Histogram, Snapshot, Stream};
 
 /// Encodes the document, as JSON. Connections that do not fit into `bytes_max` are left out; the total
@@ -53,6 +54,8 @@ fn stats(snapshot: &Snapshot<'_>) -> Value {
     let streams = streams.map(|(stream, count)| (stream.segment().to_owned(), count.into()));
     let closes = CloseReason::ALL.into_iter().zip(counters.closes);
     let closes = closes.map(|(reason, count)| (reason.name().to_owned(), count.into()));
+    let dropped = dropped(counters).into_iter();
+    let dropped = dropped.map(|(cause, count)| (cause.to_owned(), count.into()));
     let deliveries = Stream::ALL.into_iter().zip(&counters.delivery);
     let deliveries =
         deliveries.map(|(stream, times)| (stream.segment().to_owned(), histogram(times)));
@@ -67,13 +70,7 @@ fn stats(snapshot: &Snapshot<'_>) -> Value {
         "replayed": counters.replayed,
         "replay_refused": counters.replay_refused,
         "messages_in": counters.messages_in,
-        "messages_dropped": {
-            "encoding": counters.dropped_encoding,
-            "channel": counters.dropped_channel,
-            "oversized": counters.dropped_oversized,
-            "unknown": counters.dropped_unknown,
-            "relay": counters.dropped_relays,
-        },
+        "messages_dropped": dropped.collect::<Map<_, _>>(),
         "frames": counters.frames,
         "events_out": counters.events_out,
         "bytes_out": counters.bytes_out,

@@ -1,0 +1,294 @@
+//! Graphite: what is sent to Carbon, in its plaintext protocol. It owns the paths below the root, of which
+//! the old server's must not change, and which figures are of an interval; it must not know how lines travel.
+
+use std::fmt::Display;
+use std::io::Write;
+
+use super::decimal::Thousandths;
+use super::dropped;
+use crate::engine::stats::{CloseReason, Counters, Histogram, Snapshot, Stream};
+
+/// The longest line, its end included. Carbon takes longer ones, but several must fit into one datagram,
+/// which networks pass on undivided up to some 1,400 bytes.
+pub const LINE_BYTES_MAX: usize = 400;
+
+/// Appends the lines `<root>.<path> <value> <unix time>` of one report, some 70, the time being that of the
+/// snapshot. `root` is one or more segments as `names` makes them; lines that a very long one would make
+/// longer than [`LINE_BYTES_MAX`] are left out.
+///
+/// Counters are sent as totals since the start, not as differences: a report that is lost on its way, as a
+/// datagram may be, then costs a point and no count. Apply `nonNegativeDerivative` to them, which also takes
+/// a restart for what it is.
+///
+/// Quantiles and means are of the interval since `before`, the counters of the report before this one, and
+/// since the start where there was none. They are in milliseconds, and missing where nothing happened. A
+/// quantile is the upper bound of its bucket, so `max` is what nothing was longer than; five seconds stand
+/// for anything beyond.
+pub fn encode(out: &mut Vec<u8>, root: &str, snapshot: &Snapshot<'_>, before: Option<&Counters>) {
+    let at = snapshot.reported_at;
+    let lines = &mut Lines { out, root, at };
+    clients(lines, snapshot);
+    totals(lines, snapshot.counters);
+    let start = Counters::default();
+    durations(lines, snapshot.counters, before.unwrap_or(&start));
+    rest(lines, snapshot);
+}
+
+/// What the old server called the streams. Dashboards know these names.
+fn stream_name(stream: Stream) -> &'static str {
+    match stream {
+        Stream::Raw => "raw",
+        Stream::Eps => "eps",
+        Stream::Details => "detail",
+        Stream::Kiosk => "kiosk",
+    }
+}
+
+fn clients(lines: &mut Lines<'_>, snapshot: &Snapshot<'_>) {
+    for (stream, count) in Stream::ALL.into_iter().zip(snapshot.streams) {
+        let name = stream_name(stream);
+        lines.push(format_args!("stream.{name}.clients"), count);
+    }
+    lines.push("connections.open", snapshot.sockets);
+}
+
+fn totals(lines: &mut Lines<'_>, counters: &Counters) {
+    for (path, total) in [
+        ("connections.accepted", counters.accepted),
+        ("subscriptions", counters.subscribed),
+        ("shed", counters.shed),
+        ("replays.served", counters.replayed),
+        ("replays.refused", counters.replay_refused),
+        ("messages.in", counters.messages_in),
+        ("frames", counters.frames),
+        ("events.out", counters.events_out),
+        ("bytes.out", counters.bytes_out),
+        ("conflations", counters.conflations),
+        ("ticks.count", counters.ticks),
+    ] {
+        lines.push(path, total);
+    }
+    for (reason, total) in CloseReason::ALL.into_iter().zip(counters.closes) {
+        let name = reason.name();
+        lines.push(format_args!("connections.closed.{name}"), total);
+    }
+    for (cause, total) in dropped(counters) {
+        lines.push(format_args!("messages.dropped.{cause}"), total);
+    }
+}
+
+fn durations(lines: &mut Lines<'_>, counters: &Counters, before: &Counters) {
+    let lateness = counters.tick_lateness.since(&before.tick_lateness);
+    lines.interval("ticks.late_ms", &lateness);
+    lines.quantile("ticks.late_ms_max", &lateness, 1.0);
+    let deliveries = counters.delivery.iter().zip(&before.delivery);
+    for (stream, (times, earlier)) in Stream::ALL.into_iter().zip(deliveries) {
+        let name = stream_name(stream);
+        lines.interval(format_args!("delivery.{name}.ms"), &times.since(earlier));
+    }
+}
+
+fn rest(lines: &mut Lines<'_>, snapshot: &Snapshot<'_>) {
+    let process = &snapshot.process;
+    lines.push("log.bytes", snapshot.log.bytes);
+    lines.push("source.up", u8::from(snapshot.source.is_live));
+    lines.push("source.losses", snapshot.source.losses);
+    lines.push("memory.bytes", process.resident_bytes);
+    lines.push("cpu.ms", process.cpu.as_millis());
+    lines.push("descriptors", process.descriptors);
+}
+
+/// Lines of one report, which have the root and the time in common.
+struct Lines<'a> {
+    out: &'a mut Vec<u8>,
+    root: &'a str,
+    at: u64,
+}
+
+impl Lines<'_> {
+    fn push(&mut self, path: impl Display, value: impl Display) {
+        let Lines { out, root, at } = self;
+        let end = out.len();
+        let _infallible = writeln!(out, "{root}.{path} {value} {at}");
+        if out.len() - end > LINE_BYTES_MAX {
+            out.truncate(end);
+        }
+    }
+
+    /// What can be said of the durations of one interval.
+    fn interval(&mut self, path: impl Display, times: &Histogram) {
+        if let Some(mean_us) = times.sum_us().checked_div(times.total()) {
+            self.push(format_args!("{path}_mean"), Thousandths(mean_us));
+        }
+        self.quantile(format_args!("{path}_p50"), times, 0.5);
+        self.quantile(format_args!("{path}_p99"), times, 0.99);
+    }
+
+    fn quantile(&mut self, path: impl Display, times: &Histogram, share: f64) {
+        if times.total() > 0 {
+            self.push(path, Thousandths(times.quantile_us(share)));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::example;
+
+    fn encoded(root: &str, snapshot: &Snapshot<'_>, before: Option<&Counters>) -> String {
+        let mut out = b"kept\n".to_vec();
+        encode(&mut out, root, snapshot, before);
+        let text = String::from_utf8(out).unwrap();
+        text.strip_prefix("kept\n").unwrap().to_owned()
+    }
+
+    /// The paths and values of a report, whose root and time were checked.
+    fn figures<'a>(text: &'a str, root: &str) -> Vec<(&'a str, &'a str)> {
+        let mut figures = Vec::new();
+        for line in text.lines() {
+            let parts: Vec<&str> = line.split(' ').collect();
+            let [path, value, "1700000100"] = parts[..] else {
+                panic!("{line:?}");
+            };
+            let path = path
+                .strip_prefix(root)
+                .and_then(|path| path.strip_prefix('.'));
+            figures.push((path.unwrap(), value));
+        }
+        figures
+    }
+
+    #[test]
+    fn figures_stand_under_their_names() {
+        let counters = example::counters();
+        let text = encoded("key.web.1", &example::snapshot(&counters), None);
+        assert!(text.starts_with("key.web.1.stream.raw.clients 2 1700000100\n"));
+        assert!(text.ends_with('\n'));
+        let expected = [
+            ("stream.raw.clients", "2"),
+            ("stream.eps.clients", "7"),
+            ("stream.detail.clients", "5"),
+            ("stream.kiosk.clients", "3"),
+            ("connections.open", "19"),
+            ("connections.accepted", "101"),
+            ("subscriptions", "102"),
+            ("shed", "103"),
+            ("replays.served", "104"),
+            ("replays.refused", "105"),
+            ("messages.in", "106"),
+            ("frames", "111"),
+            ("events.out", "113"),
+            ("bytes.out", "18446744073709551615"),
+            ("conflations", "115"),
+            ("ticks.count", "116"),
+            ("connections.closed.client", "200"),
+            ("connections.closed.reset", "201"),
+            ("connections.closed.timeout", "202"),
+            ("connections.closed.slow", "203"),
+            ("connections.closed.idle", "204"),
+            ("connections.closed.answered", "205"),
+            ("connections.closed.protocol", "206"),
+            ("connections.closed.lifetime", "207"),
+            ("connections.closed.cleanup", "208"),
+            ("connections.closed.shed", "209"),
+            ("connections.closed.drain", "210"),
+            ("connections.closed.failure", "211"),
+            ("messages.dropped.encoding", "107"),
+            ("messages.dropped.channel", "108"),
+            ("messages.dropped.oversized", "109"),
+            ("messages.dropped.unknown", "110"),
+            ("messages.dropped.relay", "112"),
+            ("ticks.late_ms_mean", "1008.533"),
+            ("ticks.late_ms_p50", "17"),
+            ("ticks.late_ms_p99", "5000"),
+            ("ticks.late_ms_max", "5000"),
+            ("delivery.raw.ms_mean", "0.25"),
+            ("delivery.raw.ms_p50", "0.25"),
+            ("delivery.raw.ms_p99", "0.25"),
+            ("delivery.eps.ms_mean", "1.5"),
+            ("delivery.eps.ms_p50", "2.5"),
+            ("delivery.eps.ms_p99", "2.5"),
+            ("log.bytes", "120"),
+            ("source.up", "1"),
+            ("source.losses", "123"),
+            ("memory.bytes", "124"),
+            ("cpu.ms", "12340"),
+            ("descriptors", "126"),
+        ];
+        assert_eq!(figures(&text, "key.web.1"), expected);
+    }
+
+    #[test]
+    fn durations_are_those_of_the_interval() {
+        let before = example::counters();
+        let mut counters = before.clone();
+        // The first is what the second says, after what `before` says.
+        let table: [(&[(u64, u64)], &[(&str, &str)]); 4] = [
+            (&[], &[]),
+            (
+                &[(100, 1)],
+                &[("mean", "0.1"), ("p50", "0.1"), ("p99", "0.1")],
+            ),
+            (
+                &[(40, 99), (4_000, 1)],
+                &[("mean", "0.079"), ("p50", "0.1"), ("p99", "0.1")],
+            ),
+            (
+                &[(40, 98), (4_000, 2)],
+                &[("mean", "0.119"), ("p50", "0.1"), ("p99", "5")],
+            ),
+        ];
+        for (observations, expected) in table {
+            counters.delivery = before.delivery.clone();
+            for &(micros, times) in observations {
+                let duration = std::time::Duration::from_micros(micros);
+                counters.delivery[Stream::Eps as usize].observe(duration, times);
+            }
+            let text = encoded("a", &example::snapshot(&counters), Some(&before));
+            let figures = figures(&text, "a");
+            let of_eps = figures.iter().filter_map(|(path, value)| {
+                let figure = path.strip_prefix("delivery.eps.ms_")?;
+                Some((figure, *value))
+            });
+            assert_eq!(of_eps.collect::<Vec<_>>(), expected);
+            let is_other = |path: &str| path.contains("_ms_") || path.starts_with("delivery.raw");
+            assert!(!figures.iter().any(|(path, _)| is_other(path)), "{text}");
+            assert!(figures.contains(&("messages.in", "106")), "totals stay");
+        }
+    }
+
+    #[test]
+    fn no_line_is_longer_than_allowed() {
+        let counters = example::counters();
+        let snapshot = example::snapshot(&counters);
+        let all = encoded("a", &snapshot, None).lines().count();
+        for (root_bytes, is_whole) in [(1, true), (300, true), (360, false), (1_000, false)] {
+            let text = encoded(&"a".repeat(root_bytes), &snapshot, None);
+            for line in text.split_inclusive('\n') {
+                assert!(line.len() <= LINE_BYTES_MAX && line.ends_with('\n'));
+            }
+            assert_eq!(text.lines().count() == all, is_whole, "{root_bytes}");
+        }
+    }
+
+    #[test]
+    fn a_path_is_sent_once_and_never_above_another() {
+        let mut counters = example::counters();
+        counters.delivery = std::array::from_fn(|_| example::histogram(&[(1, 1)]));
+        let text = encoded("a", &example::snapshot(&counters), None);
+        let figures = figures(&text, "a");
+        for (index, (path, _)) in figures.iter().enumerate() {
+            let fit = |byte: u8| byte.is_ascii_alphanumeric() || b"._".contains(&byte);
+            assert!(path.bytes().all(fit), "{path}");
+            for (other, _) in &figures[index + 1..] {
+                let is_above = |one: &str, two: &str| two.starts_with(&format!("{one}."));
+                assert_ne!(path, other);
+                assert!(
+                    !is_above(path, other) && !is_above(other, path),
+                    "{path}, {other}"
+                );
+            }
+        }
+    }
+}

@@ -1,0 +1,410 @@
+//! Metrics: what Prometheus fetches, in its text format 0.0.4. It owns the names of the families and what
+//! is said about them; a label must not have values that clients choose, because every new value is a
+//! time series for ever at the other end.
+
+use std::fmt::Display;
+use std::io::Write;
+
+use super::decimal::Millionths;
+use super::dropped;
+use crate::engine::stats::{CloseReason, Counters, Histogram, Snapshot, Stream};
+
+/// The `Content-Type` of what [`encode`] makes.
+pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// Encodes the document: some 14 KB, whatever the number of clients. Everything that is counted is there
+/// from the start, with zero, so that the first of a kind is seen as a change.
+pub fn encode(snapshot: &Snapshot<'_>) -> Vec<u8> {
+    let mut out = Vec::with_capacity(16 * 1024);
+    state(&mut out, snapshot);
+    traffic(&mut out, snapshot);
+    divided(&mut out, snapshot);
+    durations(&mut out, snapshot.counters);
+    process(&mut out, snapshot);
+    out
+}
+
+/// Begins the names of all families but those of the process, which every program calls the same.
+const PREFIX: &str = "emojitrack_streamer_";
+
+#[derive(Clone, Copy)]
+enum Kind {
+    Counter,
+    Gauge,
+    Histogram,
+}
+
+/// What runs, and on what.
+fn state(out: &mut Vec<u8>, snapshot: &Snapshot<'_>) {
+    let version = [("version", env!("CARGO_PKG_VERSION"))];
+    let help = "The version that is running; always 1.";
+    family(out, Kind::Gauge, PREFIX, "build_info", help).sample(&version, 1);
+    let source = &snapshot.source;
+    let kind = [("source", source.kind)];
+    let help = "Whether messages can come from the source.";
+    family(out, Kind::Gauge, PREFIX, "source_up", help).sample(&kind, u8::from(source.is_live));
+    let help = "Times that the source was lost.";
+    family(out, Kind::Counter, PREFIX, "source_losses_total", help).sample(&kind, source.losses);
+}
+
+/// The families of one number each.
+fn traffic(out: &mut Vec<u8>, snapshot: &Snapshot<'_>) {
+    let Snapshot { counters, log, .. } = snapshot;
+    #[rustfmt::skip]
+    let gauges = [
+        ("sockets_open", "Open connections of clients, streams and others.", snapshot.sockets),
+        ("log_bytes", "Memory that the message log takes.", log.bytes),
+        ("log_max_bytes", "Memory that the message log may take.", log.bytes_max),
+        ("log_frames", "Frames in the message log.", log.frames),
+    ];
+    for (name, help, value) in gauges {
+        family(out, Kind::Gauge, PREFIX, name, help).sample(&[], value);
+    }
+    #[rustfmt::skip]
+    let totals = [
+        ("connections_accepted_total", "Connections accepted.", counters.accepted),
+        ("subscriptions_total", "Subscriptions begun.", counters.subscribed),
+        ("subscriptions_shed_total", "Subscriptions refused for want of room.", counters.shed),
+        ("messages_received_total", "Messages that came from the source.", counters.messages_in),
+        ("frames_total", "Frames put into the message log.", counters.frames),
+        ("events_sent_total", "Events handed to the kernel, summed over clients.", counters.events_out),
+        ("bytes_sent_total", "Bytes handed to the kernel.", counters.bytes_out),
+        ("conflations_total", "Times that missed increments became one event.", counters.conflations),
+        ("ticks_total", "Ticks of the rollup that had something to send.", counters.ticks),
+    ];
+    for (name, help, value) in totals {
+        family(out, Kind::Counter, PREFIX, name, help).sample(&[], value);
+    }
+}
+
+/// The families that a label divides.
+fn divided(out: &mut Vec<u8>, snapshot: &Snapshot<'_>) {
+    let counters = snapshot.counters;
+    let mut subscribers = family(out, Kind::Gauge, PREFIX, "subscribers", "Open streams.");
+    for (stream, count) in Stream::ALL.into_iter().zip(snapshot.streams) {
+        subscribers.sample(&[("stream", stream.segment())], count);
+    }
+    let help = "Clients that came back with an event id, and whether it was worth something.";
+    let mut replays = family(out, Kind::Counter, PREFIX, "replays_total", help);
+    replays.sample(&[("result", "served")], counters.replayed);
+    replays.sample(&[("result", "refused")], counters.replay_refused);
+    let help = "Connections ended, by reason.";
+    let mut closed = family(out, Kind::Counter, PREFIX, "connections_closed_total", help);
+    for (reason, count) in CloseReason::ALL.into_iter().zip(counters.closes) {
+        closed.sample(&[("reason", reason.name())], count);
+    }
+    let help = "Messages dropped, by cause.";
+    let mut dropped_messages = family(out, Kind::Counter, PREFIX, "messages_dropped_total", help);
+    for (cause, count) in dropped(counters) {
+        dropped_messages.sample(&[("cause", cause)], count);
+    }
+}
+
+fn durations(out: &mut Vec<u8>, counters: &Counters) {
+    let help = "How late ticks were served.";
+    let name = "tick_lateness_seconds";
+    family(out, Kind::Histogram, PREFIX, name, help).histogram(None, &counters.tick_lateness);
+    let help = "From a message's arrival to its last write of one pass, by stream.";
+    let mut delivery = family(out, Kind::Histogram, PREFIX, "delivery_seconds", help);
+    for (stream, times) in Stream::ALL.into_iter().zip(&counters.delivery) {
+        delivery.histogram(Some(("stream", stream.segment())), times);
+    }
+}
+
+/// The figures that client libraries of Prometheus give of every process, under their names. What the
+/// operating system does not tell is left out, as they do.
+fn process(out: &mut Vec<u8>, snapshot: &Snapshot<'_>) {
+    let process = &snapshot.process;
+    #[rustfmt::skip]
+    let gauges = [
+        ("start_time_seconds", "Start time of the process since unix epoch in seconds.", snapshot.startup_time),
+        ("resident_memory_bytes", "Resident memory size in bytes.", process.resident_bytes),
+        ("open_fds", "Number of open file descriptors.", process.descriptors),
+        ("max_fds", "Maximum number of open file descriptors.", process.descriptors_max),
+    ];
+    for (name, help, value) in gauges {
+        if value > 0 {
+            family(out, Kind::Gauge, "process_", name, help).sample(&[], value);
+        }
+    }
+    // The time on processors may be zero and known; it comes from where the memory comes from.
+    if process.resident_bytes > 0 {
+        let cpu = Millionths(process.cpu.as_micros() as u64);
+        let help = "Total user and system CPU time spent in seconds.";
+        family(out, Kind::Counter, "process_", "cpu_seconds_total", help).sample(&[], cpu);
+    }
+}
+
+/// What is being written under one name. Its samples must stand together, which is why it holds on to the
+/// document.
+struct Family<'a> {
+    out: &'a mut Vec<u8>,
+    prefix: &'a str,
+    name: &'a str,
+}
+
+/// Begins a family. `help` has neither backslashes nor line ends.
+fn family<'a>(
+    out: &'a mut Vec<u8>,
+    kind: Kind,
+    prefix: &'a str,
+    name: &'a str,
+    help: &str,
+) -> Family<'a> {
+    let kind = match kind {
+        Kind::Counter => "counter",
+        Kind::Gauge => "gauge",
+        Kind::Histogram => "histogram",
+    };
+    let _infallible = write!(
+        out,
+        "# HELP {prefix}{name} {help}\n# TYPE {prefix}{name} {kind}\n"
+    );
+    Family { out, prefix, name }
+}
+
+/// The name of a label, and its value.
+type Label<'a> = (&'a str, &'a str);
+
+impl Family<'_> {
+    fn sample(&mut self, labels: &[Label<'_>], value: impl Display) {
+        self.line("", labels, value);
+    }
+
+    /// Buckets that are summed up, as Prometheus wants them, with bounds and sum in seconds.
+    fn histogram(&mut self, label: Option<Label<'_>>, histogram: &Histogram) {
+        let own = label.as_slice();
+        let bounds = Histogram::BOUNDS_US.map(|bound| Millionths(bound).to_string());
+        let bounds = bounds.iter().map(String::as_str).chain(["+Inf"]);
+        let mut so_far = 0;
+        for (bound, count) in bounds.zip(histogram.counts()) {
+            so_far += count;
+            self.line("_bucket", &[own, &[("le", bound)]].concat(), so_far);
+        }
+        self.line("_sum", own, Millionths(histogram.sum_us()));
+        self.line("_count", own, so_far);
+    }
+
+    fn line(&mut self, suffix: &str, labels: &[Label<'_>], value: impl Display) {
+        let Family { out, prefix, name } = self;
+        let _infallible = write!(out, "{prefix}{name}{suffix}");
+        for (index, (label, text)) in labels.iter().enumerate() {
+            let before = if index == 0 { '{' } else { ',' };
+            let _infallible = write!(out, "{before}{label}=\"{}\"", escaped(text));
+        }
+        let after = if labels.is_empty() { "" } else { "}" };
+        let _infallible = writeln!(out, "{after} {value}");
+    }
+}
+
+/// A label's value as it stands between quotation marks.
+fn escaped(text: &str) -> String {
+    let text = text.replace('\\', "\\\\").replace('"', "\\\"");
+    text.replace('\n', "\\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+
+    use super::*;
+    use crate::engine::stats::Process;
+    use crate::report::example;
+
+    fn encoded(snapshot: &Snapshot<'_>) -> String {
+        String::from_utf8(encode(snapshot)).unwrap()
+    }
+
+    #[test]
+    fn figures_stand_under_their_names() {
+        let counters = example::counters();
+        let text = encoded(&example::snapshot(&counters));
+        let own = [
+            (r#"source_up{source="redis"}"#, "1"),
+            (r#"source_losses_total{source="redis"}"#, "123"),
+            ("sockets_open", "19"),
+            ("connections_accepted_total", "101"),
+            ("subscriptions_total", "102"),
+            ("subscriptions_shed_total", "103"),
+            (r#"replays_total{result="served"}"#, "104"),
+            (r#"replays_total{result="refused"}"#, "105"),
+            ("messages_received_total", "106"),
+            ("frames_total", "111"),
+            ("events_sent_total", "113"),
+            ("bytes_sent_total", "18446744073709551615"),
+            ("conflations_total", "115"),
+            ("ticks_total", "116"),
+            (r#"subscribers{stream="raw"}"#, "2"),
+            (r#"subscribers{stream="eps"}"#, "7"),
+            (r#"subscribers{stream="details"}"#, "5"),
+            (r#"subscribers{stream="kiosk_interaction"}"#, "3"),
+            (r#"connections_closed_total{reason="client"}"#, "200"),
+            (r#"connections_closed_total{reason="failure"}"#, "211"),
+            (r#"messages_dropped_total{cause="encoding"}"#, "107"),
+            (r#"messages_dropped_total{cause="channel"}"#, "108"),
+            (r#"messages_dropped_total{cause="oversized"}"#, "109"),
+            (r#"messages_dropped_total{cause="unknown"}"#, "110"),
+            (r#"messages_dropped_total{cause="relay"}"#, "112"),
+            ("log_bytes", "120"),
+            ("log_max_bytes", "121"),
+            ("log_frames", "122"),
+        ];
+        for (sample, value) in own {
+            let line = format!("\n{PREFIX}{sample} {value}\n");
+            assert_eq!(text.matches(&line).count(), 1, "{line}");
+        }
+        let of_the_process = [
+            ("resident_memory_bytes", "124"),
+            ("cpu_seconds_total", "12.34"),
+            ("start_time_seconds", "1700000000"),
+            ("open_fds", "126"),
+            ("max_fds", "127"),
+        ];
+        for (name, value) in of_the_process {
+            let line = format!("\nprocess_{name} {value}\n");
+            assert_eq!(text.matches(&line).count(), 1, "{line}");
+        }
+    }
+
+    #[test]
+    fn buckets_are_summed_up_to_the_count() {
+        let counters = example::counters();
+        let text = encoded(&example::snapshot(&counters));
+        let family = r#"# HELP emojitrack_streamer_tick_lateness_seconds How late ticks were served.
+# TYPE emojitrack_streamer_tick_lateness_seconds histogram
+emojitrack_streamer_tick_lateness_seconds_bucket{le="0.0001"} 2
+emojitrack_streamer_tick_lateness_seconds_bucket{le="0.00025"} 2
+emojitrack_streamer_tick_lateness_seconds_bucket{le="0.0005"} 2
+emojitrack_streamer_tick_lateness_seconds_bucket{le="0.001"} 2
+emojitrack_streamer_tick_lateness_seconds_bucket{le="0.0025"} 2
+emojitrack_streamer_tick_lateness_seconds_bucket{le="0.005"} 2
+emojitrack_streamer_tick_lateness_seconds_bucket{le="0.01"} 2
+emojitrack_streamer_tick_lateness_seconds_bucket{le="0.017"} 5
+emojitrack_streamer_tick_lateness_seconds_bucket{le="0.025"} 5
+emojitrack_streamer_tick_lateness_seconds_bucket{le="0.05"} 5
+emojitrack_streamer_tick_lateness_seconds_bucket{le="0.1"} 5
+emojitrack_streamer_tick_lateness_seconds_bucket{le="0.25"} 5
+emojitrack_streamer_tick_lateness_seconds_bucket{le="1"} 5
+emojitrack_streamer_tick_lateness_seconds_bucket{le="5"} 5
+emojitrack_streamer_tick_lateness_seconds_bucket{le="+Inf"} 6
+emojitrack_streamer_tick_lateness_seconds_sum 6.051201
+emojitrack_streamer_tick_lateness_seconds_count 6
+"#;
+        assert!(text.contains(family), "{text}");
+        let name = "emojitrack_streamer_delivery_seconds";
+        for line in [
+            r#"_bucket{stream="eps",le="0.001"} 0"#,
+            r#"_bucket{stream="eps",le="0.0025"} 4"#,
+            r#"_bucket{stream="eps",le="+Inf"} 4"#,
+            r#"_sum{stream="eps"} 0.006"#,
+            r#"_count{stream="eps"} 4"#,
+            r#"_sum{stream="details"} 0"#,
+        ] {
+            assert!(text.contains(&format!("\n{name}{line}\n")), "{line}");
+        }
+    }
+
+    /// The document's families, in the order in which they come: name, kind and samples.
+    fn families(text: &str) -> Vec<(&str, &str, Vec<&str>)> {
+        assert!(text.ends_with('\n') && !text.contains("\n\n"));
+        let mut families = Vec::new();
+        let mut lines = text.lines().peekable();
+        while let Some(line) = lines.next() {
+            let help = line.strip_prefix("# HELP ").unwrap();
+            let (name, help) = help.split_once(' ').unwrap();
+            assert!(help.ends_with('.') || help.contains("; "), "{help}");
+            assert!(!help.contains('\\'), "{help}");
+            let kind = lines.next().unwrap().strip_prefix("# TYPE ").unwrap();
+            let kind = kind.strip_prefix(name).unwrap().trim_start();
+            let samples = std::iter::from_fn(|| lines.next_if(|line| !line.starts_with('#')));
+            families.push((name, kind, samples.collect()));
+        }
+        families
+    }
+
+    #[test]
+    fn each_family_is_introduced_once_and_stands_together() {
+        let counters = example::counters();
+        let text = encoded(&example::snapshot(&counters));
+        let mut names = BTreeSet::new();
+        for (name, kind, samples) in families(&text) {
+            assert!(names.insert(name), "{name} is there twice");
+            assert_eq!(kind == "counter", name.ends_with("_total"), "{name}");
+            assert!(!samples.is_empty(), "{name}");
+            let suffixes: &[&str] = match kind {
+                "histogram" => &["_bucket", "_sum", "_count"],
+                _ => &[""],
+            };
+            let mut seen = BTreeMap::new();
+            for sample in samples {
+                let (series, value) = sample.rsplit_once(' ').unwrap();
+                let of = series.split('{').next().unwrap();
+                let suffix = of.strip_prefix(name).unwrap();
+                assert!(suffixes.contains(&suffix), "{sample} in {name}");
+                assert!(
+                    value
+                        .bytes()
+                        .all(|byte| byte.is_ascii_digit() || byte == b'.')
+                );
+                assert_eq!(seen.insert(series, value), None, "{series} is there twice");
+            }
+        }
+        assert!(names.len() > 20, "{names:?}");
+    }
+
+    #[test]
+    fn labels_are_of_a_fixed_set() {
+        let mut counters = example::counters();
+        counters.accepted = 1;
+        let mut snapshot = example::snapshot(&counters);
+        let few = encoded(&snapshot);
+        snapshot.node = "another\"node";
+        snapshot.source.place = "redis://elsewhere";
+        snapshot.connections_total = 20_000;
+        assert_eq!(few, encoded(&snapshot), "what clients choose is not in it");
+        let labels: BTreeSet<&str> = few
+            .lines()
+            .filter(|line| !line.starts_with('#'))
+            .filter_map(|line| line.split_once('{'))
+            .flat_map(|(_, labels)| labels.split(','))
+            .filter_map(|label| label.split('=').next())
+            .collect();
+        let expected = [
+            "cause", "le", "reason", "result", "source", "stream", "version",
+        ];
+        assert_eq!(labels, BTreeSet::from(expected));
+    }
+
+    #[test]
+    fn labels_are_escaped() {
+        let table = [
+            ("plain", "plain"),
+            ("a\"b", "a\\\"b"),
+            ("a\\b", "a\\\\b"),
+            ("a\\\nb", "a\\\\\\nb"),
+            ("h\u{f6}", "h\u{f6}"),
+        ];
+        for (text, expected) in table {
+            let mut out = Vec::new();
+            family(&mut out, Kind::Gauge, "a_", "b", "c").sample(&[("d", text)], 1);
+            let document = String::from_utf8(out).unwrap();
+            let sample = format!("# HELP a_b c\n# TYPE a_b gauge\na_b{{d=\"{expected}\"}} 1\n");
+            assert_eq!(document, sample);
+        }
+    }
+
+    #[test]
+    fn what_the_system_does_not_tell_is_left_out() {
+        let counters = Counters::default();
+        let mut snapshot = example::snapshot(&counters);
+        snapshot.process = Process::default();
+        let text = encoded(&snapshot);
+        let names: Vec<&str> = families(&text).into_iter().map(|(name, ..)| name).collect();
+        let of_the_process = names.iter().filter(|name| name.starts_with("process_"));
+        assert_eq!(
+            of_the_process.collect::<Vec<_>>(),
+            [&"process_start_time_seconds"]
+        );
+        assert!(text.contains("connections_closed_total{reason=\"slow\"} 0\n"));
+    }
+}
