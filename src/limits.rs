@@ -184,6 +184,30 @@ pub const LOG_BYTES_CEILING: usize = 1 << 30;
 /// How often the status is written to Redis. The admin service drops rows older than 50 s.
 pub const REPORT_INTERVAL: Duration = Duration::from_secs(5);
 
+/// How often figures are sent to Graphite. Carbon's default keeps one for each ten seconds or minute.
+pub const GRAPHITE_INTERVAL: Duration = Duration::from_secs(10);
+
+/// Bytes of one datagram: what passes every network in one piece.
+pub const DATAGRAM_BYTES_MAX: usize = 1400;
+
+/// How long datagrams go to an address before its name is resolved again.
+pub const DATAGRAM_TARGET_AGE_MAX: Duration = Duration::from_secs(600);
+
+/// How long the broker may take to answer what somebody waits for.
+pub const ANSWER_DEADLINE: Duration = Duration::from_secs(2);
+
+/// How long nothing is asked again that the broker refused to answer, or fell silent over.
+pub const ANSWER_RETRY: Duration = Duration::from_secs(60);
+
+/// How long what the broker answered about all nodes is given out again: they report no more often.
+pub const CLUSTER_AGE_MAX: Duration = REPORT_INTERVAL;
+
+/// How long the scores that the live page begins with are given out again.
+pub const SCORES_AGE_MAX: Duration = Duration::from_secs(1);
+
+/// Rows of nodes that have not reported for so long are left out, as the admin service does it.
+pub const NODE_SILENCE_MAX: Duration = Duration::from_secs(50);
+
 /// Connections listed in one report that can be configured: at some 250 bytes each, a document that fits
 /// into [`COMMAND_BYTES_MAX`].
 pub const STATUS_ROWS_MAX: usize = 3_000;

@@ -1,27 +1,28 @@
-//! Links: one socket to a broker each, with the session that speaks over it. It owns carrying bytes and
-//! wishes between the two; it must not know what a session is about.
+//! Links: one socket that we connect each, with the conversation that is held over it. It owns carrying bytes
+//! and wishes between the two; it must not know what a conversation is about.
 
 use std::io;
 use std::net::SocketAddr;
 
 use crate::net::{Net, Peer, Token};
-use crate::source::redis::{Intent, Session};
 use crate::time::Time;
+use crate::upstream::dialer::Intent;
+use crate::upstream::{Conversation, Transport};
 
-/// A session and the readiness of its socket, which comes as an edge and is kept until it is used up.
-pub struct Link {
+/// A conversation and the readiness of its socket, which comes as an edge and is kept until it is used up.
+pub struct Link<C: Conversation> {
     token: Token,
-    session: Session,
+    conversation: C,
     readable: bool,
     writable: bool,
 }
 
-impl Link {
+impl<C: Conversation> Link<C> {
     /// A link that is not connected. The index is the socket's name among those that we connect.
-    pub fn new(index: u8, session: Session) -> Link {
+    pub fn new(index: u8, conversation: C) -> Link<C> {
         Link {
             token: Token::Upstream(index),
-            session,
+            conversation,
             readable: false,
             writable: false,
         }
@@ -32,14 +33,19 @@ impl Link {
         self.token
     }
 
-    /// The session.
-    pub fn session(&self) -> &Session {
-        &self.session
+    /// The conversation.
+    pub fn conversation(&self) -> &C {
+        &self.conversation
     }
 
-    /// The session, to be told or asked something.
-    pub fn session_mut(&mut self) -> &mut Session {
-        &mut self.session
+    /// The conversation, to be told or asked something.
+    pub fn conversation_mut(&mut self) -> &mut C {
+        &mut self.conversation
+    }
+
+    /// Whether bytes wait to be sent.
+    pub fn has_unsent(&self) -> bool {
+        !self.conversation.unsent().is_empty()
     }
 
     /// When the link must be served, whatever happens before; at once where bytes may be waiting.
@@ -47,14 +53,15 @@ impl Link {
         if self.readable {
             Some(Time::ZERO)
         } else {
-            self.session.deadline()
+            self.conversation.deadline()
         }
     }
 
     /// The socket's state has changed.
     pub fn on_ready(&mut self, readable: bool, writable: bool) {
         // A late event of a socket that was given up says nothing about the next one.
-        if self.session.is_connected() || self.session.is_connecting() {
+        let dialer = self.conversation.dialer();
+        if dialer.is_connected() || dialer.is_connecting() {
             self.readable |= readable;
             self.writable |= writable;
         }
@@ -62,12 +69,12 @@ impl Link {
 
     /// The answer to a question for a name.
     pub fn on_resolved(&mut self, result: io::Result<Vec<SocketAddr>>, now: Time) {
-        self.session.on_resolved(result, now);
+        self.conversation.on_resolved(result, now);
     }
 
-    /// Does everything but reading: what is due, what the session wishes, what is to be sent.
+    /// Does everything but reading: what is due, what the conversation wishes, what is to be sent.
     pub fn serve<N: Net>(&mut self, net: &mut N, now: Time) {
-        self.session.on_time(now);
+        self.conversation.on_time(now);
         self.apply_intents(net, now);
         self.connect(net, now);
         self.write(net, now);
@@ -77,20 +84,20 @@ impl Link {
 
     /// Reads once into `buffer`; `None` when there is nothing (more) to be read for now.
     pub fn read<N: Net>(&mut self, net: &mut N, buffer: &mut [u8], now: Time) -> Option<usize> {
-        if !self.readable || !self.session.is_connected() {
+        if !self.readable || !self.conversation.dialer().is_connected() {
             return None;
         }
         match net.read(self.token, buffer) {
             Ok(0) => {
                 self.readable = false;
-                self.session.on_lost(None, now);
+                self.conversation.on_lost(None, now);
                 None
             }
             Ok(len) => Some(len),
             Err(error) => {
                 self.readable = false;
                 if error.kind() != io::ErrorKind::WouldBlock {
-                    self.session.on_lost(Some(error), now);
+                    self.conversation.on_lost(Some(error), now);
                 }
                 None
             }
@@ -99,24 +106,24 @@ impl Link {
 
     /// Finds out what became of a connection that was begun.
     fn connect<N: Net>(&mut self, net: &mut N, now: Time) {
-        if !self.session.is_connecting() || !(self.writable || self.readable) {
+        if !self.conversation.dialer().is_connecting() || !(self.writable || self.readable) {
             return;
         }
         match net.is_connected(self.token) {
-            Ok(true) => self.session.on_connected(now),
+            Ok(true) => self.conversation.on_connected(now),
             Ok(false) => self.forget_readiness(),
-            Err(error) => self.session.on_lost(Some(error), now),
+            Err(error) => self.conversation.on_lost(Some(error), now),
         }
     }
 
     fn write<N: Net>(&mut self, net: &mut N, now: Time) {
-        while self.writable && !self.session.unsent().is_empty() {
-            match net.write(self.token, self.session.unsent()) {
-                Ok(len) => self.session.on_sent(len),
+        while self.writable && !self.conversation.unsent().is_empty() {
+            match net.write(self.token, self.conversation.unsent()) {
+                Ok(len) => self.conversation.on_sent(len),
                 Err(error) => {
                     self.writable = false;
                     if error.kind() != io::ErrorKind::WouldBlock {
-                        self.session.on_lost(Some(error), now);
+                        self.conversation.on_lost(Some(error), now);
                     }
                 }
             }
@@ -124,7 +131,7 @@ impl Link {
     }
 
     fn apply_intents<N: Net>(&mut self, net: &mut N, now: Time) {
-        while let Some(intent) = self.session.poll_intent() {
+        while let Some(intent) = self.conversation.dialer_mut().poll_intent() {
             let peer = match intent {
                 Intent::Log(level, line) => {
                     net.log(level, &line);
@@ -139,12 +146,13 @@ impl Link {
                     net.resolve(self.token, &host, port);
                     continue;
                 }
-                Intent::ConnectTcp(address) => Peer::Tcp(address),
+                Intent::Connect(Transport::Tcp, address) => Peer::Tcp(address),
+                Intent::Connect(Transport::Udp, address) => Peer::Udp(address),
                 Intent::ConnectUnix(path) => Peer::Unix(path),
             };
             self.forget_readiness();
             if let Err(error) = net.connect(self.token, &peer) {
-                self.session.on_lost(Some(error), now);
+                self.conversation.on_lost(Some(error), now);
             }
         }
     }

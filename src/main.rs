@@ -12,7 +12,7 @@ use emojitrack_streamer::limits;
 use emojitrack_streamer::net::Net;
 use emojitrack_streamer::net::mio::MioNet;
 use emojitrack_streamer::random;
-use emojitrack_streamer::reactor::{Feed, Reactor};
+use emojitrack_streamer::reactor::{Feed, Reactor, Reports};
 use emojitrack_streamer::report::page;
 use emojitrack_streamer::source::demo::{self, Demo};
 use emojitrack_streamer::source::redis::{Session, Topics};
@@ -88,7 +88,7 @@ fn run(mut config: Config) -> io::Result<()> {
         false => Arc::default(),
     };
     let engine = Engine::new(config.engine, now, unix_seconds);
-    Reactor::new(net, engine, feed, page).run()
+    Reactor::new(net, engine, feed, Reports::new(page, None)).run()
 }
 
 /// The channels that the enabled streams are made of.

@@ -43,7 +43,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
             "upstream",
         ],
     ),
-    ("link", &["net", "source", "time"]),
+    ("link", &["net", "time", "upstream"]),
     (
         "reactor",
         &[
@@ -56,6 +56,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
             "report",
             "source",
             "time",
+            "upstream",
         ],
     ),
 ];

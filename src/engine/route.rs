@@ -40,6 +40,12 @@ pub enum Document {
     Health,
     /// Whether clients should be sent here.
     Readiness,
+    /// The state of all nodes, as they have reported it.
+    Cluster,
+    /// The page for whoever looks after the server.
+    Admin,
+    /// The figures for Prometheus.
+    Metrics,
 }
 
 /// Decides about a request.

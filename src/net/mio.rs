@@ -2,13 +2,13 @@
 //! It owns every descriptor and socket option; it must not hold bytes.
 
 use std::io::{self, Read, Write};
-use std::net::{IpAddr, Ipv6Addr, Shutdown, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use ::mio::event::Source;
-use ::mio::net::{TcpListener, TcpStream, UnixStream};
+use ::mio::net::{TcpListener, TcpStream, UdpSocket, UnixStream};
 use ::mio::{Events, Interest, Poll, Waker};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use socket2::{Domain, Protocol, Socket, Type};
@@ -39,6 +39,7 @@ pub struct MioNet {
 
 enum Upstream {
     Tcp(TcpStream),
+    Udp(Datagrams),
     Unix(UnixStream),
 }
 
@@ -127,6 +128,7 @@ impl MioNet {
                     .and_then(Option::as_mut)
                 {
                     Some(Upstream::Tcp(stream)) => Ok(stream),
+                    Some(Upstream::Udp(socket)) => Ok(socket),
                     Some(Upstream::Unix(stream)) => Ok(stream),
                     None => Err(gone()),
                 }
@@ -137,6 +139,37 @@ impl MioNet {
 
 trait ReadWrite: Read + Write {}
 impl<T: Read + Write> ReadWrite for T {}
+
+/// A connected datagram socket: each read and each write is one datagram.
+struct Datagrams(UdpSocket);
+
+impl Datagrams {
+    fn connect(address: SocketAddr) -> io::Result<Datagrams> {
+        let any: IpAddr = match address {
+            SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+            SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+        };
+        let socket = UdpSocket::bind(SocketAddr::new(any, 0))?;
+        socket.connect(address)?;
+        Ok(Datagrams(socket))
+    }
+}
+
+impl Read for Datagrams {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.0.recv(buffer)
+    }
+}
+
+impl Write for Datagrams {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.send(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
 
 impl Net for MioNet {
     type Accepted = TcpStream;
@@ -263,10 +296,12 @@ impl Net for MioNet {
                 let _slower = stream.set_nodelay(true);
                 Upstream::Tcp(stream)
             }
+            Peer::Udp(address) => Upstream::Udp(Datagrams::connect(*address)?),
             Peer::Unix(path) => Upstream::Unix(UnixStream::connect(path)?),
         };
         let source: &mut dyn Source = match &mut upstream {
             Upstream::Tcp(stream) => stream,
+            Upstream::Udp(Datagrams(socket)) => socket,
             Upstream::Unix(stream) => stream,
         };
         let index = usize::from(index);
@@ -290,6 +325,7 @@ impl Net for MioNet {
             .and_then(Option::as_ref)
         {
             Some(Upstream::Tcp(stream)) => (stream.take_error()?, stream.peer_addr().map(drop)),
+            Some(Upstream::Udp(Datagrams(socket))) => (socket.take_error()?, Ok(())),
             Some(Upstream::Unix(stream)) => (stream.take_error()?, stream.peer_addr().map(drop)),
             None => return Err(io::ErrorKind::NotConnected.into()),
         };

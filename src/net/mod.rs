@@ -63,6 +63,8 @@ pub enum Event {
 pub enum Peer {
     /// By TCP.
     Tcp(SocketAddr),
+    /// By UDP: datagrams go there and come from there alone.
+    Udp(SocketAddr),
     /// By a Unix domain socket.
     Unix(PathBuf),
 }

@@ -1,6 +1,7 @@
 //! Reports: the state as others want to read it. It owns formats; it reads `engine::stats` and nothing
 //! else of the engine.
 
+pub mod cluster;
 mod decimal;
 pub mod graphite;
 pub mod metrics;
@@ -12,7 +13,7 @@ pub mod status;
 
 use std::sync::Arc;
 
-use crate::engine::stats::Counters;
+use crate::engine::stats::{Counters, Snapshot};
 use crate::proto::reply::Reply;
 
 /// The answer to a probe: 200, or 503 and why.
@@ -38,6 +39,14 @@ pub fn page_reply(page: &Arc<[u8]>) -> Reply {
         )
         .into(),
         ..Reply::json(200, Arc::clone(page))
+    }
+}
+
+/// The figures for Prometheus.
+pub fn metrics_reply(snapshot: &Snapshot<'_>) -> Reply {
+    Reply {
+        content_type: Some(metrics::CONTENT_TYPE),
+        ..Reply::json(200, metrics::encode(snapshot))
     }
 }
 

@@ -15,6 +15,18 @@ const HTML: &str = include_str!("page.html");
 /// Stands in the HTML where the table goes; a JSON string, so that the file itself is well-formed.
 const PLACEHOLDER: &str = "\"THE TABLE OF EMOJI\"";
 
+/// The command that reads the scores, the highest first.
+pub fn read_scores() -> [&'static [u8]; 5] {
+    // Emoji that the page shows at most; there are half as many.
+    [
+        b"ZREVRANGE",
+        b"emojitrack_score",
+        b"0",
+        b"1999",
+        b"WITHSCORES",
+    ]
+}
+
 /// The page in UTF-8, with the emoji it shows: the unified ID, the score to count on from and the Unicode
 /// name of each, in the order in which they are shown. To be rendered once, at the start.
 pub fn render<'a>(emoji: impl IntoIterator<Item = (&'a str, u64, &'a str)>) -> Vec<u8> {

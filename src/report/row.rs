@@ -9,6 +9,11 @@ pub fn write<'a>(node: &'a str, document: &'a [u8]) -> [&'a [u8]; 4] {
     [b"HSET", KEY, node.as_bytes(), document]
 }
 
+/// Reads the rows of all nodes.
+pub fn read_all() -> [&'static [u8]; 2] {
+    [b"HGETALL", KEY]
+}
+
 /// Removes a node.
 pub fn remove(node: &str) -> [&[u8]; 3] {
     [b"HDEL", KEY, node.as_bytes()]

@@ -1,15 +1,15 @@
-//! Redis: a session, which subscribes, or is there for commands where it has nothing to subscribe to. It
-//! owns logging in, subscribing, finding out that the link is dead, and coming back; it must not make a system call: what it wants is asked of it (`poll_intent`,
-//! `unsent`), and what happened is told to it (`on_…`).
+//! Redis: a session, which subscribes, or is there for commands where it has nothing to subscribe to. It owns
+//! logging in, subscribing, finding out that the link is dead, and which server is next; it must not make a
+//! system call: what it wants is asked of it (`poll_intent`, `unsent`), and what happened is told to it
+//! (`on_…`).
 //!
-//! One session lives as long as the process. Its states follow each other as
-//! `Waiting → Resolving → Connecting → Greeting → Live`, and any failure leads back to `Waiting`.
+//! One session lives as long as the process. While its dialer is connected it is `Greeting`, then `Live`, and
+//! any failure leads back to the dialer.
 
 use std::collections::VecDeque;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use redis::Value;
@@ -18,23 +18,9 @@ use super::{Address, Endpoint, Message};
 use crate::level::Level;
 use crate::limits;
 use crate::proto::resp::{self, Decoder, ReplyError};
-use crate::random::Random;
 use crate::time::Time;
-
-/// What the session wants done.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Intent {
-    /// Resolve a name, and call [`Session::on_resolved`].
-    Resolve(String, u16),
-    /// Connect by TCP, and call [`Session::on_connected`] or [`Session::on_lost`].
-    ConnectTcp(SocketAddr),
-    /// The same by a Unix domain socket.
-    ConnectUnix(PathBuf),
-    /// Close the connection, if there is one.
-    Disconnect,
-    /// Write a line to the log.
-    Log(Level, String),
-}
+use crate::upstream::dialer::{Dialer, Due};
+use crate::upstream::{Conversation, Target, Transport};
 
 /// What to subscribe to.
 #[derive(Clone, Debug, Default)]
@@ -71,56 +57,61 @@ pub enum SessionError {
     Protocol(ReplyError),
 }
 
+/// A question that the broker is asked over the connection for commands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Question {
+    /// What all nodes have reported.
+    Cluster,
+    /// The score of every emoji.
+    Scores,
+}
+
+/// What the broker says to a question: pairs of a name and a value, or why there are none.
+pub type Answer = Result<Vec<(Vec<u8>, Vec<u8>)>, String>;
+
 /// The session with Redis.
 pub struct Session {
     endpoints: Vec<Endpoint>,
+    /// The same as they are shown.
+    places: Vec<String>,
     /// Which endpoint is in use, or is tried next.
     current: usize,
     topics: Topics,
     client_name: String,
-    state: State,
+    dialer: Dialer,
+    /// How far the conversation has come; meaningless while the dialer is not connected.
+    talk: Talk,
     decoder: Decoder,
     outgoing: Vec<u8>,
-    intents: VecDeque<Intent>,
+    /// What the answers to come are for, in their order.
+    awaited: VecDeque<Awaited>,
+    answers: VecDeque<(Question, Answer)>,
     /// Attempts that failed since the session last was live.
     failures: u32,
-    lost_at: Option<Time>,
+    /// How often a live session was lost.
+    losses: u64,
+    /// Since when it has been live, or has not been.
+    since: Time,
     /// What the broker said against us before anything was agreed, such as that it has too many clients.
     objection: Option<String>,
     /// Whether it was logged that something is refused on this connection.
     complained: bool,
-    random: Random,
 }
 
-enum State {
-    Waiting {
-        until: Time,
-    },
-    Resolving {
-        deadline: Time,
-    },
-    Connecting {
-        deadline: Time,
-        /// Further addresses of the same host.
-        others: VecDeque<SocketAddr>,
-    },
+#[derive(Clone, Copy)]
+enum Talk {
     /// Commands are sent; their answers come in order.
-    Greeting {
-        deadline: Time,
-        expected: VecDeque<Expected>,
-    },
+    Greeting { deadline: Time },
     Live {
         /// When the link is asked for a sign of life, or the sign must have come.
         check_at: Time,
         pinged: bool,
-        /// When it became so.
-        since: Time,
     },
 }
 
-/// Which answer comes next while greeting.
+/// What an answer is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Expected {
+enum Awaited {
     Auth,
     /// The database that commands are for.
     Select,
@@ -129,6 +120,10 @@ enum Expected {
     Subscription,
     /// One that may be refused.
     Optional,
+    /// A command whose answer is of no interest, but as a sign of life.
+    Nothing,
+    /// What was asked.
+    Question(Question),
 }
 
 impl Session {
@@ -136,91 +131,46 @@ impl Session {
     pub fn new(endpoints: Vec<Endpoint>, topics: Topics, client_name: &str, seed: u64) -> Session {
         debug_assert!(!endpoints.is_empty());
         Session {
+            places: endpoints.iter().map(ToString::to_string).collect(),
             endpoints,
             current: 0,
             topics,
             // Redis allows no white space in it, and nothing that is not printable.
             client_name: client_name.replace(|letter: char| !letter.is_ascii_graphic(), "-"),
-            state: State::Waiting { until: Time::ZERO },
+            dialer: Dialer::new(seed),
+            talk: Talk::Greeting {
+                deadline: Time::ZERO,
+            },
             decoder: Decoder::default(),
             outgoing: Vec::new(),
-            intents: VecDeque::new(),
+            awaited: VecDeque::new(),
+            answers: VecDeque::new(),
             failures: 0,
-            lost_at: None,
+            losses: 0,
+            since: Time::ZERO,
             objection: None,
             complained: false,
-            random: Random::new(seed),
         }
     }
 
     /// Whether all that was to be agreed is: messages arrive, or commands are taken.
     pub fn is_live(&self) -> bool {
-        matches!(self.state, State::Live { .. })
+        self.dialer.is_connected() && matches!(self.talk, Talk::Live { .. })
     }
 
-    /// When the session must be looked at, whatever happens before.
-    pub fn deadline(&self) -> Option<Time> {
-        Some(match &self.state {
-            State::Waiting { until } => *until,
-            State::Resolving { deadline }
-            | State::Connecting { deadline, .. }
-            | State::Greeting { deadline, .. } => *deadline,
-            State::Live { check_at, .. } => *check_at,
-        })
+    /// Since when it has been live, or has not been.
+    pub fn since(&self) -> Time {
+        self.since
     }
 
-    /// Does what has become due.
-    pub fn on_time(&mut self, now: Time) {
-        if self.deadline().is_none_or(|deadline| deadline > now) {
-            return;
-        }
-        match &mut self.state {
-            State::Waiting { .. } => self.begin(now),
-            State::Resolving { .. } => self.fail(SessionError::Late("the name's address"), now),
-            // The host's other addresses, if any, have their turn.
-            State::Connecting { .. } => self.on_lost(Some(io::ErrorKind::TimedOut.into()), now),
-            State::Greeting { .. } => self.fail(SessionError::Late("the first answers"), now),
-            State::Live { pinged: true, .. } => {
-                self.fail(SessionError::Late("a sign of life"), now);
-            }
-            State::Live {
-                check_at, pinged, ..
-            } => {
-                *pinged = true;
-                *check_at = now + limits::PING_DEADLINE;
-                resp::encode_command(&mut self.outgoing, &[b"PING"]);
-            }
-        }
+    /// How often a live session was lost.
+    pub fn losses(&self) -> u64 {
+        self.losses
     }
 
-    /// The next thing to do.
-    pub fn poll_intent(&mut self) -> Option<Intent> {
-        self.intents.pop_front()
-    }
-
-    /// Bytes for the broker; empty while there is no connection.
-    pub fn unsent(&self) -> &[u8] {
-        if self.is_connected() {
-            &self.outgoing
-        } else {
-            &[]
-        }
-    }
-
-    /// So many of them were sent.
-    pub fn on_sent(&mut self, len: usize) {
-        self.outgoing.drain(..len);
-    }
-
-    /// The answer to [`Intent::Resolve`].
-    pub fn on_resolved(&mut self, result: io::Result<Vec<SocketAddr>>, now: Time) {
-        if !matches!(self.state, State::Resolving { .. }) {
-            return;
-        }
-        match result {
-            Ok(addresses) => self.connect(addresses.into(), now),
-            Err(error) => self.fail(SessionError::Unresolved(error), now),
-        }
+    /// The endpoint in use, or tried next, without its password.
+    pub fn place(&self) -> &str {
+        &self.places[self.current]
     }
 
     /// Goes where `leader`, which has the same endpoints, is live: what is published here must come out
@@ -230,42 +180,256 @@ impl Session {
             return;
         }
         self.current = leader.current;
-        self.outgoing.clear();
-        self.intents.push_back(Intent::Disconnect);
-        self.state = State::Waiting { until: now };
+        self.forget_conversation();
+        self.dialer.hang_up(Duration::ZERO, now);
     }
 
     /// Sends a command, whose answer is of no interest. False where there is no connection, or where the
     /// broker does not take what was sent before: the command is dropped then, not kept.
     pub fn send_command(&mut self, arguments: &[&[u8]]) -> bool {
+        self.send(Awaited::Nothing, arguments)
+    }
+
+    /// Sends a command, whose answer comes from [`Session::poll_answer`]. False where it was dropped.
+    pub fn ask(&mut self, question: Question, arguments: &[&[u8]]) -> bool {
+        self.send(Awaited::Question(question), arguments)
+    }
+
+    /// The next answer. A connection that is lost answers all that was asked.
+    pub fn poll_answer(&mut self) -> Option<(Question, Answer)> {
+        self.answers.pop_front()
+    }
+
+    /// Takes bytes from the front of `input`, up to the end of the next message; `None` once it is empty.
+    pub fn next_message(&mut self, input: &mut &[u8], now: Time) -> Option<Message> {
+        if let Talk::Live { check_at, pinged } = &mut self.talk {
+            *check_at = now + limits::PING_INTERVAL;
+            *pinged = false;
+        }
+        while self.dialer.is_connected() {
+            match self.decoder.next_value(input) {
+                // Whoever has subscribed to nothing gets no message, whatever an answer looks like.
+                Ok(Some(value)) if self.topics.is_empty() => self.on_reply(value, now),
+                Ok(Some(value)) => match message_of(value) {
+                    Ok(message) => return Some(message),
+                    Err(other) => self.on_reply(other, now),
+                },
+                Ok(None) => return None,
+                Err(error) => self.fail(SessionError::Protocol(error), now),
+            }
+        }
+        // The rest belongs to a connection that has been given up.
+        *input = &[];
+        None
+    }
+
+    fn send(&mut self, awaited: Awaited, arguments: &[&[u8]]) -> bool {
         let len: usize = arguments.iter().map(|argument| argument.len()).sum();
         let has_room = self.outgoing.len() + len <= limits::COMMAND_BYTES_MAX;
         if !self.is_live() || !has_room {
             return false;
         }
         resp::encode_command(&mut self.outgoing, arguments);
+        self.awaited.push_back(awaited);
         true
     }
 
-    /// Whether there is a connection.
-    pub fn is_connected(&self) -> bool {
-        matches!(self.state, State::Greeting { .. } | State::Live { .. })
+    fn forget_conversation(&mut self) {
+        self.outgoing.clear();
+        for awaited in self.awaited.drain(..) {
+            if let Awaited::Question(question) = awaited {
+                let lost = Err("the connection was lost".to_owned());
+                self.answers.push_back((question, lost));
+            }
+        }
     }
 
-    /// Whether a connection is being made.
-    pub fn is_connecting(&self) -> bool {
-        matches!(self.state, State::Connecting { .. })
+    fn dial(&mut self, now: Time) {
+        match self.endpoints[self.current].address.clone() {
+            Address::Tcp { host, port } => {
+                let transport = Transport::Tcp;
+                let target = Target {
+                    transport,
+                    host,
+                    port,
+                };
+                self.dialer.dial(&target, now);
+            }
+            Address::Unix(path) => self.dialer.dial_unix(path, now),
+        }
     }
 
-    /// The connection stands: says who we are and what we want, all in one write.
-    pub fn on_connected(&mut self, now: Time) {
-        if !self.is_connecting() {
+    /// An answer that is no message.
+    fn on_reply(&mut self, value: Value, now: Time) {
+        let refusal = match &value {
+            Value::ServerError(error) => Some(error.to_string()),
+            _ => None,
+        };
+        let Some(awaited) = self.awaited.pop_front() else {
+            // On a connection that is subscribed, only refusals say something that we did not await.
+            if let Some(words) = refusal {
+                self.complain(&words);
+            }
+            return;
+        };
+        let command = match awaited {
+            Awaited::Auth => "AUTH",
+            Awaited::Select => "SELECT",
+            Awaited::Subscription => "SUBSCRIBE",
+            Awaited::SetName | Awaited::Optional | Awaited::Nothing | Awaited::Question(_) => "",
+        };
+        match (awaited, refusal) {
+            (Awaited::Question(question), refusal) => {
+                let answer = refusal.map_or_else(|| pairs_of(value), |words| Err(shown(&words)));
+                self.answers.push_back((question, answer));
+            }
+            (_, None) => {}
+            (Awaited::SetName, Some(words)) => self.objection = Some(words),
+            (Awaited::Optional | Awaited::Nothing, Some(words)) => self.complain(&words),
+            (_, Some(words)) => return self.fail(SessionError::Refused(command, words), now),
+        }
+        if self.awaited.is_empty() && !self.is_live() {
+            self.become_live(now);
+        }
+    }
+
+    /// Says that the broker refuses something that we can do without, once for each connection.
+    fn complain(&mut self, words: &str) {
+        if !std::mem::replace(&mut self.complained, true) {
+            let (place, words) = (self.place(), shown(words));
+            let line = format!("redis: {place} refuses a command: {words}");
+            self.dialer.log(Level::Warn, line);
+        }
+    }
+
+    fn become_live(&mut self, now: Time) {
+        self.objection = None;
+        if !self.topics.is_empty() {
+            let place = self.place();
+            let line = match self.failures {
+                0 => format!("redis: subscribed at {place}"),
+                _ => {
+                    let seconds = now.since(self.since).as_secs_f64();
+                    format!("redis: subscribed at {place} after {seconds:.1} s")
+                }
+            };
+            self.dialer.log(Level::Info, line);
+        }
+        self.since = now;
+        self.talk = Talk::Live {
+            check_at: now + limits::PING_INTERVAL,
+            pinged: false,
+        };
+    }
+
+    /// Gives the connection up and plans the next attempt: the other endpoints at once, then a pause.
+    fn fail(&mut self, error: SessionError, now: Time) {
+        let was_live = self.is_live();
+        // A broker that takes us and drops us at once is not to be asked ten times a second.
+        if was_live && now.since(self.since) >= limits::PING_INTERVAL {
+            self.failures = 0;
+        }
+        let error = match (error, self.objection.take()) {
+            (SessionError::Ended | SessionError::Link(_), Some(words)) => {
+                SessionError::Refused("a connection", words)
+            }
+            (error, _) => error,
+        };
+        let failed = self.current;
+        self.failures = self.failures.saturating_add(1);
+        if was_live {
+            self.losses += 1;
+            self.since = now;
+        } else {
+            // One that was live is the likeliest to be so again.
+            self.current = (self.current + 1) % self.endpoints.len();
+        }
+        let pause = self.pause(was_live);
+        self.forget_conversation();
+        self.dialer.hang_up(pause, now);
+        // Where commands go and messages come from is one server: one of the two sessions speaks for both.
+        if !self.topics.is_empty() || matches!(error, SessionError::Refused(..)) {
+            let (failed, next) = (&self.places[failed], self.place());
+            let millis = pause.as_millis();
+            let line = format!("redis: {failed}: {error}; trying {next} in {millis} ms");
+            self.dialer.log(Level::Warn, line);
+        }
+    }
+
+    /// How long to wait after a failure: not before all endpoints were tried.
+    fn pause(&mut self, was_live: bool) -> Duration {
+        let endpoints = self.endpoints.len() as u32;
+        if !was_live && !self.failures.is_multiple_of(endpoints) {
+            return Duration::ZERO;
+        }
+        self.dialer.pause_after(self.failures / endpoints)
+    }
+}
+
+impl Conversation for Session {
+    fn dialer(&self) -> &Dialer {
+        &self.dialer
+    }
+
+    fn dialer_mut(&mut self) -> &mut Dialer {
+        &mut self.dialer
+    }
+
+    fn deadline(&self) -> Option<Time> {
+        self.dialer.deadline().or(Some(match self.talk {
+            Talk::Greeting { deadline } => deadline,
+            Talk::Live { check_at, .. } => check_at,
+        }))
+    }
+
+    fn on_time(&mut self, now: Time) {
+        if self.deadline().is_none_or(|deadline| deadline > now) {
             return;
         }
+        match (self.dialer.due(now), &mut self.talk) {
+            (Some(Due::Dial), _) => self.dial(now),
+            (Some(Due::Resolving), _) => self.fail(SessionError::Late("the name's address"), now),
+            (Some(Due::Connecting), _) => self.on_lost(Some(io::ErrorKind::TimedOut.into()), now),
+            (None, Talk::Greeting { .. }) => {
+                self.fail(SessionError::Late("the first answers"), now);
+            }
+            (None, Talk::Live { pinged: true, .. }) => {
+                self.fail(SessionError::Late("a sign of life"), now);
+            }
+            (None, Talk::Live { check_at, pinged }) => {
+                *pinged = true;
+                *check_at = now + limits::PING_DEADLINE;
+                resp::encode_command(&mut self.outgoing, &[b"PING"]);
+                // Where something is subscribed to, the answer is an array, which is no answer to us.
+                self.awaited.push_back(Awaited::Nothing);
+            }
+        }
+    }
+
+    fn unsent(&self) -> &[u8] {
+        if self.dialer.is_connected() {
+            &self.outgoing
+        } else {
+            &[]
+        }
+    }
+
+    fn on_sent(&mut self, len: usize) {
+        self.outgoing.drain(..len);
+    }
+
+    fn on_resolved(&mut self, result: io::Result<Vec<SocketAddr>>, now: Time) {
+        if let Err(error) = self.dialer.on_resolved(result, now) {
+            self.fail(SessionError::Unresolved(error), now);
+        }
+    }
+
+    /// Says who we are and what we want, all in one write.
+    fn on_connected(&mut self, now: Time) {
+        self.dialer.on_connected();
+        self.forget_conversation();
         let endpoint = &self.endpoints[self.current];
-        let mut expected = VecDeque::new();
-        let out = &mut self.outgoing;
-        out.clear();
+        let (out, awaited) = (&mut self.outgoing, &mut self.awaited);
         if let Some(password) = &endpoint.password {
             match &endpoint.username {
                 Some(username) => {
@@ -273,13 +437,13 @@ impl Session {
                 }
                 None => resp::encode_command(out, &[b"AUTH", password.as_bytes()]),
             }
-            expected.push_back(Expected::Auth);
+            awaited.push_back(Awaited::Auth);
         }
         resp::encode_command(out, &[b"CLIENT", b"SETNAME", self.client_name.as_bytes()]);
-        expected.push_back(Expected::SetName);
+        awaited.push_back(Awaited::SetName);
         if endpoint.db != 0 && self.topics.is_empty() {
             resp::encode_command(out, &[b"SELECT", endpoint.db.to_string().as_bytes()]);
-            expected.push_back(Expected::Select);
+            awaited.push_back(Awaited::Select);
         }
         let topics = [
             ("SUBSCRIBE", &self.topics.channels),
@@ -292,200 +456,24 @@ impl Session {
             let mut arguments = vec![command.as_bytes()];
             arguments.extend(names.iter().map(String::as_bytes));
             resp::encode_command(out, &arguments);
-            expected.extend(names.iter().map(|_| Expected::Subscription));
+            awaited.extend(names.iter().map(|_| Awaited::Subscription));
         }
         for name in &self.topics.optional {
             resp::encode_command(out, &[b"SUBSCRIBE", name.as_bytes()]);
-            expected.push_back(Expected::Optional);
+            awaited.push_back(Awaited::Optional);
         }
         self.complained = false;
         self.decoder = Decoder::default();
-        self.state = State::Greeting {
+        self.talk = Talk::Greeting {
             deadline: now + limits::CONNECT_DEADLINE,
-            expected,
         };
     }
 
-    /// The connection failed, or could not be made; `None` where the broker ended it.
-    pub fn on_lost(&mut self, error: Option<io::Error>, now: Time) {
-        if let State::Connecting { others, .. } = &mut self.state
-            && !others.is_empty()
-        {
-            // `localhost` is often two addresses, one of which nobody listens on.
-            let others = std::mem::take(others);
-            self.intents.push_back(Intent::Disconnect);
-            return self.connect(others, now);
+    fn on_lost(&mut self, error: Option<io::Error>, now: Time) {
+        let is_under_way = self.dialer.is_connecting() || self.dialer.is_connected();
+        if is_under_way && !self.dialer.try_next_address(now) {
+            self.fail(error.map_or(SessionError::Ended, SessionError::Link), now);
         }
-        if matches!(self.state, State::Waiting { .. } | State::Resolving { .. }) {
-            return;
-        }
-        self.fail(error.map_or(SessionError::Ended, SessionError::Link), now);
-    }
-
-    /// Takes bytes from the front of `input`, up to the end of the next message; `None` once it is empty.
-    pub fn next_message(&mut self, input: &mut &[u8], now: Time) -> Option<Message> {
-        if let State::Live {
-            check_at, pinged, ..
-        } = &mut self.state
-        {
-            *check_at = now + limits::PING_INTERVAL;
-            *pinged = false;
-        }
-        while self.is_connected() {
-            match self.decoder.next_value(input) {
-                Ok(Some(value)) => match message_of(value) {
-                    Ok(message) => return Some(message),
-                    Err(other) => self.on_reply(&other, now),
-                },
-                Ok(None) => return None,
-                Err(error) => self.fail(SessionError::Protocol(error), now),
-            }
-        }
-        // The rest belongs to a connection that has been given up.
-        *input = &[];
-        None
-    }
-
-    fn begin(&mut self, now: Time) {
-        match self.endpoints[self.current].address.clone() {
-            Address::Tcp { host, port } => {
-                self.state = State::Resolving {
-                    deadline: now + limits::RESOLVE_DEADLINE,
-                };
-                self.intents.push_back(Intent::Resolve(host, port));
-            }
-            Address::Unix(path) => {
-                let deadline = now + limits::CONNECT_DEADLINE;
-                self.state = State::Connecting {
-                    deadline,
-                    others: VecDeque::new(),
-                };
-                self.intents.push_back(Intent::ConnectUnix(path));
-            }
-        }
-    }
-
-    fn connect(&mut self, mut addresses: VecDeque<SocketAddr>, now: Time) {
-        let Some(address) = addresses.pop_front() else {
-            let error = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
-            return self.fail(SessionError::Unresolved(error), now);
-        };
-        let deadline = now + limits::CONNECT_DEADLINE;
-        self.state = State::Connecting {
-            deadline,
-            others: addresses,
-        };
-        self.intents.push_back(Intent::ConnectTcp(address));
-    }
-
-    /// An answer that is no message.
-    fn on_reply(&mut self, value: &Value, now: Time) {
-        let refusal = match value {
-            Value::ServerError(error) => Some(error.to_string()),
-            _ => None,
-        };
-        let State::Greeting { expected, .. } = &mut self.state else {
-            // The answer to a PING, or a refusal of one, is a sign of life.
-            if let Some(words) = refusal {
-                self.complain(&words);
-            }
-            return;
-        };
-        let Some(next) = expected.pop_front() else {
-            return;
-        };
-        let is_last = expected.is_empty();
-        let command = match next {
-            Expected::Auth => "AUTH",
-            Expected::Select => "SELECT",
-            Expected::Subscription => "SUBSCRIBE",
-            Expected::SetName | Expected::Optional => "",
-        };
-        match refusal {
-            Some(words) if next == Expected::SetName => self.objection = Some(words),
-            Some(words) if next == Expected::Optional => self.complain(&words),
-            Some(words) => return self.fail(SessionError::Refused(command, words), now),
-            None => {}
-        }
-        if is_last {
-            self.become_live(now);
-        }
-    }
-
-    /// Says that the broker refuses something that we can do without, once for each connection.
-    fn complain(&mut self, words: &str) {
-        if !std::mem::replace(&mut self.complained, true) {
-            let endpoint = &self.endpoints[self.current];
-            let words = shown(words);
-            let line = format!("redis: {endpoint} refuses a command: {words}");
-            self.intents.push_back(Intent::Log(Level::Warn, line));
-        }
-    }
-
-    fn become_live(&mut self, now: Time) {
-        let after = match self.lost_at.take() {
-            Some(lost_at) => format!(" after {:.1} s", now.since(lost_at).as_secs_f64()),
-            None => String::new(),
-        };
-        self.objection = None;
-        let endpoint = &self.endpoints[self.current];
-        if !self.topics.is_empty() {
-            let line = format!("redis: subscribed at {endpoint}{after}");
-            self.intents.push_back(Intent::Log(Level::Info, line));
-        }
-        self.state = State::Live {
-            check_at: now + limits::PING_INTERVAL,
-            pinged: false,
-            since: now,
-        };
-    }
-
-    /// Gives the connection up and plans the next attempt: the other endpoints at once, then a pause.
-    fn fail(&mut self, error: SessionError, now: Time) {
-        let was_live = self.is_live();
-        // A broker that takes us and drops us at once is not to be asked ten times a second.
-        if let State::Live { since, .. } = self.state
-            && now.since(since) >= limits::PING_INTERVAL
-        {
-            self.failures = 0;
-        }
-        let error = match (error, self.objection.take()) {
-            (SessionError::Ended | SessionError::Link(_), Some(words)) => {
-                SessionError::Refused("a connection", words)
-            }
-            (error, _) => error,
-        };
-        let failed = self.endpoints[self.current].to_string();
-        self.failures = self.failures.saturating_add(1);
-        // An endpoint that was live is the likeliest to be so again.
-        if !was_live {
-            self.current = (self.current + 1) % self.endpoints.len();
-        }
-        let pause = self.pause(was_live);
-        self.lost_at.get_or_insert(now);
-        self.outgoing.clear();
-        self.state = State::Waiting { until: now + pause };
-        self.intents.push_back(Intent::Disconnect);
-        // Where commands go and messages come from is one server: one of the two sessions speaks for both.
-        if !self.topics.is_empty() || matches!(error, SessionError::Refused(..)) {
-            let next = &self.endpoints[self.current];
-            let millis = pause.as_millis();
-            let line = format!("redis: {failed}: {error}; trying {next} in {millis} ms");
-            self.intents.push_back(Intent::Log(Level::Warn, line));
-        }
-    }
-
-    /// How long to wait after a failure: doubled with each round through the endpoints, and spread over
-    /// its upper half, so that many copies of the server do not come back together.
-    fn pause(&mut self, was_live: bool) -> Duration {
-        let endpoints = self.endpoints.len() as u32;
-        if !was_live && !self.failures.is_multiple_of(endpoints) {
-            return Duration::ZERO;
-        }
-        let doublings = (self.failures / endpoints).saturating_sub(1).min(16);
-        let longest = limits::BACKOFF_MIN * 2 * 2_u32.pow(doublings);
-        let longest = longest.min(limits::BACKOFF_MAX);
-        self.random.between(longest / 2, longest)
     }
 }
 
@@ -529,4 +517,21 @@ fn message_of(value: Value) -> Result<Message, Value> {
         return Ok(Message { channel, payload });
     }
     Err(Value::Array(items))
+}
+
+/// The pairs of an array that names and values follow each other in.
+fn pairs_of(value: Value) -> Answer {
+    let Value::Array(items) = value else {
+        return Err("the answer is no array".to_owned());
+    };
+    let text = |item: Option<Value>| match item {
+        Some(Value::BulkString(bytes)) => Ok(bytes),
+        _ => Err("the answer holds what is no string".to_owned()),
+    };
+    let mut pairs = Vec::with_capacity(items.len() / 2);
+    let mut items = items.into_iter();
+    while let Some(name) = items.next() {
+        pairs.push((text(Some(name))?, text(items.next())?));
+    }
+    Ok(pairs)
 }

@@ -1,7 +1,15 @@
 //! Upstreams: connections that we make ourselves. It owns how one is dialed, kept and dialed again; it must
 //! not make a system call, and must not know what is decided with what comes over one.
 
+pub mod carbon;
+pub mod dialer;
+
 use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+
+use crate::time::Time;
+use dialer::Dialer;
 
 /// Where a metrics daemon listens.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,4 +44,34 @@ impl fmt::Display for Target {
             write!(formatter, "{scheme}://{host}:{port}")
         }
     }
+}
+
+/// What is said over one connection that we make, as a state machine without I/O.
+pub trait Conversation {
+    /// The way to the connection.
+    fn dialer(&self) -> &Dialer;
+
+    /// The way to the connection, to be asked for intents.
+    fn dialer_mut(&mut self) -> &mut Dialer;
+
+    /// When [`Conversation::on_time`] must be called, whatever happens before.
+    fn deadline(&self) -> Option<Time>;
+
+    /// Does what has become due.
+    fn on_time(&mut self, now: Time);
+
+    /// Bytes for the other side; empty while there is no connection. For datagrams, those of the next one.
+    fn unsent(&self) -> &[u8];
+
+    /// So many of them were sent.
+    fn on_sent(&mut self, len: usize);
+
+    /// The answer to [`dialer::Intent::Resolve`].
+    fn on_resolved(&mut self, result: io::Result<Vec<SocketAddr>>, now: Time);
+
+    /// The connection stands.
+    fn on_connected(&mut self, now: Time);
+
+    /// The connection failed, or could not be made; `None` where the other side ended it.
+    fn on_lost(&mut self, error: Option<io::Error>, now: Time);
 }

@@ -40,6 +40,7 @@ fn the_document_says_what_the_node_is_and_does() {
         "node",
         "reported_at",
         "startup_time",
+        "stats",
         "status",
     ];
     assert_eq!(names, expected);
@@ -97,6 +98,7 @@ fn connections_are_listed_from_the_oldest_to_the_newest() {
         names.sort();
         let expected = [
             "age",
+            "behind",
             "client_ip",
             "created_at",
             "msgs_sent",

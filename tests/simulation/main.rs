@@ -22,7 +22,7 @@ use emojitrack_streamer::engine::{Engine, Settings};
 use emojitrack_streamer::net::Net;
 use emojitrack_streamer::net::sim::{Faults, SimNet};
 use emojitrack_streamer::random::Random;
-use emojitrack_streamer::reactor::{Feed, Reactor};
+use emojitrack_streamer::reactor::{Feed, Reactor, Reports};
 use emojitrack_streamer::source::redis::{Session, Topics};
 use emojitrack_streamer::source::{Address, Endpoint};
 use emojitrack_streamer::time::Time;
@@ -182,7 +182,12 @@ impl World {
         let messages = Session::new(vec![endpoint.clone()], topics, "sim", random.next_u64());
         let commands = Session::new(vec![endpoint], Topics::default(), "sim", random.next_u64());
         World {
-            reactor: Reactor::new(net, engine, Feed::redis(messages, commands), Arc::default()),
+            reactor: Reactor::new(
+                net,
+                engine,
+                Feed::redis(messages, commands),
+                Reports::new(Arc::default(), None),
+            ),
             broker: Broker::new(plan, random.next_u64()),
             clients,
             random,

@@ -1,31 +1,31 @@
 //! The reactor: the loop. It owns the order of one turn, and carries bytes between `net` and those who
-//! decide (`engine`, `source`); it must not decide anything about a client or a message itself.
+//! decide (`engine`, `source`); it must not decide anything about a client or a message itself. What is
+//! reported to whom is in `reports`.
+
+mod inquiry;
+mod reports;
 
 use std::io;
-use std::sync::Arc;
 use std::time::Duration;
 
-use crate::engine::stats::SourceState;
-use crate::engine::{Document, Effect, Engine, Key, Snapshot};
+use crate::engine::{Effect, Engine, Key};
 use crate::level::Level;
 use crate::limits;
 use crate::link::Link;
 use crate::net::{Event, Net, Token};
-use crate::proto::reply::Reply;
-use crate::report::recent::Recent;
-use crate::report::{self, row, status};
 use crate::source::demo::Demo;
 use crate::source::redis::Session;
 use crate::time::Time;
+pub use reports::{Graphite, Reports};
 
 /// What feeds us.
 pub enum Feed {
     /// A Redis server, over two connections: one that is subscribed may send nothing else.
     Redis {
         /// Where messages come from.
-        messages: Box<Link>,
+        messages: Box<Link<Session>>,
         /// Where commands go.
-        commands: Box<Link>,
+        commands: Box<Link<Session>>,
     },
     /// The embedded feeder.
     Demo(Box<Demo>),
@@ -46,28 +46,21 @@ pub struct Reactor<N: Net> {
     net: N,
     engine: Engine,
     feed: Feed,
-    /// The live page; empty where it is not shown.
-    page: Arc<[u8]>,
-    /// The status of this node.
-    status: Recent,
+    reports: Reports,
     /// The moment of the turn.
     now: Time,
+    /// When the last turn ended.
+    turn_ended_at: Time,
     events: Vec<Event>,
     /// Where all reads go; nothing stays in it from one to the next.
     buffer: Box<[u8]>,
     listener: Listener,
-    /// When the status is next written to Redis.
-    report_at: Time,
     /// Set once we were asked to end: when we do so at the latest.
     stop_at: Option<Time>,
     /// When we were first asked to end.
     stopped_at: Option<Time>,
     /// We were asked again: at once.
     is_urgent: bool,
-    /// We have put a row into Redis.
-    row_written: bool,
-    /// It is gone, as far as we can tell.
-    row_removed: bool,
 }
 
 /// The listening sockets.
@@ -83,23 +76,20 @@ struct Listener {
 
 impl<N: Net> Reactor<N> {
     /// A loop that has not begun.
-    pub fn new(net: N, engine: Engine, feed: Feed, page: Arc<[u8]>) -> Reactor<N> {
+    pub fn new(net: N, engine: Engine, feed: Feed, reports: Reports) -> Reactor<N> {
         Reactor {
             net,
             engine,
             feed,
-            page,
-            status: Recent::default(),
+            reports,
             now: Time::ZERO,
+            turn_ended_at: Time::ZERO,
             events: Vec::new(),
             buffer: vec![0; limits::READ_BYTES].into_boxed_slice(),
             listener: Listener::default(),
-            report_at: Time::ZERO + limits::REPORT_INTERVAL,
             stop_at: None,
             stopped_at: None,
             is_urgent: false,
-            row_written: false,
-            row_removed: false,
         }
     }
 
@@ -120,8 +110,7 @@ impl<N: Net> Reactor<N> {
     /// Where the kernel refuses to wait for events.
     pub fn turn(&mut self) -> io::Result<()> {
         let mut events = std::mem::take(&mut self.events);
-        let timeout = self.timeout();
-        self.net.poll(timeout, &mut events)?;
+        self.net.poll(self.timeout(), &mut events)?;
         let now = self.net.now();
         self.now = now;
         self.engine.start_turn(now, self.net.unix_seconds());
@@ -131,7 +120,7 @@ impl<N: Net> Reactor<N> {
         self.events = events;
         self.accept(now);
         self.receive(now);
-        self.report(now);
+        self.report();
         self.engine.on_time();
         self.read_clients();
         self.apply_effects();
@@ -140,7 +129,8 @@ impl<N: Net> Reactor<N> {
         if let Feed::Demo(demo) = &mut self.feed {
             demo.set_listened(self.engine.subscribers() > 0, now);
         }
-        self.engine.end_turn(self.net.now());
+        self.turn_ended_at = self.net.now();
+        self.engine.end_turn(self.turn_ended_at);
         #[cfg(debug_assertions)]
         self.engine.check_invariants();
         Ok(())
@@ -184,17 +174,15 @@ impl<N: Net> Reactor<N> {
                 .min(),
             Feed::Demo(demo) => demo.deadline(),
         };
-        let report_at = self.reports().then_some(self.report_at);
         let deadlines = [
             self.engine.deadline(),
             feed,
             self.listener.paused_until,
-            report_at,
-            self.row_deadline().filter(|&at| at > self.net.now()),
+            self.report_deadline(),
             self.stop_at,
         ];
         let next = deadlines.into_iter().flatten().min()?;
-        Some(next.since(self.net.now()))
+        Some(next.since(self.turn_ended_at))
     }
 
     fn dispatch(&mut self, event: Event, now: Time) {
@@ -225,10 +213,14 @@ impl<N: Net> Reactor<N> {
             } => {
                 if let Some(link) = self.link_of(token) {
                     link.on_ready(readable || hung_up, writable);
+                } else if let Some(link) = self.reports.link_of(token) {
+                    link.on_ready(readable || hung_up, writable);
                 }
             }
             Event::Resolved(token, result) => {
                 if let Some(link) = self.link_of(token) {
+                    link.on_resolved(result, now);
+                } else if let Some(link) = self.reports.link_of(token) {
                     link.on_resolved(result, now);
                 }
             }
@@ -254,31 +246,11 @@ impl<N: Net> Reactor<N> {
         }
     }
 
-    fn status(&mut self) -> Arc<[u8]> {
-        let (counters, now) = (self.engine.counters(), self.now);
-        let comings_and_goings = counters.subscribed + counters.closes.iter().sum::<u64>();
-        self.status.get(comings_and_goings, now).unwrap_or_else(|| {
-            let document = status::encode(&self.snapshot(usize::MAX), usize::MAX);
-            self.status.put(comings_and_goings, now, document)
-        })
-    }
-
-    fn snapshot(&self, rows_max: usize) -> Snapshot<'_> {
-        let source = SourceState {
-            kind: "redis",
-            is_live: true,
-            since: Duration::ZERO,
-            place: "",
-            losses: 0,
-        };
-        self.engine.snapshot(rows_max, source, self.net.process())
-    }
-
     /// Whether clients should be sent here, or why not.
     fn readiness(&self) -> Result<(), &'static str> {
         match &self.feed {
             _ if self.stop_at.is_some() => Err("stopping"),
-            Feed::Redis { messages, .. } if !messages.session().is_live() => Err("no source"),
+            Feed::Redis { messages, .. } if !messages.conversation().is_live() => Err("no source"),
             Feed::Redis { .. } | Feed::Demo(_) => Ok(()),
         }
     }
@@ -333,8 +305,10 @@ impl<N: Net> Reactor<N> {
             }
             Feed::Redis { messages, commands } => {
                 messages.serve(&mut self.net, now);
-                if messages.session().is_live() {
-                    commands.session_mut().follow(messages.session(), now);
+                if messages.conversation().is_live() {
+                    commands
+                        .conversation_mut()
+                        .follow(messages.conversation(), now);
                 }
                 commands.serve(&mut self.net, now);
                 for _ in 0..limits::SOURCE_READS_PER_TURN {
@@ -345,15 +319,16 @@ impl<N: Net> Reactor<N> {
                         break;
                     };
                     let mut input = &self.buffer[..len];
-                    while let Some(message) = messages.session_mut().next_message(&mut input, now) {
+                    while let Some(message) =
+                        messages.conversation_mut().next_message(&mut input, now)
+                    {
                         self.engine.on_message(&message);
                     }
                 }
-                // Answers are of no interest; that they come is a sign of life.
                 while let Some(len) = commands.read(&mut self.net, &mut self.buffer, now) {
                     let mut input = &self.buffer[..len];
                     while commands
-                        .session_mut()
+                        .conversation_mut()
                         .next_message(&mut input, now)
                         .is_some()
                     {}
@@ -363,31 +338,14 @@ impl<N: Net> Reactor<N> {
                 commands.serve(&mut self.net, now);
             }
         }
-    }
-
-    /// Whether the status goes to Redis: not without one, and not after our row was removed from it.
-    fn reports(&self) -> bool {
-        matches!(&self.feed, Feed::Redis { commands, .. } if commands.session().is_live())
-            && self.stop_at.is_none()
-    }
-
-    /// Writes the status to Redis, where the admin service reads that of all nodes.
-    fn report(&mut self, now: Time) {
-        if self.stop_at.is_some() && !self.row_removed {
-            let node = self.engine.settings().node.clone();
-            self.row_removed = self.command(&row::remove(&node));
+        while let Feed::Redis { commands, .. } = &mut self.feed
+            && let Some((question, answer)) = commands.conversation_mut().poll_answer()
+        {
+            self.on_answer(question, answer);
         }
-        if !self.reports() || self.report_at > now {
-            return;
-        }
-        self.report_at = now + limits::REPORT_INTERVAL;
-        let settings = self.engine.settings();
-        let (node, rows_max) = (settings.node.clone(), settings.status_rows_max);
-        let document = status::encode(&self.snapshot(rows_max), limits::STATUS_BYTES_MAX);
-        self.row_written |= self.command(&row::write(&node, &document));
     }
 
-    fn link_of(&mut self, token: Token) -> Option<&mut Link> {
+    fn link_of(&mut self, token: Token) -> Option<&mut Link<Session>> {
         match &mut self.feed {
             Feed::Redis { messages, commands } => [messages, commands]
                 .into_iter()
@@ -402,26 +360,11 @@ impl<N: Net> Reactor<N> {
         let Feed::Redis { commands, .. } = &mut self.feed else {
             return false;
         };
-        let taken = commands.session_mut().send_command(arguments);
+        let taken = commands.conversation_mut().send_command(arguments);
         if taken {
             commands.serve(&mut self.net, self.now);
         }
         taken
-    }
-
-    /// Whether the end need not wait for Redis: our row is gone, or it has been waited for.
-    fn is_row_settled(&self) -> bool {
-        let Feed::Redis { commands, .. } = &self.feed else {
-            return true;
-        };
-        let is_sent = self.row_removed && commands.session().unsent().is_empty();
-        let is_none = !self.row_written && !commands.session().is_live();
-        is_sent || is_none || self.row_deadline().is_none_or(|at| at <= self.net.now())
-    }
-
-    /// Until when the end waits for that.
-    fn row_deadline(&self) -> Option<Time> {
-        self.stopped_at.map(|at| at + limits::ROW_REMOVAL_DEADLINE)
     }
 
     fn read_clients(&mut self) {
@@ -453,15 +396,7 @@ impl<N: Net> Reactor<N> {
                     self.listener.paused_until = None;
                 }
                 Effect::ShutdownWrite(key) => self.net.shutdown_write(client(key)),
-                Effect::Render(key, document) => {
-                    let reply = match document {
-                        Document::Status => Reply::json(200, self.status()),
-                        Document::Page => report::page_reply(&self.page),
-                        Document::Health => report::probe_reply(Ok(())),
-                        Document::Readiness => report::probe_reply(self.readiness()),
-                    };
-                    self.engine.on_rendered(key, &reply);
-                }
+                Effect::Render(key, document) => self.render(key, document),
                 Effect::Publish(channel, payload) => {
                     self.command(&[b"PUBLISH", channel.as_bytes(), &payload]);
                 }

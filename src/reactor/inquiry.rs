@@ -1,0 +1,78 @@
+//! Inquiries: what the broker is asked for by all who want it at the same time, and what is given out again. It
+//! owns who waits and for how long; it must not know what is asked.
+
+use std::time::Duration;
+
+use crate::engine::Key;
+use crate::limits::ANSWER_DEADLINE;
+use crate::proto::reply::Reply;
+use crate::time::Time;
+
+/// One question, and the reply that its last answer became.
+#[derive(Default)]
+pub struct Inquiry {
+    /// The reply, and until when it is given out again.
+    known: Option<(Time, Reply)>,
+    asked_at: Option<Time>,
+    waiting: Vec<Key>,
+}
+
+impl Inquiry {
+    /// The reply, while it is fresh.
+    pub fn fresh(&self, now: Time) -> Option<&Reply> {
+        let (until, reply) = self.known.as_ref()?;
+        (*until > now).then_some(reply)
+    }
+
+    /// Has a client wait for the answer; whether the question is to be asked now.
+    pub fn wait(&mut self, key: Key, now: Time) -> bool {
+        self.waiting.push(key);
+        if self.asked_at.is_some() {
+            return false;
+        }
+        self.asked_at = Some(now);
+        true
+    }
+
+    /// Takes the reply, to be given out again for so long, and tells who waits for it. An answer that nobody
+    /// waits for any more is worth keeping as well.
+    pub fn answer(&mut self, reply: Reply, age_max: Duration, now: Time) -> Vec<Key> {
+        self.asked_at = None;
+        self.known = Some((now + age_max, reply));
+        std::mem::take(&mut self.waiting)
+    }
+
+    /// Until when those who wait do so.
+    pub fn deadline(&self) -> Option<Time> {
+        self.asked_at.map(|at| at + ANSWER_DEADLINE)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_who_wait_share_one_question_and_its_answer_for_a_while() {
+        let key = |index| Key {
+            index,
+            generation: 0,
+        };
+        let mut inquiry = Inquiry::default();
+        let mut now = Time::from_micros(5);
+        assert_eq!(inquiry.fresh(now), None);
+        assert!(inquiry.wait(key(1), now));
+        assert!(!inquiry.wait(key(2), now));
+        assert_eq!(inquiry.deadline(), Some(now + ANSWER_DEADLINE));
+        let reply = Reply::json(200, b"{}".to_vec());
+        let waited = inquiry.answer(reply.clone(), Duration::from_secs(1), now);
+        assert_eq!(waited, [key(1), key(2)]);
+        assert_eq!(
+            (inquiry.deadline(), inquiry.fresh(now)),
+            (None, Some(&reply))
+        );
+        now = now + Duration::from_secs(1);
+        assert_eq!(inquiry.fresh(now), None);
+        assert!(inquiry.wait(key(3), now));
+    }
+}

@@ -1,0 +1,359 @@
+//! Reports: who is told what, and when. It owns the beats of the row in Redis and of Graphite, and which
+//! document a request gets; it must not encode one, which `report` does.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::inquiry::Inquiry;
+use super::{Feed, Reactor};
+use crate::engine::stats::{Counters, SourceState};
+use crate::engine::{Document, Key, Snapshot};
+use crate::limits;
+use crate::link::Link;
+use crate::net::{Net, Token};
+use crate::proto::reply::Reply;
+use crate::report::cluster::Gathering;
+use crate::report::recent::Recent;
+use crate::report::{self, page, row, status};
+use crate::source::demo;
+use crate::source::redis::{Answer, Question};
+use crate::time::Time;
+use crate::upstream::carbon::Carbon;
+
+/// What is reported to whom.
+pub struct Reports {
+    /// The live page as it begins where no broker knows the scores; empty where it is not shown.
+    page: Arc<[u8]>,
+    status: Recent,
+    cluster: Inquiry,
+    scores: Inquiry,
+    /// What the broker said of all nodes and is being looked at.
+    gathering: Option<Gathering>,
+    row: Row,
+    graphite: Option<Graphite>,
+}
+
+/// This node's row in Redis.
+#[derive(Default)]
+struct Row {
+    due_at: Time,
+    /// It was written.
+    is_written: bool,
+    /// It is gone, as far as we can tell.
+    is_removed: bool,
+}
+
+/// What Graphite is told.
+pub struct Graphite {
+    link: Link<Carbon>,
+    /// What stands before each name.
+    root: String,
+    due_at: Time,
+    /// The counters that were told last.
+    before: Option<Counters>,
+}
+
+/// The names of our sockets, among those that we connect, begin with those of the feed.
+const GRAPHITE: u8 = 2;
+
+impl Graphite {
+    /// Figures whose names begin with `root`, over this conversation.
+    pub fn new(carbon: Carbon, root: String) -> Graphite {
+        Graphite {
+            link: Link::new(GRAPHITE, carbon),
+            root,
+            due_at: Time::ZERO + limits::GRAPHITE_INTERVAL,
+            before: None,
+        }
+    }
+}
+
+impl Reports {
+    /// Nothing is reported yet.
+    pub fn new(page: Arc<[u8]>, graphite: Option<Graphite>) -> Reports {
+        Reports {
+            page,
+            status: Recent::default(),
+            cluster: Inquiry::default(),
+            scores: Inquiry::default(),
+            gathering: None,
+            row: Row {
+                due_at: Time::ZERO + limits::REPORT_INTERVAL,
+                ..Row::default()
+            },
+            graphite,
+        }
+    }
+
+    /// The link of this name.
+    pub fn link_of(&mut self, token: Token) -> Option<&mut Link<Carbon>> {
+        let link = self.graphite.as_mut().map(|graphite| &mut graphite.link);
+        link.filter(|link| link.token() == token)
+    }
+
+    fn inquiry(&mut self, question: Question) -> &mut Inquiry {
+        match question {
+            Question::Cluster => &mut self.cluster,
+            Question::Scores => &mut self.scores,
+        }
+    }
+}
+
+impl<N: Net> Reactor<N> {
+    /// Does what is due.
+    pub(super) fn report(&mut self) {
+        self.write_row();
+        self.send_figures();
+        self.gather();
+        for question in [Question::Cluster, Question::Scores] {
+            let deadline = self.reports.inquiry(question).deadline();
+            if deadline.is_some_and(|at| at <= self.now) {
+                self.on_answer(question, Err("redis does not answer".to_owned()));
+            }
+        }
+    }
+
+    /// When something is due next.
+    pub(super) fn report_deadline(&self) -> Option<Time> {
+        let reports = &self.reports;
+        if reports.gathering.is_some() {
+            return Some(Time::ZERO);
+        }
+        let graphite = reports.graphite.as_ref();
+        let deadlines = [
+            self.has_row().then_some(reports.row.due_at),
+            graphite.map(|graphite| graphite.due_at),
+            graphite.and_then(|graphite| graphite.link.deadline()),
+            reports.cluster.deadline(),
+            reports.scores.deadline(),
+            self.row_deadline().filter(|&at| at > self.now),
+        ];
+        deadlines.into_iter().flatten().min()
+    }
+
+    /// Makes a document, or has its client wait for what the broker says.
+    pub(super) fn render(&mut self, key: Key, document: Document) {
+        let reply = match document {
+            Document::Health => report::probe_reply(Ok(())),
+            Document::Readiness => report::probe_reply(self.readiness()),
+            Document::Status => Reply::json(200, self.status()),
+            Document::Metrics => report::metrics_reply(&self.snapshot(0)),
+            Document::Admin => report::probe_reply(Err("there is no page yet")),
+            Document::Cluster => return self.inquire(key, Question::Cluster),
+            Document::Page => return self.inquire(key, Question::Scores),
+        };
+        self.engine.on_rendered(key, &reply);
+    }
+
+    /// The broker has answered, or never will.
+    pub(super) fn on_answer(&mut self, question: Question, answer: Answer) {
+        // Whatever goes wrong with an answer will do so again: it must not cost the connection every time.
+        let (reply, age_max) = match (question, answer) {
+            (Question::Cluster, Ok(rows)) => {
+                let unix_seconds = self.net.unix_seconds();
+                self.reports.gathering = Some(Gathering::new(rows, unix_seconds));
+                return;
+            }
+            (Question::Cluster, Err(words)) => (no_answer(&words), limits::ANSWER_RETRY),
+            (Question::Scores, Ok(rows)) => (
+                report::page_reply(&page_with(&rows)),
+                limits::SCORES_AGE_MAX,
+            ),
+            (Question::Scores, Err(_)) => (
+                report::page_reply(&self.reports.page),
+                limits::SCORES_AGE_MAX,
+            ),
+        };
+        self.give_out(question, reply, age_max);
+    }
+
+    /// Whether the end need not wait for Redis: our row is gone, or it has been waited for.
+    pub(super) fn is_row_settled(&self) -> bool {
+        let Feed::Redis { commands, .. } = &self.feed else {
+            return true;
+        };
+        let row = &self.reports.row;
+        let is_sent = row.is_removed && !commands.has_unsent();
+        let is_none = !row.is_written && !commands.conversation().is_live();
+        is_sent || is_none || self.row_deadline().is_none_or(|at| at <= self.net.now())
+    }
+
+    /// Whether the status goes to Redis: not without one, and not after our row was removed from it.
+    fn has_row(&self) -> bool {
+        let is_stopping = self.stopped_at.is_some();
+        matches!(&self.feed, Feed::Redis { commands, .. } if commands.conversation().is_live())
+            && !is_stopping
+    }
+
+    /// Until when the end waits for the row to go.
+    fn row_deadline(&self) -> Option<Time> {
+        self.stopped_at.map(|at| at + limits::ROW_REMOVAL_DEADLINE)
+    }
+
+    /// Writes the status to Redis, where the admin service reads that of all nodes, or removes it.
+    fn write_row(&mut self) {
+        if self.stopped_at.is_some() && !self.reports.row.is_removed {
+            let node = self.engine.settings().node.clone();
+            self.reports.row.is_removed = self.command(&row::remove(&node));
+        }
+        if !self.has_row() || self.reports.row.due_at > self.now {
+            return;
+        }
+        self.reports.row.due_at = next_beat(self.now, limits::REPORT_INTERVAL);
+        let settings = self.engine.settings();
+        let (node, rows_max) = (settings.node.clone(), settings.status_rows_max);
+        let document = status::encode(&self.snapshot(rows_max), limits::STATUS_BYTES_MAX);
+        self.reports.row.is_written |= self.command(&row::write(&node, &document));
+    }
+
+    /// Sends figures to Graphite.
+    fn send_figures(&mut self) {
+        let now = self.now;
+        let is_due = |graphite: &Graphite| graphite.due_at <= now;
+        if self.reports.graphite.as_ref().is_some_and(is_due)
+            && let Some(mut graphite) = self.reports.graphite.take()
+        {
+            graphite.due_at = next_beat(now, limits::GRAPHITE_INTERVAL);
+            let mut lines = Vec::new();
+            let snapshot = self.snapshot(0);
+            let before = graphite.before.as_ref();
+            report::graphite::encode(&mut lines, &graphite.root, &snapshot, before);
+            graphite.before = Some(snapshot.counters.clone());
+            graphite.link.conversation_mut().send(&lines);
+            self.reports.graphite = Some(graphite);
+        }
+        if let Some(Graphite { link, .. }) = &mut self.reports.graphite {
+            // The daemon says nothing; its end is read all the same.
+            while link.read(&mut self.net, &mut self.buffer, now).is_some() {}
+            link.serve(&mut self.net, now);
+        }
+    }
+
+    /// Looks at one more row of what all nodes have reported: a turn must not take longer than that.
+    fn gather(&mut self) {
+        let Some(gathering) = &mut self.reports.gathering else {
+            return;
+        };
+        if !gathering.look_at_next()
+            && let Some(gathering) = self.reports.gathering.take()
+        {
+            let reply = Reply::json(200, gathering.encode());
+            self.give_out(Question::Cluster, reply, limits::CLUSTER_AGE_MAX);
+        }
+    }
+
+    fn give_out(&mut self, question: Question, reply: Reply, age_max: Duration) {
+        let inquiry = self.reports.inquiry(question);
+        for key in inquiry.answer(reply.clone(), age_max, self.now) {
+            self.engine.on_rendered(key, &reply);
+        }
+    }
+
+    /// Answers with what the broker says, or said a moment ago.
+    fn inquire(&mut self, key: Key, question: Question) {
+        let now = self.now;
+        let inquiry = self.reports.inquiry(question);
+        if let Some(reply) = inquiry.fresh(now).cloned() {
+            return self.engine.on_rendered(key, &reply);
+        }
+        if !inquiry.wait(key, now) {
+            return;
+        }
+        let is_asked = match &mut self.feed {
+            Feed::Redis { commands, .. } => {
+                let command = match question {
+                    Question::Cluster => &row::read_all()[..],
+                    Question::Scores => &page::read_scores(),
+                };
+                commands.conversation_mut().ask(question, command)
+            }
+            Feed::Demo(_) => false,
+        };
+        if !is_asked {
+            self.answer_alone(question);
+        }
+    }
+
+    /// Answers without a broker. In the demo, this node is all nodes.
+    fn answer_alone(&mut self, question: Question) {
+        match (&self.feed, question) {
+            (Feed::Demo(_), Question::Cluster) => {
+                let node = self.engine.settings().node.clone().into_bytes();
+                let status = self.status().to_vec();
+                self.on_answer(question, Ok(vec![(node, status)]));
+            }
+            (_, Question::Cluster) => {
+                let reply = no_answer("there is no connection to redis");
+                self.give_out(question, reply, Duration::ZERO);
+            }
+            (_, Question::Scores) => {
+                let reply = report::page_reply(&self.reports.page);
+                self.give_out(question, reply, Duration::ZERO);
+            }
+        }
+    }
+
+    /// The status with all connections, shared with those who asked for it just before.
+    fn status(&mut self) -> Arc<[u8]> {
+        let (counters, now) = (self.engine.counters(), self.now);
+        let comings_and_goings = counters.subscribed + counters.closes.iter().sum::<u64>();
+        if let Some(document) = self.reports.status.get(comings_and_goings, now) {
+            return document;
+        }
+        let document = status::encode(&self.snapshot(usize::MAX), usize::MAX);
+        self.reports.status.put(comings_and_goings, now, document)
+    }
+
+    fn snapshot(&self, rows_max: usize) -> Snapshot<'_> {
+        let source = source_state(&self.feed, self.now);
+        self.engine.snapshot(rows_max, source, self.net.process())
+    }
+}
+
+fn source_state(feed: &Feed, now: Time) -> SourceState<'_> {
+    match feed {
+        Feed::Redis { messages, .. } => {
+            let session = messages.conversation();
+            SourceState {
+                kind: "redis",
+                is_live: session.is_live(),
+                since: now.since(session.since()),
+                place: session.place(),
+                losses: session.losses(),
+            }
+        }
+        Feed::Demo(_) => SourceState {
+            kind: "demo",
+            is_live: true,
+            since: now.since(Time::ZERO),
+            place: "",
+            losses: 0,
+        },
+    }
+}
+
+/// The first moment after `now` on the grid of an interval: beats of several intervals share their wake-ups.
+fn next_beat(now: Time, interval: Duration) -> Time {
+    let micros = interval.as_micros() as u64;
+    Time::from_micros((now.as_micros() / micros + 1) * micros)
+}
+
+fn no_answer(words: &str) -> Reply {
+    Reply {
+        extra: "Retry-After: 5\r\n".into(),
+        ..Reply::error(503, words)
+    }
+}
+
+/// The live page with the broker's scores.
+fn page_with(scores: &[(Vec<u8>, Vec<u8>)]) -> Arc<[u8]> {
+    let names: HashMap<&str, &str> = demo::emoji().map(|(id, _, name)| (id, name)).collect();
+    let rows = scores.iter().filter_map(|(id, score)| {
+        let id = std::str::from_utf8(id).ok()?;
+        // A sorted set's scores are floating-point numbers.
+        let score: f64 = std::str::from_utf8(score).ok()?.parse().ok()?;
+        Some((id, score as u64, names.get(id).copied().unwrap_or_default()))
+    });
+    page::render(rows).into()
+}
