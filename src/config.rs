@@ -1,17 +1,14 @@
-//! Config: raw options, as typed, become one validated `Config`. It owns every option's name, default and
-//! line of help; it must not read the process's environment or look names up: both are passed in.
+//! Config: raw options, as typed, become one validated `Config`. It owns what the options mean together; it
+//! must not read the process's environment or look names up: both are passed in.
 
+mod addresses;
+mod options;
+mod raw;
 mod redis_url;
 
 use std::ffi::OsString;
 use std::fmt;
-use std::iter;
-use std::net::SocketAddr;
-use std::ops::RangeInclusive;
-use std::str::FromStr;
 use std::time::Duration;
-
-use lexopt::Arg;
 
 use crate::engine::Settings;
 use crate::level::Level;
@@ -19,7 +16,11 @@ use crate::limits::{self, DEMO_RATE_MAX, KEEPALIVE_SEC_MAX, RETRY_MS_MAX};
 use crate::net::Listen;
 use crate::random;
 use crate::source::Endpoint;
-use redis_url::{endpoints, shown};
+use options::Key;
+use raw::{Raw, digits};
+use redis_url::endpoints;
+
+pub use options::help;
 
 /// What the command line asks for.
 #[derive(Clone, Debug)]
@@ -88,201 +89,7 @@ pub fn parse(
     Ok(Command::Run(Box::new(raw.resolve(host_name)?)))
 }
 
-/// The text of `--help`, at most 100 columns wide.
-pub fn help() -> String {
-    let mut text = HELP_HEAD.to_owned();
-    for option in OPTIONS {
-        let help = format!("{} ({})", option.help, option.default);
-        text += &help_line(&option.usage(), option.variable, &help);
-        if !option.aliases.is_empty() {
-            text += &help_line("", "", &format!("also {}", option.aliases.join(", ")));
-        }
-    }
-    text += &help_line("-h, --help", "", "this text");
-    text += &help_line("-V, --version", "", "the version");
-    text + HELP_TAIL
-}
-
-const HELP_HEAD: &str = "\
-emojitrack-streamer: a Server-Sent Events server, from Redis pub/sub to many browsers
-
-Usage: emojitrack-streamer [FLAGS]
-
-Options, each a flag or an environment variable (flags win):
-";
-
-const HELP_TAIL: &str = "
-A flag shown without a value is a boolean: --demo means --demo=true. Booleans are true t yes y 1
-and false f no n 0, in any case. An environment variable that is empty counts as not set.
-
-Examples:
-  emojitrack-streamer --demo
-  curl -N localhost:8001/subscribe/eps
-
-  REDIS_URL=redis://broker:6379 emojitrack-streamer --port 80 --sse-force-refresh
-";
-
-/// One option: all that flags, environment and help text need to know about it.
-struct Definition {
-    key: Key,
-    variable: &'static str,
-    /// Other variables for the same thing; the first one that is set counts.
-    aliases: &'static [&'static str],
-    /// What the help text calls the value; empty for a boolean, which needs none.
-    placeholder: &'static str,
-    /// The value as it would be typed, or a description of one that is found out.
-    default: &'static str,
-    help: &'static str,
-}
-
-/// Makes the keys and the table from one list, so that both have the same entries in the same order.
-macro_rules! options {
-    ($($key:ident: $variable:literal, $aliases:expr, $placeholder:literal, $default:literal, $help:literal;)*) => {
-        #[derive(Clone, Copy)]
-        enum Key { $($key),* }
-
-        static OPTIONS: &[Definition] = &[$(Definition {
-            key: Key::$key,
-            variable: $variable,
-            aliases: &$aliases,
-            placeholder: $placeholder,
-            default: $default,
-            help: $help,
-        }),*];
-    };
-}
-
-// Each row gives a key, its variable, aliases, placeholder, default and line of help.
-options! {
-    Port: "PORT", [], "PORT", "8001", "port to serve on; 0 takes any free one";
-    Listen: "LISTEN", [], "IP[:PORT],...", "all", "addresses to serve on";
-    ReusePort: "REUSE_PORT", [], "", "false", "let several processes share the port";
-    RedisUrl: "REDIS_URL", ["BOXEN_REDIS_URL"], "URL,...", "redis://localhost:6379", "tried in turn";
-    Demo: "DEMO", [], "", "false", "serve random updates; needs no Redis";
-    DemoRate: "DEMO_RATE", [], "NUMBER", "250", "demo: updates in a second";
-    DemoSeed: "DEMO_SEED", [], "NUMBER", "random", "demo: repeat the run of this seed";
-    RawStream: "ENABLE_RAW_STREAM", [], "", "true", "serve /subscribe/raw";
-    KioskStream: "ENABLE_KIOSK_INTERACTION_STREAM", [], "", "false", "serve /subscribe/kiosk_interaction";
-    ForceRefresh: "SSE_FORCE_REFRESH", [], "", "false", "for routers that hide disconnects";
-    ScoreRetryMs: "SSE_SCORE_RETRY_MS", [], "MS", "100", "force refresh: retry of raw and eps";
-    DetailRetryMs: "SSE_DETAIL_RETRY_MS", [], "MS", "500", "force refresh: retry of the rest";
-    ReconnectMs: "SSE_RECONNECT_MS", ["SSE_RECONNECT"], "MS", "none", "retry of all streams, always sent";
-    ScoreLifetimeSec: "SSE_SCORE_FORCECLOSE_SEC", [], "SECONDS", "300", "force refresh: lifetime of raw, eps";
-    DetailLifetimeSec: "SSE_DETAIL_FORCECLOSE_SEC", [], "SECONDS", "300", "force refresh: and of the rest";
-    TrustProxy: "TRUST_PROXY", [], "NUMBER", "0, on Heroku 1", "trusted proxies in front";
-    ConnectionsMax: "MAX_CONNECTIONS", [], "NUMBER", "as descriptors allow", "streams at a time";
-    ConnectionsPerIpMax: "MAX_CONNECTIONS_PER_IP", [], "NUMBER", "none", "streams of one address";
-    StatusRowsMax: "STATUS_CONNECTIONS_MAX", [], "NUMBER", "1000", "connections listed in Redis";
-    DrainSec: "DRAIN_SEC", [], "SECONDS", "20", "how long a clean end may take";
-    KeepaliveSec: "KEEPALIVE_SEC", [], "SECONDS", "15", "longest silence on a stream, 1 to 55";
-    LogBytesMax: "LOG_BYTES_MAX", [], "BYTES", "4194304", "kept for slow clients; also 512k, 4MiB";
-    Dyno: "DYNO", [], "NAME", "host name", "this process, in reports";
-    Environment: "STREAMER_ENV", ["RACK_ENV", "NODE_ENV", "GO_ENV"], "NAME", "development", "environment, in reports";
-    Verbose: "VERBOSE", [], "", "false", "log each connect and disconnect";
-}
-
-/// Columns of a flag and of a variable in the help text; a longer one pushes its help to the next line.
-const FLAG_COLUMNS: usize = 26;
-const VARIABLE_COLUMNS: usize = 20;
-
-/// Typing mistakes within which a flag is suggested; two letters in the wrong order are two.
-const TYPOS_MAX: usize = 2;
-
-// What is allowed, as a refusal says it.
-const BOOLEANS: &str = "a boolean: use true t yes y 1 or false f no n 0";
-const LISTEN_FORMS: &str = "an IP address: use one such as 0.0.0.0, 127.0.0.1:9000 or [::1]:9000, \
-    or localhost; other names are not looked up";
-const HELP_ADVICE: &str = "--help lists all flags";
-
-fn help_line(flag: &str, variable: &str, help: &str) -> String {
-    let names = format!("  {flag:FLAG_COLUMNS$}  {variable:VARIABLE_COLUMNS$}");
-    if flag.len() > FLAG_COLUMNS || variable.len() > VARIABLE_COLUMNS {
-        return format!("{names}\n{}", help_line("", "", help));
-    }
-    format!("{names}  {help}\n")
-}
-
-fn flag_of(variable: &str) -> String {
-    format!("--{}", variable.to_ascii_lowercase().replace('_', "-"))
-}
-
-impl Definition {
-    fn flag(&self) -> String {
-        flag_of(self.variable)
-    }
-
-    fn usage(&self) -> String {
-        let usage = format!("{} {}", self.flag(), self.placeholder);
-        usage.trim_end().to_owned()
-    }
-
-    fn names(&self) -> impl Iterator<Item = &'static str> {
-        iter::once(self.variable).chain(self.aliases.iter().copied())
-    }
-}
-
-/// The text of each option as typed, or else its default, in the order of `OPTIONS`.
-struct Raw(Vec<Given>);
-
-struct Given {
-    /// What the deployer wrote it under: a flag or a variable.
-    name: String,
-    value: String,
-    is_default: bool,
-}
-
 impl Raw {
-    fn defaults() -> Raw {
-        let default = |option: &Definition| Given {
-            name: option.variable.to_owned(),
-            value: option.default.to_owned(),
-            is_default: true,
-        };
-        Raw(OPTIONS.iter().map(default).collect())
-    }
-
-    fn take_flags(
-        &mut self,
-        args: impl IntoIterator<Item = OsString>,
-    ) -> Result<Option<Command>, Misuse> {
-        let mut parser = lexopt::Parser::from_args(args);
-        // The parser's own errors repeat values, which may be passwords.
-        let unreadable = |_| Misuse(format!("the flags cannot be read: {HELP_ADVICE}"));
-        while let Some(argument) = parser.next().map_err(unreadable)? {
-            let flag = match argument {
-                Arg::Short('h') | Arg::Long("help") => return Ok(Some(Command::Help)),
-                Arg::Short('V') | Arg::Long("version") => return Ok(Some(Command::Version)),
-                Arg::Short(letter) => format!("-{letter}"),
-                Arg::Long(name) => format!("--{name}"),
-                Arg::Value(text) => return Err(unexpected_argument(&text.to_string_lossy())),
-            };
-            let known = OPTIONS.iter().find(|option| option.flag() == flag);
-            let option = known.ok_or_else(|| unknown_flag(&flag))?;
-            let value = match option.placeholder {
-                "" => parser.optional_value().or(Some("true".into())),
-                _ => parser.value().ok(),
-            };
-            let Some(value) = value.filter(|value| !value.is_empty()) else {
-                let usage = option.usage();
-                return Err(Misuse(format!("{flag} needs a value: use {usage}")));
-            };
-            self.0[option.key as usize] = Given::new(&flag, value)?;
-        }
-        Ok(None)
-    }
-
-    /// Takes from the environment what no flag has given.
-    fn take_variables(&mut self, env: impl Fn(&str) -> Option<OsString>) -> Result<(), Misuse> {
-        // Heroku and docker-compose set to nothing what is meant to be absent.
-        let set = |name| Some((name, env(name).filter(|value| !value.is_empty())?));
-        for (option, given) in OPTIONS.iter().zip(&mut self.0) {
-            if let (true, Some((name, value))) = (given.is_default, option.names().find_map(set)) {
-                *given = Given::new(name, value)?;
-            }
-        }
-        Ok(())
-    }
-
     fn resolve(&self, host_name: impl FnOnce() -> Option<String>) -> Result<Config, Misuse> {
         let demo = self.boolean(Key::Demo)?;
         let seconds = "a number of seconds";
@@ -325,25 +132,6 @@ impl Raw {
                 verbose: self.boolean(Key::Verbose)?,
             },
         })
-    }
-
-    fn listen(&self) -> Result<Listen, Misuse> {
-        let port = self.number(Key::Port, "a port", 0..=u16::MAX)?;
-        let list = self.get(Key::Listen);
-        if list.is_default {
-            return Ok(Listen::Everywhere(port));
-        }
-        let mut addresses = Vec::new();
-        for entry in list.value.split(',').map(str::trim) {
-            let found = addresses_of(entry, port);
-            for address in found.ok_or_else(|| list.refuse(entry, LISTEN_FORMS))? {
-                // A second bind to the same address would fail, as with "127.0.0.1,localhost".
-                if !addresses.contains(&address) {
-                    addresses.push(address);
-                }
-            }
-        }
-        Ok(Listen::Addresses(addresses))
     }
 
     fn source(&self, demo: bool) -> Result<SourceConfig, Misuse> {
@@ -430,118 +218,11 @@ impl Raw {
         let forms = format!("a size: use {least} to {most} bytes, also written as in 512k or 4MiB");
         allowed.ok_or_else(|| given.refuse(&given.value, &forms))
     }
-
-    fn boolean(&self, key: Key) -> Result<bool, Misuse> {
-        let given = self.get(key);
-        match given.value.to_ascii_lowercase().as_str() {
-            "true" | "t" | "yes" | "y" | "1" => Ok(true),
-            "false" | "f" | "no" | "n" | "0" => Ok(false),
-            _ => Err(given.refuse(&given.value, BOOLEANS)),
-        }
-    }
-
-    fn number<N>(&self, key: Key, noun: &str, allowed: RangeInclusive<N>) -> Result<N, Misuse>
-    where
-        N: FromStr + PartialOrd + fmt::Display,
-    {
-        let given = self.get(key);
-        let number = digits(&given.value).filter(|number| allowed.contains(number));
-        let (least, most) = allowed.into_inner();
-        let forms = format!("{noun}: use a number from {least} to {most}");
-        number.ok_or_else(|| given.refuse(&given.value, &forms))
-    }
-
-    fn get(&self, key: Key) -> &Given {
-        &self.0[key as usize]
-    }
-}
-
-impl Given {
-    fn new(name: &str, value: OsString) -> Result<Given, Misuse> {
-        let refused = |_| Misuse(format!("{name}: the value is not UTF-8: use plain text"));
-        let (name, value) = (name.to_owned(), value.into_string().map_err(refused)?);
-        Ok(Given {
-            name,
-            value,
-            is_default: false,
-        })
-    }
-
-    /// The refusal of the value, or of one entry of it.
-    fn refuse(&self, entry: &str, forms: &str) -> Misuse {
-        Misuse(format!("{}: {entry:?} is not {forms}", self.name))
-    }
-}
-
-/// A number of digits alone: the standard parser would take a plus sign too.
-fn digits<N: FromStr>(text: &str) -> Option<N> {
-    let plain = text.bytes().all(|byte| byte.is_ascii_digit());
-    text.parse().ok().filter(|_| plain)
-}
-
-fn addresses_of(entry: &str, port: u16) -> Option<Vec<SocketAddr>> {
-    let address = |ip: &str| {
-        let forms = [
-            ip.to_owned(),
-            format!("{ip}:{port}"),
-            format!("[{ip}]:{port}"),
-        ];
-        forms.iter().find_map(|form| form.parse().ok())
-    };
-    let loopback = ["127.0.0.1", "[::1]"];
-    match entry.to_ascii_lowercase().strip_prefix("localhost") {
-        Some(port) => loopback
-            .iter()
-            .map(|ip| address(&format!("{ip}{port}")))
-            .collect(),
-        None => Some(vec![address(entry)?]),
-    }
-}
-
-fn unexpected_argument(text: &str) -> Misuse {
-    let shown = shown(text, text);
-    Misuse(format!(
-        "unexpected argument {shown}: use --flag=value, {HELP_ADVICE}"
-    ))
-}
-
-fn unknown_flag(flag: &str) -> Misuse {
-    let guess = nearest_flag(flag).map(|nearest| format!("did you mean {nearest}? "));
-    let (flag, guess) = (flag.escape_debug(), guess.unwrap_or_default());
-    Misuse(format!("unknown flag {flag}: {guess}{HELP_ADVICE}"))
-}
-
-/// The flag that was probably meant. Aliases, which have no flag of their own, lead to the one they mean.
-fn nearest_flag(flag: &str) -> Option<String> {
-    let typed = flag_of(flag.trim_start_matches('-'));
-    let mut known = ["--help", "--version"]
-        .map(|flag| (flag.to_owned(), flag.to_owned()))
-        .to_vec();
-    for option in OPTIONS {
-        known.extend(option.names().map(|name| (flag_of(name), option.flag())));
-    }
-    let typos = |(known, _): &(String, String)| edit_distance(&typed, known);
-    let nearest = known.into_iter().min_by_key(typos)?;
-    (typos(&nearest) <= TYPOS_MAX).then_some(nearest.1)
-}
-
-/// Levenshtein's distance: single letters to insert, delete or replace.
-fn edit_distance(from: &str, to: &str) -> usize {
-    let to: Vec<char> = to.chars().collect();
-    let mut above: Vec<usize> = (0..=to.len()).collect();
-    for (row, left) in from.chars().enumerate() {
-        let mut current = vec![row + 1];
-        for (column, right) in to.iter().enumerate() {
-            let replaced = above[column] + usize::from(left != *right);
-            current.push(replaced.min(above[column + 1] + 1).min(current[column] + 1));
-        }
-        above = current;
-    }
-    above.last().copied().unwrap_or_default()
 }
 
 #[cfg(test)]
 mod tests {
+    use super::options::{OPTIONS, edit_distance, flag_of};
     use super::redis_url::{
         REDIS_FORMS, REDIS_NO_PASSWORD, REDIS_NO_SCHEME, REDIS_NO_TLS, REDIS_WILDCARD,
     };

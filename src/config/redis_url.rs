@@ -3,7 +3,8 @@
 
 use redis::{ConnectionAddr, IntoConnectionInfo};
 
-use super::{Given, Misuse, digits};
+use super::Misuse;
+use super::raw::{Given, digits};
 use crate::source::{Address, Endpoint};
 
 pub(super) const REDIS_FORMS: &str = "is not a Redis address: use \
