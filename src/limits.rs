@@ -105,6 +105,9 @@ pub const CLEANUP_CLOSES_MAX: usize = 128;
 /// The longest token. A UUID has 36 bytes.
 pub const TOKEN_BYTES_MAX: usize = 64;
 
+/// The longest secret that can be configured: keys of any kind fit, and a head has room for it many times.
+pub const SECRET_BYTES_MAX: usize = 256;
+
 /// How soon a client may come again for which there was no room, at least.
 pub const SHED_RETRY_MIN: Duration = Duration::from_secs(5);
 
@@ -126,6 +129,10 @@ pub const DRAIN_SLICE_MIN: usize = 20;
 /// Descriptors that are left to other things than clients: listeners, the poll, the broker's two
 /// sockets, a resolver at work, standard streams. Without them the broker could not come back.
 pub const DESCRIPTORS_RESERVED: usize = 24;
+
+/// Addresses to listen on that can be configured, for clients and again for the admin pages: machines have few,
+/// each costs a descriptor, and the poll has a bounded number of names for them.
+pub const LISTEN_ADDRESSES_MAX: usize = 16;
 
 /// Hops of `X-Forwarded-For` that can be trusted at most.
 pub const TRUSTED_PROXIES_MAX: usize = 16;
@@ -255,6 +262,13 @@ pub const RETRY_MS_MAX: u32 = 3_600_000;
 
 /// The longest keepalive that can be configured: Heroku cuts a silent stream at 55 s, nginx at 60.
 pub const KEEPALIVE_SEC_MAX: u64 = 55;
+
+/// How long the command that asks a server whether it is alive waits in all. Docker gives up after 30 seconds
+/// and Kubernetes after one; a server that is alive answers within milliseconds.
+pub const HEALTHCHECK_DEADLINE: Duration = Duration::from_secs(3);
+
+/// Bytes of the answer that it reads at most: the first line is all that matters.
+pub const HEALTHCHECK_BYTES_MAX: usize = 1024;
 
 /// Log lines waiting for a slow standard error; more are dropped and counted.
 pub const LOG_LINES_MAX: usize = 1024;

@@ -42,6 +42,8 @@ pub struct Request<'a> {
     pub framing: Framing,
     /// Whether the client waits for `100 Continue` before it sends the body.
     pub expects_continue: bool,
+    /// `Authorization`, raw; empty where there is none. The last one counts.
+    pub authorization: &'a [u8],
     /// `User-Agent`, raw.
     pub user_agent: &'a [u8],
     /// Whether a stream of events would be taken as the answer (RFC 9110 §12.5.1).
@@ -106,6 +108,7 @@ pub fn parse_head(bytes: &[u8]) -> Result<Option<(Request<'_>, usize)>, HeadErro
         keep_alive: fields.keep_alive.unwrap_or(http_11),
         framing: fields.framing(http_11)?,
         expects_continue: http_11 && fields.expects_continue,
+        authorization: fields.authorization,
         user_agent: fields.user_agent,
         accepts_stream: fields.accepts_stream.unwrap_or(true),
         last_event_id: fields.last_event_id,
@@ -122,6 +125,7 @@ struct Fields<'a> {
     chunked: bool,
     keep_alive: Option<bool>,
     expects_continue: bool,
+    authorization: &'a [u8],
     user_agent: &'a [u8],
     accepts_stream: Option<bool>,
     last_event_id: &'a [u8],
@@ -154,6 +158,8 @@ impl<'a> Fields<'a> {
                     return Err(HeadError::Expectation);
                 }
                 fields.expects_continue = true;
+            } else if is("authorization") {
+                fields.authorization = value;
             } else if is("user-agent") {
                 fields.user_agent = value;
             } else if is("accept") {
@@ -239,6 +245,7 @@ mod tests {
     use super::*;
 
     const PLAIN: &str = "GET /subscribe/eps HTTP/1.1\r\nHost: a\r\nUser-Agent: curl/8\r\n\r\n";
+    const LOGGED_IN: &str = "GET / HTTP/1.1\r\nHost: a\r\nauthorization: Bearer x\r\n\r\n";
 
     fn parse(text: &str) -> Result<Option<(Request<'_>, usize)>, HeadError> {
         parse_head(text.as_bytes())
@@ -253,6 +260,9 @@ mod tests {
         assert_eq!(request.user_agent, b"curl/8");
         assert!(request.http_11 && request.keep_alive && !request.expects_continue);
         assert_eq!(request.framing, Framing::Length(0));
+        assert_eq!(request.authorization, b"");
+        let (request, _) = parse(LOGGED_IN).unwrap().unwrap();
+        assert_eq!(request.authorization, b"Bearer x");
     }
 
     #[test]
