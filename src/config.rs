@@ -2,24 +2,30 @@
 //! must not read the process's environment or look names up: both are passed in.
 
 mod addresses;
+mod graphite;
+mod in_force;
 mod options;
 mod raw;
 mod redis_url;
 
 use std::ffi::OsString;
 use std::fmt;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::engine::Settings;
 use crate::level::Level;
 use crate::limits::{self, DEMO_RATE_MAX, KEEPALIVE_SEC_MAX, RETRY_MS_MAX};
 use crate::net::Listen;
+use crate::proto::authorization::Secret;
 use crate::random;
 use crate::source::Endpoint;
+use crate::upstream::Target;
 use options::Key;
-use raw::{Raw, digits};
+use raw::{Asked, Raw, digits};
 use redis_url::endpoints;
 
+pub use in_force::InForce;
 pub use options::help;
 
 /// What the command line asks for.
@@ -27,6 +33,8 @@ pub use options::help;
 pub enum Command {
     /// Serve, with this configuration.
     Run(Box<Config>),
+    /// Ask the server that listens there whether it is alive.
+    Healthcheck(Listen),
     /// Print `help()`.
     Help,
     /// Print the version.
@@ -38,14 +46,20 @@ pub enum Command {
 pub struct Config {
     /// Where clients are accepted.
     pub listen: Listen,
-    /// Whether several processes may share the port (`SO_REUSEPORT`).
+    /// Where the admin pages are served, if not where clients are accepted.
+    pub admin_listen: Vec<SocketAddr>,
+    /// Whether several processes may share the ports (`SO_REUSEPORT`).
     pub reuse_port: bool,
     /// What is logged.
     pub log_level: Level,
     /// Where the messages come from.
     pub source: SourceConfig,
+    /// Where figures are sent, if anywhere.
+    pub graphite: Option<Graphite>,
     /// The engine's part.
     pub engine: Settings,
+    /// All of it to be shown.
+    pub in_force: InForce,
 }
 
 /// Where the messages come from.
@@ -60,6 +74,28 @@ pub enum SourceConfig {
         /// What the random choices start from.
         seed: u64,
     },
+}
+
+/// Where figures are sent. `Debug` shows only the address, because the path may begin with a key.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Graphite {
+    /// The daemon that takes them.
+    pub target: Target,
+    /// What stands before each figure's name, without a dot at its end: `[<key>.][<prefix>.]<this process>`.
+    pub root: String,
+}
+
+impl fmt::Debug for Graphite {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "Graphite({})", self.target)
+    }
+}
+
+/// What tells this process from others.
+struct Place {
+    name: String,
+    /// Somebody chose it, so it is not just the machine's name.
+    is_given: bool,
 }
 
 /// An option that cannot be used: one line that names it, its value and what is allowed.
@@ -82,11 +118,18 @@ pub fn parse(
     host_name: impl FnOnce() -> Option<String>,
 ) -> Result<Command, Misuse> {
     let mut raw = Raw::defaults();
-    if let Some(command) = raw.take_flags(args)? {
-        return Ok(command);
+    let asked = raw.take_flags(args)?;
+    match asked {
+        Asked::Help => return Ok(Command::Help),
+        Asked::Version => return Ok(Command::Version),
+        Asked::Run | Asked::Healthcheck => {}
     }
     raw.take_variables(env)?;
-    Ok(Command::Run(Box::new(raw.resolve(host_name)?)))
+    let config = raw.resolve(host_name)?;
+    Ok(match asked {
+        Asked::Healthcheck => Command::Healthcheck(config.listen),
+        _ => Command::Run(Box::new(config)),
+    })
 }
 
 impl Raw {
@@ -96,19 +139,21 @@ impl Raw {
         let keepalive_sec = self.number(Key::KeepaliveSec, seconds, 1..=KEEPALIVE_SEC_MAX)?;
         let drain_sec = self.number(Key::DrainSec, seconds, 0..=limits::DRAIN_SEC_MAX)?;
         let (score_retry_ms, detail_retry_ms) = self.retries_ms()?;
-        Ok(Config {
-            listen: self.listen()?,
+        let (listen, log_level) = (self.listen()?, self.log_level()?);
+        let admin_listen = self.admin_listen(&listen)?;
+        let place = self.place(host_name);
+        let mut config = Config {
             reuse_port: self.boolean(Key::ReusePort)?,
-            log_level: match self.boolean(Key::Verbose)? {
-                true => Level::Debug,
-                false => Level::Info,
-            },
+            log_level,
             source: self.source(demo)?,
+            graphite: self.graphite(&place)?,
             engine: Settings {
-                node: self.node(host_name),
+                node: self.node(&place),
+                admin_token: self.admin_token()?,
+                admin_is_apart: !admin_listen.is_empty(),
                 raw_enabled: self.boolean(Key::RawStream)?,
                 kiosk_enabled: self.boolean(Key::KioskStream)?,
-                page_enabled: demo,
+                page_enabled: self.boolean(Key::DemoPage)? || demo,
                 score_lifetime: self.lifetime(Key::ScoreLifetimeSec)?,
                 detail_lifetime: self.lifetime(Key::DetailLifetimeSec)?,
                 trusted_proxies: self.trusted_proxies()?,
@@ -129,9 +174,38 @@ impl Raw {
                 detail_retry_ms,
                 reads_per_turn: limits::READS_PER_TURN,
                 writes_per_turn: limits::WRITES_PER_TURN,
-                verbose: self.boolean(Key::Verbose)?,
+                verbose: log_level >= Level::Debug,
             },
+            listen,
+            admin_listen,
+            in_force: InForce::default(),
+        };
+        config.in_force = self.in_force(&config, &place);
+        Ok(config)
+    }
+
+    fn log_level(&self) -> Result<Level, Misuse> {
+        let given = self.get(Key::LogLevel);
+        let forms = "a level: use error, warn, info or debug";
+        let refused = |()| given.refuse(&given.value, forms);
+        let level: Level = given.value.parse().map_err(refused)?;
+        Ok(match self.boolean(Key::Verbose)? {
+            true => level.max(Level::Debug),
+            false => level,
         })
+    }
+
+    fn admin_token(&self) -> Result<Option<Secret>, Misuse> {
+        let given = self.get(Key::AdminToken);
+        if given.is_default {
+            return Ok(None);
+        }
+        let forms = format!(
+            "a token: use 1 to {} ASCII letters, digits and signs, without spaces",
+            limits::SECRET_BYTES_MAX
+        );
+        let token = Secret::new(&given.value).ok_or_else(|| given.refuse_secret(&forms))?;
+        Ok(Some(token))
     }
 
     fn source(&self, demo: bool) -> Result<SourceConfig, Misuse> {
@@ -191,15 +265,22 @@ impl Raw {
         self.number(key, "a number of streams", 1..=u32::MAX as usize)
     }
 
-    fn node(&self, host_name: impl FnOnce() -> Option<String>) -> String {
-        let (environment, dyno) = (self.get(Key::Environment), self.get(Key::Dyno));
-        let place = match dyno.is_default {
+    fn place(&self, host_name: impl FnOnce() -> Option<String>) -> Place {
+        let dyno = self.get(Key::Dyno);
+        let name = match dyno.is_default {
             true => host_name().filter(|name| !name.is_empty()),
             false => Some(dyno.value.clone()),
         };
-        let place = place.as_deref().unwrap_or("localhost");
+        Place {
+            name: name.unwrap_or_else(|| "localhost".to_owned()),
+            is_given: !dyno.is_default,
+        }
+    }
+
+    fn node(&self, place: &Place) -> String {
+        let environment = &self.get(Key::Environment).value;
         let unfit = |letter: char| letter.is_control() || letter.is_whitespace();
-        format!("rust-{}-{place}", environment.value).replace(unfit, "-")
+        format!("rust-{environment}-{}", place.name).replace(unfit, "-")
     }
 
     fn log_bytes(&self) -> Result<usize, Misuse> {
@@ -252,6 +333,15 @@ mod tests {
         misuse.unwrap_or_else(|| format!("{flags:?} {variables:?} was accepted"))
     }
 
+    /// Where figures go, and under which path.
+    fn shown_graphite(config: &Config) -> String {
+        let shown = |to: &Graphite| format!("{} {}", to.target, to.root);
+        config
+            .graphite
+            .as_ref()
+            .map_or_else(|| "none".to_owned(), shown)
+    }
+
     fn redis(url: &str) -> Vec<Endpoint> {
         match config(&[], &[("REDIS_URL", url)]).source {
             SourceConfig::Redis(endpoints) => endpoints,
@@ -291,6 +381,9 @@ mod tests {
             (None, None)
         );
         assert!(!engine.verbose);
+        assert_eq!(config.log_level, Level::Info);
+        assert!(engine.admin_token.is_none() && !engine.admin_is_apart);
+        assert_eq!((config.admin_listen, config.graphite), (Vec::new(), None));
         assert_eq!(
             (engine.score_lifetime, engine.detail_lifetime),
             (None, None)
@@ -321,6 +414,7 @@ mod tests {
         type Show = fn(&Config) -> String;
         let show_listen: Show = |config| format!("{:?}", config.listen);
         let show_source: Show = |config| format!("{:?}", config.source);
+        let show_graphite: Show = |config| shown_graphite(config);
         let show_retry: Show = |config| {
             format!(
                 "{:?} {:?}",
@@ -355,6 +449,13 @@ mod tests {
             ("LOG_BYTES_MAX", "1m", |config| config.engine.log_bytes_max.to_string(), "1048576"),
             ("DYNO", "web.1", |config| config.engine.node.clone(), "rust-development-web.1"),
             ("STREAMER_ENV", "production", |config| config.engine.node.clone(), "rust-production-box"),
+            ("ENABLE_DEMO_PAGE", "1", |config| config.engine.page_enabled.to_string(), "true"),
+            ("GRAPHITE_URL", "udp://h", show_graphite, "udp://h:2003 box"),
+            ("HOSTEDGRAPHITE_APIKEY", "k-1", show_graphite, "udp://carbon.hostedgraphite.com:2003 k-1.box"),
+            ("GRAPHITE_PREFIX", "a.b", show_graphite, "none"),
+            ("ADMIN_TOKEN", "s", |config| format!("{:?}", config.engine.admin_token), "Some(Secret(***))"),
+            ("ADMIN_LISTEN", "[::1]:7", |config| format!("{:?}", config.admin_listen), "[[::1]:7]"),
+            ("LOG_LEVEL", "Warn", |config| config.log_level.to_string(), "warn"),
             ("VERBOSE", "YES", |config| config.engine.verbose.to_string(), "true"),
             ("DEMO_RATE", "5", show_source, "Redis([Endpoint(redis://localhost:6379)])"),
             ("DEMO_SEED", "5", show_source, "Redis([Endpoint(redis://localhost:6379)])"),
@@ -622,6 +723,307 @@ mod tests {
             assert_eq!(misuse(&[], &[("LISTEN", &typed)]), expected);
         }
         assert!(misuse(&["--listen", "a"], &[]).starts_with("--listen: \"a\" is not"));
+    }
+
+    #[test]
+    fn addresses_of_the_admin_need_a_port_of_their_own() {
+        let table: &[(&str, &[&str])] = &[
+            ("127.0.0.1:9000", &["127.0.0.1:9000"]),
+            (
+                "localhost:9, [::1]:9 ,0.0.0.0:1",
+                &["127.0.0.1:9", "[::1]:9", "0.0.0.0:1"],
+            ),
+            ("127.0.0.1:0", &["127.0.0.1:0"]),
+        ];
+        for (typed, expected) in table {
+            let config = config(&["--admin-listen", typed], &[]);
+            let shown: Vec<String> = config
+                .admin_listen
+                .iter()
+                .map(SocketAddr::to_string)
+                .collect();
+            assert_eq!(shown, *expected, "{typed}");
+            assert!(config.engine.admin_is_apart);
+        }
+        for entry in ["127.0.0.1", "localhost", "::1", "[::1]", "::1:9000"] {
+            let typed = format!("127.0.0.1:1,{entry}");
+            assert_eq!(
+                misuse(&[], &[("ADMIN_LISTEN", &typed)]),
+                format!(
+                    "ADMIN_LISTEN: {entry:?} is not complete: add a port, as in 127.0.0.1:9000 or \
+                     [::1]:9000; PORT is taken"
+                )
+            );
+        }
+        let refused = misuse(&["--admin-listen=a:1"], &[]);
+        assert!(refused.starts_with("--admin-listen: \"a:1\" is not an IP address"));
+        // What is listened on, and which address of the admin meets it, if any.
+        let table: &[(&[&str], &str, Option<&str>)] = &[
+            (&[], "127.0.0.1:8001", Some("127.0.0.1:8001")),
+            (&["--port=7"], "127.0.0.1:8001,[::1]:7", Some("[::1]:7")),
+            (&["--port=0"], "127.0.0.1:0", None),
+            (
+                &["--listen=127.0.0.1"],
+                "127.0.0.1:8001",
+                Some("127.0.0.1:8001"),
+            ),
+            (
+                &["--listen=127.0.0.1"],
+                "0.0.0.0:8001",
+                Some("0.0.0.0:8001"),
+            ),
+            (&["--listen=127.0.0.1"], "127.0.0.2:8001,[::]:8001", None),
+            (&["--listen=0.0.0.0:9"], "127.0.0.1:9", Some("127.0.0.1:9")),
+            (&["--listen=[::]:9"], "127.0.0.1:9", None),
+            (
+                &["--listen=127.0.0.1:0"],
+                "127.0.0.1:0,127.0.0.1:8001",
+                None,
+            ),
+        ];
+        for (flags, typed, met) in table {
+            let refused = command(flags, &[("ADMIN_LISTEN", typed)]).err();
+            let expected = met.map(|address| {
+                format!(
+                    "ADMIN_LISTEN: {address} is where LISTEN and PORT serve all clients: use another port"
+                )
+            });
+            assert_eq!(refused, expected, "{flags:?} {typed}");
+        }
+    }
+
+    #[test]
+    fn addresses_are_not_without_number() {
+        let list = |count: usize| -> String {
+            let entries: Vec<String> = (1..=count)
+                .map(|last| format!("127.0.0.{last}:9"))
+                .collect();
+            entries.join(",")
+        };
+        for variable in ["LISTEN", "ADMIN_LISTEN"] {
+            assert!(command(&[], &[(variable, &list(16))]).is_ok());
+            assert_eq!(
+                misuse(&[], &[(variable, &list(17))]),
+                format!("{variable}: 17 addresses are too many: use 16 at most")
+            );
+        }
+    }
+
+    #[test]
+    fn figures_go_to_an_address_under_a_path() {
+        let url = |url| ("GRAPHITE_URL", url);
+        let key = ("HOSTEDGRAPHITE_APIKEY", "0a1b-2c");
+        let prefix = |prefix| ("GRAPHITE_PREFIX", prefix);
+        let dyno = |dyno| ("DYNO", dyno);
+        #[rustfmt::skip]
+        let table: &[(Variables<'_>, &str)] = &[
+            (&[], "none"),
+            (&[prefix("a")], "none"),
+            (&[url("udp://h")], "udp://h:2003 box"),
+            (&[url("TCP://a-b.c_d.example:7")], "tcp://a-b.c_d.example:7 box"),
+            (&[url("tcp://10.0.0.1")], "tcp://10.0.0.1:2003 box"),
+            (&[url("udp://[::1]")], "udp://[::1]:2003 box"),
+            (&[url("udp://[FE80::0:1]:7")], "udp://[fe80::1]:7 box"),
+            (&[key], "udp://carbon.hostedgraphite.com:2003 0a1b-2c.box"),
+            (&[key, url("tcp://h:1")], "tcp://h:1 0a1b-2c.box"),
+            (&[key, prefix("a.b")], "udp://carbon.hostedgraphite.com:2003 0a1b-2c.a.b.box"),
+            (&[url("udp://h"), prefix(".a.")], "udp://h:2003 a.box"),
+            (&[url("udp://h"), dyno("web.1")], "udp://h:2003 web.1"),
+            (&[url("udp://h"), dyno(".web 1..x/")], "udp://h:2003 web_1.x_"),
+            (&[url("udp://h"), dyno("...")], "udp://h:2003 localhost"),
+        ];
+        for (variables, expected) in table {
+            assert_eq!(
+                shown_graphite(&config(&[], variables)),
+                *expected,
+                "{variables:?}"
+            );
+        }
+        let on = |host: Option<&str>| {
+            let host = host.map(str::to_owned);
+            let flags = [OsString::from("--graphite-url=udp://h")];
+            match parse(flags, |_| None, || host) {
+                Ok(Command::Run(config)) => shown_graphite(&config),
+                other => format!("{other:?}"),
+            }
+        };
+        assert_eq!(on(Some("box.example.org")), "udp://h:2003 box_example_org");
+        assert_eq!(on(Some("")), "udp://h:2003 localhost");
+        assert_eq!(on(None), "udp://h:2003 localhost");
+    }
+
+    #[test]
+    fn figures_do_not_go_just_anywhere() {
+        let forms = "is not a metrics address: use udp://host[:port] or tcp://host[:port], with an IPv6 \
+             address in brackets, and without anything else";
+        #[rustfmt::skip]
+        let shown = ["h:2003", "udp:h", "udp://", "udp://:2003", "http://h", "udp://h:0", "udp://h:65536",
+            "udp://h/", "tcp://h:1/path", "udp://0.0.0.0", "udp://h\u{e9}", "udp://h h"];
+        for url in shown {
+            let expected = match url {
+                // What may be a login without its end is not shown, whatever it is.
+                "udp:h" | "udp://:2003" => "(not shown, it may hold a password)".to_owned(),
+                _ => format!("{url:?}"),
+            };
+            let refused = misuse(&[], &[("GRAPHITE_URL", url)]);
+            assert_eq!(refused, format!("GRAPHITE_URL: {expected} {forms}"));
+        }
+        for url in [
+            "udp://[::]",
+            "udp://[::1",
+            "udp://::1",
+            "udp://h:+1",
+            "udp://h:",
+            "tcp://[h]:1",
+        ] {
+            let refused = misuse(&["--graphite-url", url], &[]);
+            assert!(refused.ends_with(forms), "{refused}");
+        }
+        for prefix in ["a b", "a/b", "..", "\u{e9}", "a\nb"] {
+            let expected = format!(
+                "GRAPHITE_PREFIX: {prefix:?} is not the start of a metric's path: use letters, digits, - \
+                 and _, divided by dots"
+            );
+            let variables = [("GRAPHITE_PREFIX", prefix), ("GRAPHITE_URL", "udp://h")];
+            assert_eq!(misuse(&[], &variables), expected);
+        }
+    }
+
+    #[test]
+    fn levels_of_the_log() {
+        #[rustfmt::skip]
+        let table: &[(Variables<'_>, Level, bool)] = &[
+            (&[], Level::Info, false),
+            (&[("LOG_LEVEL", "error")], Level::Error, false),
+            (&[("LOG_LEVEL", "WARN")], Level::Warn, false),
+            (&[("LOG_LEVEL", "debug")], Level::Debug, true),
+            (&[("LOG_LEVEL", "error"), ("VERBOSE", "true")], Level::Debug, true),
+            (&[("LOG_LEVEL", "debug"), ("VERBOSE", "false")], Level::Debug, true),
+        ];
+        for (variables, level, is_verbose) in table {
+            let config = config(&[], variables);
+            assert_eq!(config.log_level, *level, "{variables:?}");
+            assert_eq!(config.engine.verbose, *is_verbose, "{variables:?}");
+        }
+        assert_eq!(
+            misuse(&["--log-level=loud"], &[]),
+            "--log-level: \"loud\" is not a level: use error, warn, info or debug"
+        );
+    }
+
+    #[test]
+    fn the_health_check_knows_the_settings() {
+        let listen = |flags: &[&str], variables| match command(flags, variables) {
+            Ok(Command::Healthcheck(listen)) => format!("{listen:?}"),
+            other => format!("{other:?}"),
+        };
+        assert_eq!(listen(&["healthcheck"], &[]), "Everywhere(8001)");
+        assert_eq!(
+            listen(&["healthcheck"], &[("PORT", "7"), ("DEMO", "1")]),
+            "Everywhere(7)"
+        );
+        assert_eq!(
+            listen(&["--port=7", "healthcheck", "--listen=::1"], &[]),
+            "Addresses([[::1]:7])"
+        );
+        assert_eq!(listen(&["healthcheck", "-h"], &[]), "Ok(Help)");
+        for flags in [&["healthcheck", "healthcheck"][..], &["healthcheck", "x"]] {
+            let last = flags[1];
+            assert_eq!(
+                misuse(flags, &[]),
+                format!("unexpected argument \"{last}\": use --flag=value, --help lists all flags")
+            );
+        }
+        assert!(misuse(&["healthcheck"], &[("PORT", "x")]).starts_with("PORT: "));
+    }
+
+    #[test]
+    fn all_settings_in_force_are_shown() {
+        let defaults = config(&[], &[]).in_force.to_string();
+        assert_eq!(
+            defaults,
+            "PORT=8001 LISTEN=all REUSE_PORT=false REDIS_URL=redis://localhost:6379 DEMO=false \
+             DEMO_RATE=none DEMO_SEED=none ENABLE_DEMO_PAGE=false ENABLE_RAW_STREAM=true \
+             ENABLE_KIOSK_INTERACTION_STREAM=false SSE_FORCE_REFRESH=false SSE_SCORE_RETRY_MS=none \
+             SSE_DETAIL_RETRY_MS=none SSE_RECONNECT_MS=none SSE_SCORE_FORCECLOSE_SEC=none \
+             SSE_DETAIL_FORCECLOSE_SEC=none TRUST_PROXY=0 MAX_CONNECTIONS=none \
+             MAX_CONNECTIONS_PER_IP=none STATUS_CONNECTIONS_MAX=1000 DRAIN_SEC=20 KEEPALIVE_SEC=15 \
+             LOG_BYTES_MAX=4194304 DYNO=box STREAMER_ENV=development GRAPHITE_URL=none \
+             HOSTEDGRAPHITE_APIKEY=none GRAPHITE_PREFIX=none ADMIN_TOKEN=none ADMIN_LISTEN=none \
+             LOG_LEVEL=info VERBOSE=false"
+        );
+        // Flags, and a part of the line.
+        #[rustfmt::skip]
+        let table: &[(&[&str], &str)] = &[
+            (&["--demo", "--demo-seed=9"], " REDIS_URL=none DEMO=true DEMO_RATE=250 DEMO_SEED=9 ENABLE_DEMO_PAGE=true "),
+            (&["--redis-url=redis://u:secret@a/1,redis+unix:///b"], " REDIS_URL=redis://u@a:6379/1,redis+unix:///b "),
+            (&["--listen=::1,127.0.0.1:9"], "PORT=8001 LISTEN=[::1]:8001,127.0.0.1:9 "),
+            (&["--sse-force-refresh"], " SSE_SCORE_RETRY_MS=100 SSE_DETAIL_RETRY_MS=500 SSE_RECONNECT_MS=none \
+                SSE_SCORE_FORCECLOSE_SEC=300 "),
+            (&["--sse-reconnect-ms=7"], " SSE_SCORE_RETRY_MS=7 SSE_DETAIL_RETRY_MS=7 SSE_RECONNECT_MS=7 "),
+            (&["--log-bytes-max=1m", "--dyno=web.1"], " LOG_BYTES_MAX=1048576 DYNO=web.1 "),
+            (&["--dyno=a b\n\"c\"", "--streamer-env=\u{1b}x"],
+                " DYNO=\"a b\\n\\\"c\\\"\" STREAMER_ENV=\"\\u{1b}x\" "),
+            (&["--hostedgraphite-apikey=secret"],
+                " GRAPHITE_URL=udp://carbon.hostedgraphite.com:2003 HOSTEDGRAPHITE_APIKEY=*** "),
+            (&["--admin-token=secret", "--admin-listen=127.0.0.1:9"],
+                " ADMIN_TOKEN=*** ADMIN_LISTEN=127.0.0.1:9 "),
+            (&["--max-connections=7", "--max-connections-per-ip=8"], " MAX_CONNECTIONS=7 MAX_CONNECTIONS_PER_IP=8 "),
+            (&["--verbose"], " LOG_LEVEL=debug VERBOSE=true"),
+        ];
+        for (flags, part) in table {
+            let line = config(flags, &[]).in_force.to_string();
+            assert!(line.contains(part), "{part} is missing in {line}");
+            assert!(!line.contains("secret"), "{line}");
+        }
+        let mut in_force = config(&[], &[]).in_force;
+        in_force.set("MAX_CONNECTIONS", 5);
+        let changed = defaults.replace("CONNECTIONS=none", "CONNECTIONS=5");
+        assert_eq!(in_force.to_string(), changed);
+    }
+
+    #[test]
+    fn no_secret_is_ever_shown() {
+        let too_long = "secret".repeat(50);
+        let token = "the value (a secret, not shown) is not a token: use 1 to 256 ASCII letters, digits and \
+             signs, without spaces";
+        for value in ["the secret", "secret\u{e9}", "secret\n", &too_long] {
+            assert_eq!(
+                misuse(&[], &[("ADMIN_TOKEN", value)]),
+                format!("ADMIN_TOKEN: {token}")
+            );
+            assert_eq!(
+                misuse(&["--admin-token", value], &[]),
+                format!("--admin-token: {token}")
+            );
+        }
+        let key = misuse(&[], &[("HOSTEDGRAPHITE_APIKEY", "secret/")]);
+        assert!(
+            key.starts_with("HOSTEDGRAPHITE_APIKEY: the value (a secret, not shown) is not "),
+            "{key}"
+        );
+        assert!(!key.contains("secret/"), "{key}");
+        for url in [
+            "udp://secret@h",
+            "secret:x@h",
+            "udp://u:secret",
+            "http://h?secret",
+        ] {
+            let refused = misuse(&[], &[("GRAPHITE_URL", url)]);
+            assert!(
+                refused.contains("(not shown, it may hold a password)"),
+                "{refused}"
+            );
+            assert!(!refused.contains("secret"), "{refused}");
+        }
+        let flags = ["--admin-token=secret", "--hostedgraphite-apikey=secret"];
+        let config = config(&flags, &[]);
+        assert!(!format!("{config:?}").contains("secret"), "{config:?}");
+        assert!(!config.in_force.to_string().contains("secret"));
+        assert_eq!(
+            config.graphite.map(|to| to.root),
+            Some("secret.box".to_owned())
+        );
     }
 
     #[test]

@@ -9,8 +9,8 @@ use emojitrack_streamer::config::{self, Command, Config, SourceConfig};
 use emojitrack_streamer::engine::{self, Engine};
 use emojitrack_streamer::level::Level;
 use emojitrack_streamer::limits;
-use emojitrack_streamer::net::Net;
-use emojitrack_streamer::net::mio::MioNet;
+use emojitrack_streamer::net::mio::{Doors, MioNet};
+use emojitrack_streamer::net::{Door, Net, healthcheck};
 use emojitrack_streamer::random;
 use emojitrack_streamer::reactor::{Feed, Reactor, Reports};
 use emojitrack_streamer::report::page;
@@ -28,6 +28,13 @@ fn main() -> ExitCode {
             println!("{NAME_AND_VERSION}");
             ExitCode::SUCCESS
         }
+        Ok(Command::Healthcheck(listen)) => match healthcheck::ask(&listen) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(reason) => {
+                eprintln!("emojitrack-streamer: not healthy: {reason}");
+                ExitCode::FAILURE
+            }
+        },
         Ok(Command::Run(config)) => match run(*config) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => {
@@ -58,7 +65,14 @@ fn run(mut config: Config) -> io::Result<()> {
     // Some are left to requests, among them those that are told that there is no room.
     let room = sockets - (sockets / 16).max(1);
     config.engine.connections_max = config.engine.connections_max.min(room);
-    let mut net = MioNet::new(&config.listen, config.reuse_port, config.log_level)?;
+    let connections_max = config.engine.connections_max;
+    config.in_force.set("MAX_CONNECTIONS", connections_max);
+    let doors = Doors {
+        public: &config.listen,
+        admin: &config.admin_listen,
+        reuse_port: config.reuse_port,
+    };
+    let mut net = MioNet::new(doors, config.log_level)?;
     let (now, unix_seconds) = (net.now(), net.unix_seconds());
     for line in greeting(&net, &config) {
         net.log(Level::Info, &line);
@@ -106,11 +120,15 @@ fn topics(settings: &engine::Settings) -> Topics {
 
 /// Where the server is, and what to try next.
 fn greeting(net: &MioNet, config: &Config) -> Vec<String> {
-    let addresses = net.local_addresses();
+    let addresses = net.local_addresses(Door::Public);
     let mut lines: Vec<String> = addresses
         .iter()
         .map(|address| format!("{NAME_AND_VERSION} listening on http://{address}"))
         .collect();
+    for address in net.local_addresses(Door::Admin) {
+        lines.push(format!("admin on http://{address}/admin/"));
+    }
+    lines.push(format!("settings: {}", config.in_force));
     let Some(first) = addresses.first() else {
         return lines;
     };
@@ -123,14 +141,15 @@ fn greeting(net: &MioNet, config: &Config) -> Vec<String> {
             lines.push(format!(
                 "demo: {per_second} made-up updates a second while somebody listens"
             ));
-            lines.push(format!("try:  curl -N {url}/subscribe/eps"));
-            lines.push(format!("page: {url}/"));
         }
         SourceConfig::Redis(endpoints) => {
             let names: Vec<String> = endpoints.iter().map(ToString::to_string).collect();
             lines.push(format!("redis: connecting to {}", names.join(", ")));
-            lines.push(format!("try:  curl -N {url}/subscribe/eps"));
         }
+    }
+    lines.push(format!("try:  curl -N {url}/subscribe/eps"));
+    if config.engine.page_enabled {
+        lines.push(format!("page: {url}/"));
     }
     lines
 }

@@ -25,6 +25,7 @@ const HELP_HEAD: &str = "\
 emojitrack-streamer: a Server-Sent Events server, from Redis pub/sub to many browsers
 
 Usage: emojitrack-streamer [FLAGS]
+       emojitrack-streamer healthcheck [FLAGS]
 
 Options, each a flag or an environment variable (flags win):
 ";
@@ -32,6 +33,13 @@ Options, each a flag or an environment variable (flags win):
 const HELP_TAIL: &str = "
 A flag shown without a value is a boolean: --demo means --demo=true. Booleans are true t yes y 1
 and false f no n 0, in any case. An environment variable that is empty counts as not set.
+
+Figures are sent as [<key>.][<prefix>.]<DYNO>. and their name; a key without a URL means
+udp://carbon.hostedgraphite.com:2003. A secret is better given by its variable: flags can be seen
+in the list of processes.
+
+healthcheck asks /healthz of the server that runs here with the same settings, and exits with 0
+when it is alive, or else with 1.
 
 Examples:
   emojitrack-streamer --demo
@@ -79,6 +87,7 @@ options! {
     Demo: "DEMO", [], "", "false", "serve random updates; needs no Redis";
     DemoRate: "DEMO_RATE", [], "NUMBER", "250", "demo: updates in a second";
     DemoSeed: "DEMO_SEED", [], "NUMBER", "random", "demo: repeat the run of this seed";
+    DemoPage: "ENABLE_DEMO_PAGE", [], "", "false", "show the live page without --demo, too";
     RawStream: "ENABLE_RAW_STREAM", [], "", "true", "serve /subscribe/raw";
     KioskStream: "ENABLE_KIOSK_INTERACTION_STREAM", [], "", "false", "serve /subscribe/kiosk_interaction";
     ForceRefresh: "SSE_FORCE_REFRESH", [], "", "false", "for routers that hide disconnects";
@@ -96,6 +105,12 @@ options! {
     LogBytesMax: "LOG_BYTES_MAX", [], "BYTES", "4194304", "kept for slow clients; also 512k, 4MiB";
     Dyno: "DYNO", [], "NAME", "host name", "this process, in reports";
     Environment: "STREAMER_ENV", ["RACK_ENV", "NODE_ENV", "GO_ENV"], "NAME", "development", "environment, in reports";
+    GraphiteUrl: "GRAPHITE_URL", [], "URL", "none", "udp:// or tcp://host[:2003], for figures";
+    HostedGraphite: "HOSTEDGRAPHITE_APIKEY", [], "KEY", "none", "stands first in their path";
+    GraphitePrefix: "GRAPHITE_PREFIX", [], "PATH", "none", "stands next, before DYNO";
+    AdminToken: "ADMIN_TOKEN", [], "SECRET", "none", "asked for at /admin/ and /metrics";
+    AdminListen: "ADMIN_LISTEN", [], "IP:PORT,...", "none", "serve those here, and only here";
+    LogLevel: "LOG_LEVEL", [], "LEVEL", "info", "error, warn, info or debug";
     Verbose: "VERBOSE", [], "", "false", "log each connect and disconnect";
 }
 

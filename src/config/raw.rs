@@ -8,10 +8,21 @@ use std::str::FromStr;
 
 use lexopt::Arg;
 
+use super::Misuse;
 use super::options::{Definition, HELP_ADVICE, Key, OPTIONS, unexpected_argument, unknown_flag};
-use super::{Command, Misuse};
 
 const BOOLEANS: &str = "a boolean: use true t yes y 1 or false f no n 0";
+
+/// What the command line asks for beside the options.
+pub(super) enum Asked {
+    Run,
+    Healthcheck,
+    Help,
+    Version,
+}
+
+/// The only argument that is not a flag.
+const HEALTHCHECK: &str = "healthcheck";
 
 /// The text of each option as typed, or else its default, in the order of `OPTIONS`.
 pub(super) struct Raw(Vec<Given>);
@@ -33,19 +44,25 @@ impl Raw {
         Raw(OPTIONS.iter().map(default).collect())
     }
 
+    /// Takes the flags; what is asked for.
     pub(super) fn take_flags(
         &mut self,
         args: impl IntoIterator<Item = OsString>,
-    ) -> Result<Option<Command>, Misuse> {
+    ) -> Result<Asked, Misuse> {
+        let mut asked = Asked::Run;
         let mut parser = lexopt::Parser::from_args(args);
         // The parser's own errors repeat values, which may be passwords.
         let unreadable = |_| Misuse(format!("the flags cannot be read: {HELP_ADVICE}"));
         while let Some(argument) = parser.next().map_err(unreadable)? {
             let flag = match argument {
-                Arg::Short('h') | Arg::Long("help") => return Ok(Some(Command::Help)),
-                Arg::Short('V') | Arg::Long("version") => return Ok(Some(Command::Version)),
+                Arg::Short('h') | Arg::Long("help") => return Ok(Asked::Help),
+                Arg::Short('V') | Arg::Long("version") => return Ok(Asked::Version),
                 Arg::Short(letter) => format!("-{letter}"),
                 Arg::Long(name) => format!("--{name}"),
+                Arg::Value(text) if text == HEALTHCHECK && matches!(asked, Asked::Run) => {
+                    asked = Asked::Healthcheck;
+                    continue;
+                }
                 Arg::Value(text) => return Err(unexpected_argument(&text.to_string_lossy())),
             };
             let known = OPTIONS.iter().find(|option| option.flag() == flag);
@@ -60,7 +77,7 @@ impl Raw {
             };
             self.0[option.key as usize] = Given::new(&flag, value)?;
         }
-        Ok(None)
+        Ok(asked)
     }
 
     /// Takes from the environment what no flag has given.
@@ -121,6 +138,14 @@ impl Given {
     /// The refusal of the value, or of one entry of it.
     pub(super) fn refuse(&self, entry: &str, forms: &str) -> Misuse {
         Misuse(format!("{}: {entry:?} is not {forms}", self.name))
+    }
+
+    /// The same for a value that nobody is to read.
+    pub(super) fn refuse_secret(&self, forms: &str) -> Misuse {
+        Misuse(format!(
+            "{}: the value (a secret, not shown) is not {forms}",
+            self.name
+        ))
     }
 }
 

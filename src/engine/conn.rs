@@ -154,12 +154,14 @@ pub struct Outbox {
     sent: usize,
 }
 
-/// What status pages show.
+/// What is known of a client, most of it for status pages.
 pub struct About {
     /// When it was accepted, and from then on when it subscribed.
     pub subscribed_at: Time,
     /// The client's address.
     pub client_ip: IpAddr,
+    /// Whether the client came through the admin's door.
+    pub is_admin: bool,
     /// The path of the subscription, as requested.
     pub path: Box<str>,
     /// The ID of a detail stream.
@@ -217,7 +219,7 @@ impl Outbox {
 
 impl Conn {
     /// A connection that was accepted just now.
-    pub fn new(client_ip: IpAddr, now: Time, deadline: Time) -> Conn {
+    pub fn new(client_ip: IpAddr, is_admin: bool, now: Time, deadline: Time) -> Conn {
         Conn {
             generation: 0,
             phase: Phase::Reading(Box::default()),
@@ -235,6 +237,7 @@ impl Conn {
             about: Box::new(About {
                 subscribed_at: now,
                 client_ip,
+                is_admin,
                 path: Box::default(),
                 tag: None,
                 user_agent: Box::default(),

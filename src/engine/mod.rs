@@ -214,10 +214,11 @@ impl Engine {
         }
     }
 
-    /// A connection was accepted.
-    pub fn on_accept(&mut self, client_ip: IpAddr) -> Key {
+    /// A connection was accepted, through the admin's door or the public one.
+    pub fn on_accept(&mut self, client_ip: IpAddr, is_admin: bool) -> Key {
         let deadline = self.now + limits::REQUEST_DEADLINE;
-        let key = self.conns.insert(Conn::new(client_ip, self.now, deadline));
+        let conn = Conn::new(client_ip, is_admin, self.now, deadline);
+        let key = self.conns.insert(conn);
         self.counters.accepted += 1;
         self.queue_read(key);
         self.arm(key);

@@ -3,7 +3,7 @@
 
 use std::net::IpAddr;
 
-use super::conn::{Answer, Key, Pending, Phase, Reading};
+use super::conn::{About, Answer, Key, Pending, Phase, Reading};
 use super::endings::stopping_reply;
 use super::route::{self, Action};
 use super::settings::Settings;
@@ -102,7 +102,7 @@ impl Engine {
             }
             let step = match &mut reading.pending {
                 Some(pending) => discard(&mut reading.buffer, pending),
-                None => take_head(reading, conn.about.client_ip, &self.settings),
+                None => take_head(reading, &conn.about, &self.settings),
             };
             match step {
                 Step::Wait if conn.peer_ended => return self.close(key, CloseReason::Client),
@@ -282,7 +282,7 @@ impl Reading {
 }
 
 /// Takes a whole head from the input.
-fn take_head(reading: &mut Reading, peer: IpAddr, settings: &Settings) -> Step {
+fn take_head(reading: &mut Reading, about: &About, settings: &Settings) -> Step {
     // Empty lines before a request are nothing (RFC 9112 §2.2), and must not be parsed again and again.
     let blank = reading
         .buffer
@@ -296,7 +296,7 @@ fn take_head(reading: &mut Reading, peer: IpAddr, settings: &Settings) -> Step {
         return Step::Wait;
     }
     let (accepted, head_len) = match http::parse_head(&reading.buffer) {
-        Ok(Some((request, head_len))) => (accept(&request, peer, settings), head_len),
+        Ok(Some((request, head_len))) => (accept(&request, about, settings), head_len),
         Ok(None) => {
             reading.parse_at = (reading.buffer.len() * 2).min(limits::HEAD_BYTES_MAX);
             return Step::Wait;
@@ -307,7 +307,7 @@ fn take_head(reading: &mut Reading, peer: IpAddr, settings: &Settings) -> Step {
     Step::Head(Box::new(accepted))
 }
 
-fn accept(request: &Request<'_>, peer: IpAddr, settings: &Settings) -> Accepted {
+fn accept(request: &Request<'_>, about: &About, settings: &Settings) -> Accepted {
     let target = target::split(request.target).ok();
     let (path, query) = target.map_or(("", ""), |target| (target.path, target.query));
     let forwarded = forwarded::client_address(&request.forwarded_for, settings.trusted_proxies);
@@ -317,13 +317,13 @@ fn accept(request: &Request<'_>, peer: IpAddr, settings: &Settings) -> Accepted 
         Ok(id) => Some(id.to_owned()),
     };
     Accepted {
-        action: route::route(request, settings),
+        action: route::route(request, settings, about.is_admin),
         head_only: request.method == Method::Head,
         http_11: request.http_11,
         keep_alive: request.keep_alive,
         framing: request.framing,
         expects_continue: request.expects_continue,
-        client_ip: forwarded.unwrap_or(peer),
+        client_ip: forwarded.unwrap_or(about.client_ip),
         accepts_stream: request.accepts_stream,
         last_event_id,
         token: route::token_of(query).filter(|token| route::is_token(token)),

@@ -5,6 +5,7 @@ use super::cleanup::Cleanup;
 use super::hub::Stream;
 use super::settings::Settings;
 use crate::limits::TOKEN_BYTES_MAX;
+use crate::proto::authorization::CHALLENGE;
 use crate::proto::http::{Method, Request};
 use crate::proto::reply::Reply;
 use crate::proto::target::{self, TargetError};
@@ -34,6 +35,12 @@ pub enum Action {
 pub enum Document {
     /// The state of this node.
     Status,
+    /// The state of all nodes.
+    Cluster,
+    /// The page that shows both.
+    Admin,
+    /// The state of this node as figures to be gathered.
+    Metrics,
     /// The live page.
     Page,
     /// Whether the process is alive.
@@ -48,8 +55,8 @@ pub enum Document {
     Metrics,
 }
 
-/// Decides about a request.
-pub fn route(request: &Request<'_>, settings: &Settings) -> Action {
+/// Decides about a request of a client who came through the admin's door, or through the public one.
+pub fn route(request: &Request<'_>, settings: &Settings, is_admin: bool) -> Action {
     let (path, query) = match target::split(request.target) {
         Ok(target) if target.path == "*" && request.method == Method::Options => {
             return Action::Reply(options("GET, HEAD, POST, OPTIONS"));
@@ -63,8 +70,21 @@ pub fn route(request: &Request<'_>, settings: &Settings) -> Action {
         Err(error) => return bad_target(error),
     };
     let segments: Vec<&str> = segments.iter().map(String::as_str).collect();
+    if !is_behind(&segments, settings, is_admin) {
+        return nothing_here();
+    }
+    // Also where there is nothing: what there is, is not everybody's business.
+    if is_private(&segments) && request.method != Method::Options && !may_enter(request, settings) {
+        return Action::Reply(Reply {
+            extra: CHALLENGE.into(),
+            ..Reply::error(
+                401,
+                "send the admin token as a bearer token or as a password",
+            )
+        });
+    }
     let Some(resource) = find(&segments, settings) else {
-        return Action::Reply(Reply::error(404, "there is nothing at this path"));
+        return nothing_here();
     };
     let methods = resource.methods();
     match (request.method, resource) {
@@ -86,6 +106,12 @@ pub fn route(request: &Request<'_>, settings: &Settings) -> Action {
             child: child.map(str::to_owned),
         },
         (Method::Get | Method::Head, Resource::Document(document)) => Action::Show(document),
+        (Method::Get | Method::Head, Resource::Moved(location)) => Action::Reply(Reply {
+            status: 301,
+            content_type: None,
+            extra: format!("Location: {location}\r\n").into(),
+            body: Vec::new().into(),
+        }),
         (_, _) => Action::Reply(Reply {
             extra: format!("Allow: {methods}\r\n").into(),
             ..Reply::error(405, &format!("the methods here are {methods}"))
@@ -106,6 +132,8 @@ pub fn is_token(token: &str) -> bool {
 enum Resource<'a> {
     Stream(Stream, Option<&'a str>),
     Document(Document),
+    /// What is found at another address, relative to this one.
+    Moved(&'static str),
     /// The closing of streams: of one ID, or of the scores.
     Cleanup(Option<&'a str>),
 }
@@ -114,14 +142,38 @@ impl Resource<'_> {
     fn methods(&self) -> &'static str {
         match self {
             Resource::Cleanup(_) => "POST, OPTIONS",
-            Resource::Stream(..) | Resource::Document(_) => "GET, HEAD, OPTIONS",
+            Resource::Stream(..) | Resource::Document(_) | Resource::Moved(_) => {
+                "GET, HEAD, OPTIONS"
+            }
         }
     }
+}
+
+/// Whether this is only for those who have the admin token, where there is one.
+fn is_private(segments: &[&str]) -> bool {
+    matches!(segments, ["admin", ..] | ["metrics"])
+}
+
+/// Whether the path can be reached through the door that the client came through. Probes are behind both, so
+/// that whoever watches over the process need not know which ports it has.
+fn is_behind(segments: &[&str], settings: &Settings, is_admin: bool) -> bool {
+    let is_probe = matches!(segments, ["healthz"] | ["readyz"]);
+    !settings.admin_is_apart || is_probe || is_private(segments) == is_admin
+}
+
+fn may_enter(request: &Request<'_>, settings: &Settings) -> bool {
+    let token = settings.admin_token.as_ref();
+    token.is_none_or(|token| token.is_in(request.authorization))
 }
 
 fn find<'a>(segments: &[&'a str], settings: &Settings) -> Option<Resource<'a>> {
     match *segments {
         [] if settings.page_enabled => Some(Resource::Document(Document::Page)),
+        // Relative, because a proxy may have cut off what stands before `/admin` for the client.
+        ["admin"] => Some(Resource::Moved("admin/")),
+        ["admin", ""] => Some(Resource::Document(Document::Admin)),
+        ["admin", "cluster.json"] => Some(Resource::Document(Document::Cluster)),
+        ["metrics"] => Some(Resource::Document(Document::Metrics)),
         ["admin", "status.json"] => Some(Resource::Document(Document::Status)),
         ["healthz"] => Some(Resource::Document(Document::Health)),
         ["readyz"] => Some(Resource::Document(Document::Readiness)),
@@ -165,6 +217,10 @@ fn options(methods: &str) -> Reply {
     }
 }
 
+fn nothing_here() -> Action {
+    Action::Reply(Reply::error(404, "there is nothing at this path"))
+}
+
 fn bad_target(error: TargetError) -> Action {
     let message = match error {
         TargetError::Form => "the request target must be a path or an http URI",
@@ -183,6 +239,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::proto::authorization::Secret;
     use crate::proto::http::parse_head;
 
     fn settings() -> Settings {
@@ -200,6 +257,8 @@ mod tests {
             raw_enabled: true,
             kiosk_enabled: false,
             page_enabled: false,
+            admin_token: None,
+            admin_is_apart: false,
             keepalive: Duration::from_secs(15),
             log_bytes_max: 0,
             force_refresh: false,
@@ -212,9 +271,13 @@ mod tests {
     }
 
     fn routed(line: &str, settings: &Settings) -> String {
-        let head = format!("{line} HTTP/1.1\r\nHost: a\r\n\r\n");
+        routed_with("", line, settings, false)
+    }
+
+    fn routed_with(fields: &str, line: &str, settings: &Settings, is_admin: bool) -> String {
+        let head = format!("{line} HTTP/1.1\r\nHost: a\r\n{fields}\r\n");
         let (request, _) = parse_head(head.as_bytes()).unwrap().unwrap();
-        match route(&request, settings) {
+        match route(&request, settings, is_admin) {
             Action::Subscribe { stream, child } => format!("{stream:?} {child:?}"),
             Action::ShowStream(stream) => format!("head of {stream:?}"),
             Action::Show(document) => format!("{document:?}"),
@@ -253,6 +316,17 @@ mod tests {
             ("POST /subscribe/eps", "405"),
             ("DELETE /admin/status.json", "405"),
             ("POST /nothing", "404"),
+            ("GET /admin", "301"),
+            ("HEAD /admin?x", "301"),
+            ("OPTIONS /admin", "204"),
+            ("POST /admin", "405"),
+            ("GET /admin/", "Admin"),
+            ("GET /%61dmin/", "Admin"),
+            ("GET /admin//", "404"),
+            ("GET /admin/other", "404"),
+            ("GET /admin/cluster.json", "Cluster"),
+            ("HEAD /metrics", "Metrics"),
+            ("GET /metrics/", "404"),
             ("GET /admin/status.json", "Status"),
             ("HEAD /admin/status.json", "Status"),
             ("POST /subscribe/cleanup/scores", "None None"),
@@ -295,5 +369,97 @@ mod tests {
         };
         assert_eq!(routed("GET /subscribe/raw", &few), "404");
         assert_eq!(routed("HEAD /subscribe/raw", &few), "404");
+    }
+
+    #[test]
+    fn the_way_from_admin_is_relative() {
+        let head = "GET /admin HTTP/1.0\r\n\r\n";
+        let (request, _) = parse_head(head.as_bytes()).unwrap().unwrap();
+        let Action::Reply(reply) = route(&request, &settings(), false) else {
+            panic!("not a reply");
+        };
+        assert_eq!(reply.extra, "Location: admin/\r\n");
+    }
+
+    #[test]
+    fn what_is_private_is_shown_for_the_token() {
+        let settings = Settings {
+            admin_token: Secret::new("sesame"),
+            ..settings()
+        };
+        let table = [
+            ("GET /admin", "301"),
+            ("GET /admin/", "Admin"),
+            ("HEAD /admin/status.json", "Status"),
+            ("GET /%61dmin/status.json", "Status"),
+            ("GET http://a/admin/cluster.json", "Cluster"),
+            ("GET /metrics", "Metrics"),
+            ("GET /admin/other", "404"),
+            ("GET /admin/a/b", "404"),
+            ("POST /admin/status.json", "405"),
+            ("DELETE /metrics", "405"),
+        ];
+        for (line, expected) in table {
+            let with = |fields| routed_with(fields, line, &settings, false);
+            for fields in [
+                "",
+                "Authorization: Bearer sesam\r\n",
+                "Authorization: sesame\r\n",
+            ] {
+                assert_eq!(with(fields), "401", "for {line} with {fields:?}");
+            }
+            assert_eq!(with("Authorization: Bearer sesame\r\n"), expected, "{line}");
+            // x:sesame
+            assert_eq!(with("Authorization: Basic eDpzZXNhbWU=\r\n"), expected);
+        }
+        let open = [
+            ("OPTIONS /admin/", "204"),
+            ("OPTIONS /metrics", "204"),
+            ("GET /healthz", "Health"),
+            ("GET /readyz", "Readiness"),
+            ("GET /subscribe/eps", "Eps None"),
+            ("GET /metrics/", "404"),
+            ("GET //admin/", "404"),
+            ("GET /administration", "404"),
+        ];
+        for (line, expected) in open {
+            assert_eq!(routed(line, &settings), expected, "for {line}");
+        }
+    }
+
+    #[test]
+    fn each_door_leads_to_its_own_paths_and_both_to_the_probes() {
+        let settings = Settings {
+            admin_is_apart: true,
+            page_enabled: true,
+            ..settings()
+        };
+        // The path, and what it is behind the public door and the admin's.
+        let table = [
+            ("GET /", "Page", "404"),
+            ("GET /subscribe/eps", "Eps None", "404"),
+            ("POST /subscribe/cleanup/scores", "None None", "404"),
+            ("OPTIONS /subscribe/eps", "204", "404"),
+            ("GET /admin", "404", "301"),
+            ("GET /admin/", "404", "Admin"),
+            ("GET /admin/status.json", "404", "Status"),
+            ("OPTIONS /admin/status.json", "404", "204"),
+            ("POST /admin/status.json", "404", "405"),
+            ("GET /metrics", "404", "Metrics"),
+            ("GET /healthz", "Health", "Health"),
+            ("GET /readyz", "Readiness", "Readiness"),
+            ("GET /nothing", "404", "404"),
+            ("OPTIONS *", "204", "204"),
+        ];
+        for (line, public, admin) in table {
+            assert_eq!(routed_with("", line, &settings, false), public, "{line}");
+            assert_eq!(routed_with("", line, &settings, true), admin, "{line}");
+        }
+        let settings = Settings {
+            admin_token: Secret::new("sesame"),
+            ..settings
+        };
+        let ask = |is_admin| routed_with("", "GET /metrics", &settings, is_admin);
+        assert_eq!((ask(false).as_str(), ask(true).as_str()), ("404", "401"));
     }
 }

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use super::hub::Stream;
+use crate::proto::authorization::Secret;
 
 /// The engine's part of the configuration.
 #[derive(Clone, Debug)]
@@ -18,6 +19,10 @@ pub struct Settings {
     pub kiosk_enabled: bool,
     /// Whether `/` shows the live page.
     pub page_enabled: bool,
+    /// What `/admin` and `/metrics` are shown for; without one, to everybody.
+    pub admin_token: Option<Secret>,
+    /// Whether those are served to clients who came through the door for them, and to nobody else.
+    pub admin_is_apart: bool,
     /// The longest silence on a stream before a comment line is sent.
     pub keepalive: Duration,
     /// The bound on the shared message log, in bytes.

@@ -16,18 +16,30 @@ use socket2::{Domain, Protocol, Socket, Type};
 use super::log::Log;
 use super::process;
 use super::resolve::Resolver;
-use super::{Event, Listen, Net, Peer, Token};
+use super::{Door, Event, Listen, Net, Peer, Token};
 use crate::level::Level;
 use crate::limits;
 use crate::process::Process;
 use crate::time::Time;
+
+/// Where clients are let in.
+#[derive(Clone, Copy, Debug)]
+pub struct Doors<'a> {
+    /// For everybody.
+    pub public: &'a Listen,
+    /// For those who look after the server.
+    pub admin: &'a [SocketAddr],
+    /// Whether several processes may share the ports.
+    pub reuse_port: bool,
+}
 
 /// The sockets of this process.
 pub struct MioNet {
     poll: Poll,
     events: Events,
     started: Instant,
-    listeners: Vec<TcpListener>,
+    /// The admin's come first: a crowd at the public ones must not keep out who looks after the server.
+    listeners: Vec<(Door, TcpListener)>,
     /// Accepted sockets, by the place in their token, and which holder of the place each is.
     clients: Vec<Option<(u32, TcpStream)>>,
     upstreams: [Option<Upstream>; UPSTREAMS_MAX],
@@ -61,17 +73,11 @@ impl MioNet {
     /// # Errors
     /// Where an address cannot be listened on (with the address in the message), or the kernel refuses
     /// a descriptor.
-    pub fn new(listen: &Listen, reuse_port: bool, log_level: Level) -> io::Result<MioNet> {
+    pub fn new(doors: Doors<'_>, log_level: Level) -> io::Result<MioNet> {
         let poll = Poll::new()?;
         let registry = poll.registry();
-        let mut listeners = match listen {
-            Listen::Everywhere(port) => vec![listen_everywhere(*port, reuse_port)?],
-            Listen::Addresses(addresses) => addresses
-                .iter()
-                .map(|&address| listen_on(address, false, reuse_port))
-                .collect::<io::Result<Vec<TcpListener>>>()?,
-        };
-        for (index, listener) in listeners.iter_mut().enumerate() {
+        let mut listeners = doors.open()?;
+        for (index, (_, listener)) in listeners.iter_mut().enumerate() {
             let token = ::mio::Token(FIRST_LISTENER + index);
             registry.register(listener, token, Interest::READABLE)?;
         }
@@ -90,11 +96,12 @@ impl MioNet {
         })
     }
 
-    /// The addresses that are listened on.
-    pub fn local_addresses(&self) -> Vec<SocketAddr> {
+    /// The addresses of a door.
+    pub fn local_addresses(&self, door: Door) -> Vec<SocketAddr> {
         self.listeners
             .iter()
-            .filter_map(|listener| listener.local_addr().ok())
+            .filter(|(of, _)| *of == door)
+            .filter_map(|(_, listener)| listener.local_addr().ok())
             .collect()
     }
 
@@ -215,11 +222,11 @@ impl Net for MioNet {
         Ok(())
     }
 
-    fn accept(&mut self) -> io::Result<(TcpStream, IpAddr)> {
+    fn accept(&mut self) -> io::Result<(TcpStream, IpAddr, Door)> {
         let mut result = Err(io::ErrorKind::WouldBlock.into());
-        for listener in &self.listeners {
+        for (door, listener) in &self.listeners {
             match listener.accept() {
-                Ok((stream, address)) => return Ok((stream, address.ip().to_canonical())),
+                Ok((stream, address)) => return Ok((stream, address.ip().to_canonical(), *door)),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(error) => result = Err(error),
             }
@@ -343,6 +350,26 @@ impl Net for MioNet {
 
     fn log(&mut self, level: Level, line: &str) {
         self.log.line(level, line);
+    }
+}
+
+impl Doors<'_> {
+    fn open(&self) -> io::Result<Vec<(Door, TcpListener)>> {
+        let mut listeners = Vec::new();
+        for &address in self.admin {
+            listeners.push((Door::Admin, listen_on(address, false, self.reuse_port)?));
+        }
+        match self.public {
+            Listen::Everywhere(port) => {
+                listeners.push((Door::Public, listen_everywhere(*port, self.reuse_port)?));
+            }
+            Listen::Addresses(addresses) => {
+                for &address in addresses {
+                    listeners.push((Door::Public, listen_on(address, false, self.reuse_port)?));
+                }
+            }
+        }
+        Ok(listeners)
     }
 }
 

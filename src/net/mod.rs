@@ -1,6 +1,7 @@
 //! Net: the only system calls. It owns sockets, readiness, the clock and names' resolution, behind one
 //! trait with a real side (`mio`) and a simulated one (`sim`); it must not know what the bytes mean.
 
+pub mod healthcheck;
 mod log;
 pub mod mio;
 mod process;
@@ -23,6 +24,15 @@ pub enum Listen {
     Everywhere(u16),
     /// These addresses, never empty and without repetitions.
     Addresses(Vec<SocketAddr>),
+}
+
+/// Which of the listening sockets a client came to: what is served there may differ.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Door {
+    /// One for everybody.
+    Public,
+    /// One for those who look after the server.
+    Admin,
 }
 
 /// The name of a socket, chosen by its user.
@@ -86,11 +96,12 @@ pub trait Net {
     /// Where the kernel refuses; the process cannot go on then.
     fn poll(&mut self, timeout: Option<Duration>, events: &mut Vec<Event>) -> io::Result<()>;
 
-    /// Takes the next waiting connection, and its client's address (IPv4-mapped ones as IPv4).
+    /// Takes the next waiting connection, its client's address (IPv4-mapped ones as IPv4), and which door it
+    /// came through.
     ///
     /// # Errors
     /// `WouldBlock` when none is waiting; descriptors may also be exhausted.
-    fn accept(&mut self) -> io::Result<(Self::Accepted, IpAddr)>;
+    fn accept(&mut self) -> io::Result<(Self::Accepted, IpAddr, Door)>;
 
     /// Names an accepted connection; events for it come from now on.
     ///

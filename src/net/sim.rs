@@ -11,7 +11,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use super::{Event, Net, Peer, Token};
+use super::{Door, Event, Net, Peer, Token};
 use crate::level::Level;
 use crate::process::Process;
 use crate::random::Random;
@@ -370,7 +370,7 @@ impl Net for SimNet {
         Ok(())
     }
 
-    fn accept(&mut self) -> io::Result<(PipeId, IpAddr)> {
+    fn accept(&mut self) -> io::Result<(PipeId, IpAddr, Door)> {
         if self.backlog.is_empty() {
             return Err(io::ErrorKind::WouldBlock.into());
         }
@@ -378,9 +378,8 @@ impl Net for SimNet {
             return Err(io::Error::other("too many open files, simulated"));
         }
         self.progress += 1;
-        self.backlog
-            .pop_front()
-            .ok_or_else(|| io::ErrorKind::WouldBlock.into())
+        let (pipe, client_ip) = self.backlog.pop_front().ok_or(io::ErrorKind::WouldBlock)?;
+        Ok((pipe, client_ip, Door::Public))
     }
 
     fn adopt(&mut self, token: Token, accepted: PipeId) -> io::Result<()> {

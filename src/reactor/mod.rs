@@ -12,7 +12,7 @@ use crate::engine::{Effect, Engine, Key};
 use crate::level::Level;
 use crate::limits;
 use crate::link::Link;
-use crate::net::{Event, Net, Token};
+use crate::net::{Door, Event, Net, Token};
 use crate::source::demo::Demo;
 use crate::source::redis::Session;
 use crate::time::Time;
@@ -267,8 +267,8 @@ impl<N: Net> Reactor<N> {
                 return;
             }
             match self.net.accept() {
-                Ok((accepted, client_ip)) => {
-                    let key = self.engine.on_accept(client_ip);
+                Ok((accepted, client_ip, door)) => {
+                    let key = self.engine.on_accept(client_ip, door == Door::Admin);
                     if let Err(error) = self.net.adopt(client(key), accepted) {
                         self.engine.on_failure(key, &error);
                     }

@@ -141,6 +141,8 @@ impl World {
             raw_enabled: true,
             kiosk_enabled: true,
             page_enabled: false,
+            admin_token: None,
+            admin_is_apart: false,
             keepalive,
             // Nothing is to be lost across forced closes, so there must be room for what was missed.
             log_bytes_max: if forces || random.one_in(2) {
