@@ -15,6 +15,7 @@
 mod support;
 
 mod addresses;
+mod admin;
 mod admission;
 mod bodies;
 mod brokers;

@@ -51,6 +51,13 @@ fn help_names_every_option() {
             "SSE_RECONNECT",
             "KEEPALIVE_SEC",
             "LOG_BYTES_MAX",
+            "ENABLE_DEMO_PAGE",
+            "GRAPHITE_URL",
+            "HOSTEDGRAPHITE_APIKEY",
+            "GRAPHITE_PREFIX",
+            "ADMIN_TOKEN",
+            "ADMIN_LISTEN",
+            "LOG_LEVEL",
             "DYNO",
             "STREAMER_ENV",
             "RACK_ENV",
@@ -61,7 +68,7 @@ fn help_names_every_option() {
         for variable in variables {
             assert!(text.contains(variable), "{variable} is missing in {text}");
         }
-        for flag in ["--port", "--redis-url", "--demo", "--listen"] {
+        for flag in ["--port", "--redis-url", "--demo", "--listen", "healthcheck"] {
             assert!(text.contains(flag), "{flag} is missing in {text}");
         }
     }
@@ -124,6 +131,11 @@ fn a_wrong_value_is_named_with_its_variable_and_what_is_allowed() {
         ("KEEPALIVE_SEC", "56", "55"),
         ("LOG_BYTES_MAX", "1", "262144"),
         ("LOG_BYTES_MAX", "4 GB", "bytes"),
+        ("ENABLE_DEMO_PAGE", "maybe", "true"),
+        ("GRAPHITE_URL", "http://localhost", "udp://"),
+        ("GRAPHITE_PREFIX", "a b", "letters"),
+        ("ADMIN_LISTEN", "127.0.0.1", "add a port"),
+        ("LOG_LEVEL", "all", "debug"),
         ("VERBOSE", "loud", "false"),
     ];
     for (variable, value, allowed) in table {
@@ -144,6 +156,18 @@ fn a_refused_redis_url_does_not_show_its_password() {
         let text = misuse(&[], &[("REDIS_URL", url)]);
         assert!(!text.contains("sec"), "{text}");
         assert!(text.contains("REDIS_URL"), "{text}");
+    }
+}
+
+#[test]
+fn a_refused_secret_is_not_shown() {
+    for variable in ["ADMIN_TOKEN", "HOSTEDGRAPHITE_APIKEY"] {
+        let text = misuse(&[], &[(variable, "my hush")]);
+        assert!(!text.contains("hush"), "{text}");
+        assert!(
+            text.contains(variable) && text.contains("letters"),
+            "{text}"
+        );
     }
 }
 

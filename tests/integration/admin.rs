@@ -1,0 +1,315 @@
+//! Who may see what: the admin pages, the token that they may ask for, the door that they may have to
+//! themselves, the health check, and what the server says about itself at its start.
+
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::process::{Command, Output};
+
+use crate::support::http::Head;
+use crate::support::redis::free_port;
+use crate::support::server::{PROGRAM, signal, wait_for_exit};
+use crate::support::{Connection, Reply, Server, ServerOptions, wait_until};
+
+const BEARER: &str = "Authorization: Bearer sesame\r\n";
+/// The user is `admin`.
+const BASIC: &str = "Authorization: Basic YWRtaW46c2VzYW1l\r\n";
+const CHALLENGE: &str = "Basic realm=\"emojitrack-streamer\", charset=\"UTF-8\"";
+
+/// The paths that the token is for; the last one is nothing.
+const PRIVATE: [&str; 6] = [
+    "/admin",
+    "/admin/",
+    "/admin/status.json",
+    "/admin/cluster.json",
+    "/metrics",
+    "/admin/other",
+];
+
+fn with_token() -> Server {
+    ServerOptions::demo()
+        .variable("ADMIN_TOKEN", "sesame")
+        .start()
+}
+
+fn send(address: SocketAddr, method: &str, path: &str, fields: &str) -> Connection {
+    let mut connection = Connection::open(address);
+    connection.send(format!(
+        "{method} {path} HTTP/1.1\r\nHost: localhost\r\n{fields}Connection: close\r\n\r\n"
+    ));
+    connection
+}
+
+#[track_caller]
+fn ask(address: SocketAddr, method: &str, path: &str, fields: &str) -> Reply {
+    send(address, method, path, fields).read_reply()
+}
+
+/// The head of an answer to `HEAD`, behind which there must be nothing.
+#[track_caller]
+fn ask_for_head(address: SocketAddr, path: &str, fields: &str) -> Head {
+    let mut connection = send(address, "HEAD", path, fields);
+    let head = connection.read_head();
+    connection.expect_end();
+    head
+}
+
+#[track_caller]
+fn status(address: SocketAddr, method: &str, path: &str, fields: &str) -> u16 {
+    ask(address, method, path, fields).head.status()
+}
+
+#[test]
+fn the_admin_page_is_a_folder() {
+    let server = ServerOptions::demo().start();
+    for path in ["/admin", "/admin?x=y"] {
+        let reply = ask(server.address(), "GET", path, "");
+        assert_eq!(reply.head.status(), 301);
+        // Relative to the address that the client has used, whatever a proxy has made of it.
+        assert_eq!(reply.head.field("Location"), Some("admin/"));
+        assert_eq!(reply.text(), "");
+        let head = ask_for_head(server.address(), path, "");
+        assert_eq!(
+            (head.status(), head.field("Location")),
+            (301, Some("admin/"))
+        );
+    }
+    let reply = ask(server.address(), "POST", "/admin", "");
+    assert_eq!(reply.head.status(), 405);
+    assert_eq!(reply.head.field("Allow"), Some("GET, HEAD, OPTIONS"));
+}
+
+#[test]
+fn without_the_token_nothing_private_is_shown() {
+    let server = with_token();
+    let address = server.address();
+    let wrong = [
+        "",
+        "Authorization: Bearer Sesame\r\n",
+        "Authorization: Bearer sesam\r\n",
+        "Authorization: Bearer sesame-and-more\r\n",
+        "Authorization: sesame\r\n",
+        // admin:, then something that is not base64.
+        "Authorization: Basic YWRtaW46\r\n",
+        "Authorization: Basic admin:sesame\r\n",
+        "Cookie: sesame\r\n",
+    ];
+    for path in PRIVATE {
+        for fields in wrong {
+            let reply = ask(address, "GET", path, fields);
+            assert_eq!(reply.head.status(), 401, "{path} with {fields:?}");
+            assert_eq!(reply.head.field("WWW-Authenticate"), Some(CHALLENGE));
+            assert_eq!(reply.json()["status"], "Unauthorized");
+            assert!(!reply.text().contains("sesame"), "{}", reply.text());
+        }
+        let head = ask_for_head(address, path, "");
+        assert_eq!(head.status(), 401, "{path}");
+        assert_eq!(head.field("WWW-Authenticate"), Some(CHALLENGE));
+        assert_eq!(status(address, "DELETE", path, ""), 401, "{path}");
+    }
+    // What a request carries in another place is not looked at.
+    let path = "/admin/status.json?token=sesame";
+    assert_eq!(status(address, "GET", path, ""), 401);
+}
+
+#[test]
+fn with_the_token_everything_is_as_without_one() {
+    let server = with_token();
+    let address = server.address();
+    for fields in [BEARER, BASIC, "authorization: bEARER  sesame\r\n"] {
+        let reply = ask(address, "GET", "/admin/status.json", fields);
+        assert_eq!(reply.head.status(), 200, "{fields:?}");
+        assert_eq!(reply.json()["status"], "OK");
+        let head = ask_for_head(address, "/admin/status.json", fields);
+        assert_eq!(head.status(), 200);
+        assert_eq!(status(address, "GET", "/admin", fields), 301);
+        assert_eq!(status(address, "GET", "/admin/other", fields), 404);
+        assert_eq!(status(address, "POST", "/admin/status.json", fields), 405);
+        for path in ["/admin/", "/admin/cluster.json", "/metrics"] {
+            let status = status(address, "GET", path, fields);
+            assert!(![401, 404, 405].contains(&status), "{path}: {status}");
+        }
+    }
+}
+
+#[test]
+fn the_rest_stays_open() {
+    let server = with_token();
+    let address = server.address();
+    for path in ["/", "/healthz", "/readyz"] {
+        assert_eq!(status(address, "GET", path, ""), 200, "{path}");
+    }
+    for path in ["/admin/status.json", "/metrics", "/subscribe/eps"] {
+        assert_eq!(status(address, "OPTIONS", path, ""), 204, "{path}");
+    }
+    let mut subscriber = server.subscribe("/subscribe/eps");
+    subscriber.next_event();
+}
+
+/// Where the admin's door is, by what the server says.
+#[track_caller]
+fn admin_address(server: &Server) -> SocketAddr {
+    let line = server.wait_for_log("admin on http://");
+    let url = line.rsplit("http://").next().unwrap_or_default();
+    let address = url.strip_suffix("/admin/").expect("the admin page");
+    address.parse().expect("an address to connect to")
+}
+
+#[test]
+fn the_admin_may_have_a_door_of_its_own() {
+    let mut server = ServerOptions::demo()
+        .variable("ADMIN_LISTEN", "127.0.0.1:0")
+        .start();
+    let (public, admin) = (server.address(), admin_address(&server));
+    assert_ne!(public, admin);
+    for path in PRIVATE {
+        assert_eq!(status(public, "GET", path, ""), 404, "{path}");
+        assert_eq!(status(public, "OPTIONS", path, ""), 404, "{path}");
+    }
+    assert_eq!(status(admin, "GET", "/admin", ""), 301);
+    assert_eq!(status(admin, "GET", "/admin/status.json", ""), 200);
+    assert_eq!(status(admin, "GET", "/admin/other", ""), 404);
+    for path in ["/", "/subscribe/raw", "/subscribe/eps", "/nothing"] {
+        assert_eq!(status(admin, "GET", path, ""), 404, "{path}");
+    }
+    assert_eq!(status(admin, "POST", "/subscribe/cleanup/scores", ""), 404);
+    for address in [public, admin] {
+        assert_eq!(status(address, "GET", "/healthz", ""), 200);
+        assert_eq!(status(address, "GET", "/readyz", ""), 200);
+    }
+    server.subscribe("/subscribe/eps").next_event();
+    server.signal("TERM");
+    assert_eq!(server.wait_for_exit().code(), Some(0));
+    for address in [public, admin] {
+        drop(TcpListener::bind(address).expect("the door is closed"));
+    }
+}
+
+#[test]
+fn the_door_may_ask_for_the_token_too() {
+    let server = ServerOptions::demo()
+        .variable("ADMIN_LISTEN", "127.0.0.1:0")
+        .variable("ADMIN_TOKEN", "sesame")
+        .start();
+    let (public, admin) = (server.address(), admin_address(&server));
+    let path = "/admin/status.json";
+    assert_eq!(status(public, "GET", path, BEARER), 404);
+    assert_eq!(status(admin, "GET", path, ""), 401);
+    assert_eq!(status(admin, "GET", path, BASIC), 200);
+}
+
+/// Runs the health check with these settings.
+fn healthcheck(arguments: &[&str]) -> Output {
+    let mut command = Command::new(PROGRAM);
+    command.arg("healthcheck").args(arguments).env_clear();
+    command.output().expect("an end")
+}
+
+/// The one line with which it says that a server is not healthy.
+#[track_caller]
+fn not_healthy(arguments: &[&str]) -> String {
+    let output = healthcheck(arguments);
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert_eq!(text.lines().count(), 1, "{text}");
+    assert!(output.stdout.is_empty());
+    text
+}
+
+#[test]
+fn the_health_check_finds_a_server_that_is_alive() {
+    let everywhere = ServerOptions::demo().everywhere().start();
+    let port = format!("--port={}", everywhere.address().port());
+    let checks = [&[port.as_str()][..], &["--listen=0.0.0.0", port.as_str()]];
+    for arguments in checks {
+        let output = healthcheck(arguments);
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+        assert!(output.stderr.is_empty() && output.stdout.is_empty());
+    }
+    let one = ServerOptions::without_redis().start();
+    let listen = format!("--listen={}", one.address());
+    let output = healthcheck(&[&listen, "--port=0", "--admin-token=sesame"]);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+}
+
+#[test]
+fn the_health_check_says_why_a_server_is_not() {
+    let port = free_port();
+    let text = not_healthy(&[&format!("--port={port}")]);
+    assert!(text.contains(&format!("127.0.0.1:{port}: ")), "{text}");
+    assert!(text.contains(&format!("[::1]:{port}: ")), "{text}");
+    // It accepts, or the kernel does so for it, and never answers.
+    let silent = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a listener");
+    let address = silent.local_addr().expect("its address");
+    let text = not_healthy(&[&format!("--listen={address}")]);
+    let expected = format!("{address}: no answer within 3 s");
+    assert!(text.contains(&expected), "{text}");
+    let text = not_healthy(&["--port=0"]);
+    assert!(text.contains("port 0"), "{text}");
+    assert_eq!(healthcheck(&["--port=x"]).status.code(), Some(2));
+    assert_eq!(healthcheck(&["now"]).status.code(), Some(2));
+}
+
+#[test]
+fn the_start_shows_the_settings_without_their_secrets() {
+    let server = ServerOptions::redis_url("redis://user:secret@127.0.0.1:9/1")
+        .without_waiting()
+        .variable("ADMIN_TOKEN", "secret")
+        .variable("HOSTEDGRAPHITE_APIKEY", "secret")
+        // A port of loopback where nobody listens.
+        .variable("GRAPHITE_URL", "udp://127.0.0.1:9")
+        .variable("DYNO", "web 1")
+        .variable("ENABLE_DEMO_PAGE", "yes")
+        .start();
+    let line = server.wait_for_log("settings: ");
+    let parts = [
+        "info  settings: PORT=0 LISTEN=127.0.0.1:0 ",
+        " REDIS_URL=redis://user@127.0.0.1:9/1 ",
+        " ENABLE_DEMO_PAGE=true ",
+        " DYNO=\"web 1\" ",
+        " GRAPHITE_URL=udp://127.0.0.1:9 ",
+        " HOSTEDGRAPHITE_APIKEY=*** ",
+        " ADMIN_TOKEN=*** ",
+        " ADMIN_LISTEN=none ",
+        " LOG_LEVEL=info VERBOSE=false",
+    ];
+    for part in parts {
+        assert!(line.contains(part), "{part:?} is missing in {line}");
+    }
+    assert!(!line.contains("MAX_CONNECTIONS=none"), "{line}");
+    assert_eq!(status(server.address(), "GET", "/", ""), 200);
+    server.wait_for_log("redis: connecting to ");
+    assert_eq!(server.count_log("secret"), 0);
+}
+
+#[test]
+fn a_log_of_errors_is_silent_while_there_are_none() {
+    let port = format!("--port={}", free_port());
+    let options = ServerOptions::demo()
+        .argument(&port)
+        .variable("LOG_LEVEL", "error");
+    let mut child = options.command().spawn().expect("to start the server");
+    wait_until("the server is healthy", || {
+        healthcheck(&["--listen=127.0.0.1", &port]).status.success()
+    });
+    signal(child.id(), "TERM");
+    assert_eq!(wait_for_exit(&mut child).code(), Some(0));
+    let output = child.wait_with_output().expect("what it has said");
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+}
+
+#[test]
+fn a_log_for_debugging_says_who_came_and_went() {
+    let server = ServerOptions::demo().variable("LOG_LEVEL", "DEBUG").start();
+    drop(server.subscribe("/subscribe/eps"));
+    server.wait_for_log("debug connect /subscribe/eps from 127.0.0.1");
+    server.wait_for_log("debug disconnect /subscribe/eps from 127.0.0.1");
+}
+
+#[test]
+fn verbose_wins_over_a_quieter_level() {
+    let server = ServerOptions::demo()
+        .variable("LOG_LEVEL", "warn")
+        .variable("VERBOSE", "true")
+        .start();
+    drop(server.subscribe("/subscribe/raw"));
+    server.wait_for_log("debug connect /subscribe/raw from 127.0.0.1");
+}
