@@ -54,7 +54,7 @@ pub struct Config {
     pub log_level: Level,
     /// Where the messages come from.
     pub source: SourceConfig,
-    /// Where figures are sent, if anywhere.
+    /// Where metrics are sent, if anywhere.
     pub graphite: Option<Graphite>,
     /// The engine's part.
     pub engine: Settings,
@@ -76,12 +76,12 @@ pub enum SourceConfig {
     },
 }
 
-/// Where figures are sent. `Debug` shows only the address, because the path may begin with a key.
+/// Where metrics are sent. `Debug` shows only the address, because the path may begin with a key.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Graphite {
     /// The daemon that takes them.
     pub target: Target,
-    /// What stands before each figure's name, without a dot at its end: `[<key>.][<prefix>.]<this process>`.
+    /// What stands before each metric's name, without a dot at its end: `[<key>.][<prefix>.]<this process>`.
     pub root: String,
 }
 
@@ -333,7 +333,7 @@ mod tests {
         misuse.unwrap_or_else(|| format!("{flags:?} {variables:?} was accepted"))
     }
 
-    /// Where figures go, and under which path.
+    /// Where metrics go, and under which path.
     fn shown_graphite(config: &Config) -> String {
         let shown = |to: &Graphite| format!("{} {}", to.target, to.root);
         config
@@ -810,7 +810,7 @@ mod tests {
     }
 
     #[test]
-    fn figures_go_to_an_address_under_a_path() {
+    fn metrics_go_to_an_address_under_a_path() {
         let url = |url| ("GRAPHITE_URL", url);
         let key = ("HOSTEDGRAPHITE_APIKEY", "0a1b-2c");
         let prefix = |prefix| ("GRAPHITE_PREFIX", prefix);
@@ -853,7 +853,7 @@ mod tests {
     }
 
     #[test]
-    fn figures_do_not_go_just_anywhere() {
+    fn metrics_do_not_go_just_anywhere() {
         let forms = "is not a metrics address: use udp://host[:port] or tcp://host[:port], with an IPv6 \
              address in brackets, and without anything else";
         #[rustfmt::skip]

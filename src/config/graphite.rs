@@ -1,4 +1,4 @@
-//! Graphite: where figures are sent, and under which path. It owns what a metrics address may say; it must never
+//! Graphite: where metrics are sent, and under which path. It owns what a metrics address may say; it must never
 //! show the key.
 
 use std::net::Ipv6Addr;
@@ -17,11 +17,11 @@ const PATH_FORMS: &str =
 
 /// Where plaintext metrics are taken unless the address says another port.
 const PORT: u16 = 2003;
-/// Where figures go whose key is all that is known.
+/// Where metrics go whose key is all that is known.
 const HOSTED: &str = "carbon.hostedgraphite.com";
 
 impl Raw {
-    /// Where figures go, if anywhere: to the address, or with the key alone to the service that gave it out.
+    /// Where metrics go, if anywhere: to the address, or with the key alone to the service that gave it out.
     pub(super) fn graphite(&self, place: &Place) -> Result<Option<Graphite>, Misuse> {
         let (url, key) = (self.get(Key::GraphiteUrl), self.get(Key::HostedGraphite));
         let prefix = self.get(Key::GraphitePrefix);

@@ -34,7 +34,7 @@ const HELP_TAIL: &str = "
 A flag shown without a value is a boolean: --demo means --demo=true. Booleans are true t yes y 1
 and false f no n 0, in any case. An environment variable that is empty counts as not set.
 
-Figures are sent as [<key>.][<prefix>.]<DYNO>. and their name; a key without a URL means
+Metrics go to Graphite as [<key>.][<prefix>.]<DYNO>.stream and so on; a key without a URL means
 udp://carbon.hostedgraphite.com:2003. A secret is better given by its variable: flags can be seen
 in the list of processes.
 
@@ -105,9 +105,9 @@ options! {
     LogBytesMax: "LOG_BYTES_MAX", [], "BYTES", "4194304", "kept for slow clients; also 512k, 4MiB";
     Dyno: "DYNO", [], "NAME", "host name", "this process, in reports";
     Environment: "STREAMER_ENV", ["RACK_ENV", "NODE_ENV", "GO_ENV"], "NAME", "development", "environment, in reports";
-    GraphiteUrl: "GRAPHITE_URL", [], "URL", "none", "udp:// or tcp://host[:2003], for figures";
-    HostedGraphite: "HOSTEDGRAPHITE_APIKEY", [], "KEY", "none", "stands first in their path";
-    GraphitePrefix: "GRAPHITE_PREFIX", [], "PATH", "none", "stands next, before DYNO";
+    GraphiteUrl: "GRAPHITE_URL", [], "URL", "none", "metrics: to udp:// or tcp://host[:2003]";
+    HostedGraphite: "HOSTEDGRAPHITE_APIKEY", [], "KEY", "none", "metrics: first in the path";
+    GraphitePrefix: "GRAPHITE_PREFIX", [], "PATH", "none", "metrics: next in it, before DYNO";
     AdminToken: "ADMIN_TOKEN", [], "SECRET", "none", "asked for at /admin/ and /metrics";
     AdminListen: "ADMIN_LISTEN", [], "IP:PORT,...", "none", "serve those here, and only here";
     LogLevel: "LOG_LEVEL", [], "LEVEL", "info", "error, warn, info or debug";

@@ -35,11 +35,11 @@ pub enum Action {
 pub enum Document {
     /// The state of this node.
     Status,
-    /// The state of all nodes.
+    /// The state of all nodes, as they have reported it.
     Cluster,
     /// The page that shows both.
     Admin,
-    /// The state of this node as figures to be gathered.
+    /// The figures of this node for Prometheus.
     Metrics,
     /// The live page.
     Page,
@@ -47,12 +47,6 @@ pub enum Document {
     Health,
     /// Whether clients should be sent here.
     Readiness,
-    /// The state of all nodes, as they have reported it.
-    Cluster,
-    /// The page for whoever looks after the server.
-    Admin,
-    /// The figures for Prometheus.
-    Metrics,
 }
 
 /// Decides about a request of a client who came through the admin's door, or through the public one.

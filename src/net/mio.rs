@@ -66,6 +66,7 @@ const SIGNALS: usize = FIRST_RESERVED;
 const RESOLVER: usize = FIRST_RESERVED + 1;
 const FIRST_UPSTREAM: usize = FIRST_RESERVED + 2;
 const FIRST_LISTENER: usize = FIRST_UPSTREAM + UPSTREAMS_MAX;
+const _: () = assert!(2 * limits::LISTEN_ADDRESSES_MAX <= usize::MAX - FIRST_LISTENER);
 
 impl MioNet {
     /// Listens, and takes the process's signals over. Lines of less weight than `log_level` are not written.

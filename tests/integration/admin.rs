@@ -1,7 +1,7 @@
 //! Who may see what: the admin pages, the token that they may ask for, the door that they may have to
 //! themselves, the health check, and what the server says about itself at its start.
 
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::process::{Command, Output};
 
 use crate::support::http::Head;
@@ -176,11 +176,21 @@ fn the_admin_may_have_a_door_of_its_own() {
         assert_eq!(status(address, "GET", "/readyz", ""), 200);
     }
     server.subscribe("/subscribe/eps").next_event();
+    // Half a request is refused at the stop; then the process waits for the client's end, for some seconds.
+    let mut late = Connection::open(admin);
+    late.send("GET /healthz HTTP/1.1\r\n");
+    // Whoever comes later is served later, so it has been accepted by now.
+    assert_eq!(status(admin, "GET", "/healthz", ""), 200);
     server.signal("TERM");
+    wait_until("both doors are closed", || {
+        [public, admin]
+            .map(TcpStream::connect)
+            .iter()
+            .all(Result::is_err)
+    });
+    assert_eq!(late.read_reply().head.status(), 503);
+    drop(late);
     assert_eq!(server.wait_for_exit().code(), Some(0));
-    for address in [public, admin] {
-        drop(TcpListener::bind(address).expect("the door is closed"));
-    }
 }
 
 #[test]
