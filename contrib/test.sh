@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what the tests need, as far as it is missing, and runs all of them: format, lints,
-# documentation, the spec of the API against the real program, what only a browser shows, and everything
-# that `cargo test` knows.
+# documentation, the spec of the API against the real program, what only a browser shows, what Prometheus
+# and Graphite make of the reports, and everything that `cargo test` knows.
 # It ends at the first failure, with the exit code of what failed.
 set -euo pipefail
 cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.."
@@ -24,7 +24,14 @@ readonly programs=(
     npm npm
     chromium chromium
     nginx nginx
+    python3 python3
+    carbon-cache graphite-carbon
+    whisper-fetch python3-whisper
 )
+
+# The module of Python that makes virtual environments complete. Debian has it in a package of its own,
+# which brings no program.
+readonly python_module=ensurepip python_package=python3-venv
 
 # The oldest Node.js that mocha and the EventSource run on; Debian 12 has this one.
 readonly node_major_min=18
@@ -52,6 +59,9 @@ missing_packages() {
             printf '%s\n' "${programs[index + 1]}"
         fi
     done
+    if ! python3 -c "import $python_module" 2>/dev/null; then
+        printf '%s\n' "$python_package"
+    fi
 }
 
 install_missing() {
@@ -75,7 +85,7 @@ install_missing() {
     apt_get install --yes --no-install-recommends "${missing[@]}" || fail "apt-get failed; $by_hand"
     allow_services
     mapfile -t missing < <(missing_packages)
-    ((${#missing[@]} == 0)) || fail "not on the PATH after their installation: ${missing[*]}"
+    ((${#missing[@]} == 0)) || fail "not found after their installation: ${missing[*]}"
 }
 
 apt_get() {
@@ -123,6 +133,8 @@ step cargo clippy --all-targets --locked -- -D warnings
 step env RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --locked
 step tests/spec/run.sh
 step tests/browser/run.sh
+step tests/metrics/run.sh prometheus
+step tests/metrics/run.sh graphite
 step cargo test --locked --doc
 # The last, so that the output closes with its counts. Without the variables, a test that finds no
 # redis-server, or no nginx, is skipped.
