@@ -12,7 +12,7 @@ use crate::engine::stats::{CloseReason, Counters, Histogram, Snapshot, Stream};
 /// which networks pass on undivided up to some 1,400 bytes.
 pub const LINE_BYTES_MAX: usize = 400;
 
-/// Appends the lines `<root>.<path> <value> <unix time>` of one report, some 70, the time being that of the
+/// Appends the lines `<root>.<path> <value> <unix time>` of one report, some 50, the time being that of the
 /// snapshot. `root` is one or more segments as `names` makes them; lines that a very long one would make
 /// longer than [`LINE_BYTES_MAX`] are left out.
 ///

@@ -12,7 +12,7 @@ use crate::engine::stats::{CloseReason, Counters, Histogram, Snapshot, Stream};
 /// The `Content-Type` of what [`encode`] makes.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// Encodes the document: some 14 KB, whatever the number of clients. Everything that is counted is there
+/// Encodes the document: some 12 KB, whatever the number of clients. Everything that is counted is there
 /// from the start, with zero, so that the first of a kind is seen as a change.
 pub fn encode(snapshot: &Snapshot<'_>) -> Vec<u8> {
     let mut out = Vec::with_capacity(16 * 1024);

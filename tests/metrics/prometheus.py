@@ -45,7 +45,7 @@ def check():
         values = os.path.join(folder, "values.json")
         check_metrics(streamer, "--save", values, *expected)
         streams.pop().close()
-        gone = 'emojitrack_streamer_connections_closed_total{reason="client"} 1'
+        gone = 'emojitrack_streamer_subscribers{stream="details"} 0'
 
         # Two documents that are the same would prove nothing, so the second is one with an end in it.
         def has_gone():
