@@ -12,10 +12,12 @@ use emojitrack_streamer::limits;
 use emojitrack_streamer::net::mio::{Doors, MioNet};
 use emojitrack_streamer::net::{Door, Net, healthcheck};
 use emojitrack_streamer::random;
-use emojitrack_streamer::reactor::{Feed, Reactor, Reports};
+use emojitrack_streamer::reactor::{self, Feed, Reactor, Reports};
 use emojitrack_streamer::report::page;
+use emojitrack_streamer::source::Endpoint;
 use emojitrack_streamer::source::demo::{self, Demo};
 use emojitrack_streamer::source::redis::{Session, Topics};
+use emojitrack_streamer::upstream::carbon::Carbon;
 
 fn main() -> ExitCode {
     let arguments = std::env::args_os().skip(1);
@@ -77,32 +79,42 @@ fn run(mut config: Config) -> io::Result<()> {
     for line in greeting(&net, &config) {
         net.log(Level::Info, &line);
     }
+    let reports = reports(&config);
     let feed = match config.source {
         SourceConfig::Demo { per_second, seed } => {
             Feed::Demo(Box::new(Demo::new(per_second, seed, unix_seconds * 1_000)))
         }
-        SourceConfig::Redis(endpoints) => {
-            let topics = topics(&config.engine);
-            let session = |endpoints, topics| {
-                Session::new(
-                    endpoints,
-                    topics,
-                    &config.engine.node,
-                    random::process_seed(),
-                )
-            };
-            Feed::redis(
-                session(endpoints.clone(), topics),
-                session(endpoints, Topics::default()),
-            )
-        }
-    };
-    let page = match config.engine.page_enabled {
-        true => page::render(demo::emoji()).into(),
-        false => Arc::default(),
+        SourceConfig::Redis(endpoints) => redis(&config.engine, &endpoints),
     };
     let engine = Engine::new(config.engine, now, unix_seconds);
-    Reactor::new(net, engine, feed, Reports::new(page, None)).run()
+    Reactor::new(net, engine, feed, reports).run()
+}
+
+/// The two sessions with Redis: one for messages, and one for commands.
+fn redis(settings: &engine::Settings, endpoints: &[Endpoint]) -> Feed {
+    let session = |topics| {
+        let seed = random::process_seed();
+        Session::new(endpoints.to_vec(), topics, &settings.node, seed)
+    };
+    Feed::redis(session(topics(settings)), session(Topics::default()))
+}
+
+fn reports(config: &Config) -> Reports {
+    // Where Redis has the scores, those that were made up for the demo would be lies until it says them.
+    let is_demo = matches!(config.source, SourceConfig::Demo { .. });
+    let known = |score| if is_demo { score } else { 0 };
+    let emoji = demo::emoji().map(|(id, score, name)| (id, known(score), name));
+    let page = match config.engine.page_enabled {
+        true => page::render(emoji).into(),
+        false => Arc::default(),
+    };
+    let graphite = config
+        .graphite
+        .clone()
+        .map(|config::Graphite { target, root }| {
+            reactor::Graphite::new(Carbon::new(target, random::process_seed()), root)
+        });
+    Reports::new(page, graphite)
 }
 
 /// The channels that the enabled streams are made of.

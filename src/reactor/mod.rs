@@ -8,7 +8,7 @@ mod reports;
 use std::io;
 use std::time::Duration;
 
-use crate::engine::{Effect, Engine, Key};
+use crate::engine::{CloseReason, Effect, Engine, Key};
 use crate::level::Level;
 use crate::limits;
 use crate::link::Link;
@@ -101,6 +101,7 @@ impl<N: Net> Reactor<N> {
         while !self.is_done() {
             self.turn()?;
         }
+        self.say_how_it_ended();
         Ok(())
     }
 
@@ -244,6 +245,18 @@ impl<N: Net> Reactor<N> {
             self.net.stop_listening();
             self.engine.stop();
         }
+    }
+
+    fn say_how_it_ended(&mut self) {
+        let (now, stopped_at) = (self.net.now(), self.stopped_at);
+        let seconds = now.since(stopped_at.unwrap_or(now)).as_secs_f64();
+        let drained = self.engine.counters().closes[CloseReason::Drain as usize];
+        let (level, left) = match self.engine.subscribers() {
+            0 => (Level::Info, String::new()),
+            cut => (Level::Warn, format!(", {cut} streams were cut off")),
+        };
+        let line = format!("stopped after {seconds:.1} s: {drained} connections were ended{left}");
+        self.net.log(level, &line);
     }
 
     /// Whether clients should be sent here, or why not.
