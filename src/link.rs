@@ -48,6 +48,11 @@ impl<C: Conversation> Link<C> {
         !self.conversation.unsent().is_empty()
     }
 
+    /// Whether nothing waits to be sent that could be: what must hold when the loop goes to sleep.
+    pub fn is_settled(&self) -> bool {
+        !self.has_unsent() || !self.writable
+    }
+
     /// When the link must be served, whatever happens before; at once where bytes may be waiting.
     pub fn deadline(&self) -> Option<Time> {
         if self.readable {

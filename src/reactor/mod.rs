@@ -133,7 +133,7 @@ impl<N: Net> Reactor<N> {
         self.turn_ended_at = self.net.now();
         self.engine.end_turn(self.turn_ended_at);
         #[cfg(debug_assertions)]
-        self.engine.check_invariants();
+        self.check_invariants();
         Ok(())
     }
 
@@ -257,6 +257,15 @@ impl<N: Net> Reactor<N> {
         };
         let line = format!("stopped after {seconds:.1} s: {drained} connections were ended{left}");
         self.net.log(level, &line);
+    }
+
+    #[cfg(debug_assertions)]
+    fn check_invariants(&self) {
+        self.engine.check_invariants();
+        if let Feed::Redis { messages, commands } = &self.feed {
+            let are_settled = messages.is_settled() && commands.is_settled();
+            assert!(are_settled, "bytes for the broker were left behind");
+        }
     }
 
     /// Whether clients should be sent here, or why not.

@@ -32,6 +32,7 @@ mod persistence;
 mod process;
 mod refresh;
 mod replay;
+mod reports;
 mod resources;
 mod scale;
 mod slow_clients;

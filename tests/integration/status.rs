@@ -1,17 +1,13 @@
 //! The status document: what the admin service reads about this node and its live connections.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::Value;
 
 use crate::support::redis::{SCORES, TWEETS};
-use crate::support::{Connection, Server, ServerOptions, Subscriber, has_address, redis_or_skip};
-
-fn unix_seconds() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    since.expect("a clock").as_secs()
-}
+use crate::support::{
+    Connection, Server, ServerOptions, Subscriber, has_address, redis_or_skip, unix_seconds,
+};
 
 fn subscribe_as(server: &Server, path: &str, user_agent: &str) -> Subscriber {
     let request = format!("GET {path} HTTP/1.1\r\nHost: a\r\nUser-Agent: {user_agent}\r\n\r\n");

@@ -4,6 +4,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use crate::carbon::Carbon;
 use emojitrack_streamer::net::sim::{PipeId, SimNet};
 use emojitrack_streamer::random::Random;
 use emojitrack_streamer::time::Time;
@@ -36,6 +37,10 @@ pub struct Broker {
     pipe: Option<PipeId>,
     /// The connection that only commands come from, and what of them is not yet whole.
     commander: Option<(PipeId, Vec<u8>)>,
+    /// The row that was written last.
+    row: Option<(String, String)>,
+    /// Who falls over at the same times.
+    pub carbon: Carbon,
     /// When the next burst, fall or recovery comes.
     next_burst: Time,
     falls: VecDeque<Time>,
@@ -103,6 +108,8 @@ impl Broker {
             random,
             pipe: None,
             commander: None,
+            row: None,
+            carbon: Carbon::default(),
             next_burst: Time::ZERO,
             falls: falls.into(),
             down_until: None,
@@ -141,10 +148,12 @@ impl Broker {
         while let Some((index, pipe)) = net.take_dialed() {
             match index {
                 0 => self.connection_begins(pipe),
-                _ => self.commander = Some((pipe, Vec::new())),
+                1 => self.commander = Some((pipe, Vec::new())),
+                _ => self.carbon.connection_begins(pipe),
             }
         }
         self.obey(net);
+        self.carbon.act(net, &mut self.random);
         let Some(pipe) = self.pipe else { return };
         if net.is_server_closed(pipe) {
             self.connection_ends();
@@ -200,6 +209,7 @@ impl Broker {
             let downtime = self.random.between(Duration::ZERO, Duration::from_secs(2));
             self.down_until = Some(now + downtime);
             net.set_broker_listens(false);
+            self.carbon.fall(net);
             if let Some(pipe) = self.pipe.take() {
                 if self.random.one_in(2) {
                     net.peer_reset(pipe);
@@ -231,7 +241,7 @@ impl Broker {
         self.under_way.clear();
     }
 
-    /// Answers commands, which do nothing here.
+    /// Answers commands.
     fn obey(&mut self, net: &mut SimNet) {
         let Some((pipe, bytes)) = &mut self.commander else {
             return;
@@ -242,7 +252,22 @@ impl Broker {
                 !words[0].ends_with("SUBSCRIBE"),
                 "{words:?} over the wrong connection"
             );
-            net.peer_write(*pipe, b"+OK\r\n");
+            let words: Vec<&str> = words.iter().map(String::as_str).collect();
+            let bulk = |text: &str| format!("${}\r\n{text}\r\n", text.len());
+            let reply = match (words.as_slice(), &self.row) {
+                (["HSET", _, node, row], _) => {
+                    self.row = Some(((*node).to_owned(), (*row).to_owned()));
+                    ":1\r\n".to_owned()
+                }
+                (["HGETALL", _], _) if self.random.one_in(4) => "-NOPERM\r\n".to_owned(),
+                (["HGETALL", _], None) => "*0\r\n".to_owned(),
+                (["HGETALL", _], Some((node, row))) => {
+                    let own = bulk(node) + &bulk(row);
+                    format!("*4\r\n{own}{}{}", bulk("message"), bulk("no report"))
+                }
+                _ => "+OK\r\n".to_owned(),
+            };
+            net.peer_write(*pipe, reply.as_bytes());
         }
     }
 

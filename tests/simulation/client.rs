@@ -429,9 +429,18 @@ fn request(random: &mut Random, wish: &Wish) -> Vec<u8> {
     .into_bytes()
 }
 
+/// Stands for a status that depends on what the broker does: 200, or 503.
+pub const DEPENDS: u16 = 0;
+
 /// Some requests on one connection, and the statuses that must come back.
 fn plain_requests(random: &mut Random, head_only: &mut Vec<bool>) -> (Vec<u8>, Vec<u16>, bool) {
-    const TABLE: [(&str, u16, bool); 14] = [
+    const TABLE: [(&str, u16, bool); 16] = [
+        (
+            "GET /admin/cluster.json HTTP/1.1\r\nHost: a\r\n\r\n",
+            DEPENDS,
+            false,
+        ),
+        ("GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n", 200, false),
         ("GET /nothing HTTP/1.1\r\nHost: a\r\n\r\n", 404, false),
         (
             "GET /admin/status.json HTTP/1.1\r\nHost: a\r\n\r\n",

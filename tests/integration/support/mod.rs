@@ -17,7 +17,7 @@ use std::net::{IpAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 pub use crowd::Crowd;
 pub use http::{Connection, Reply};
@@ -95,4 +95,10 @@ impl Drop for TemporaryDirectory {
         // What is left of it does no harm, and a panic here would hide the test's own.
         let _left_behind = std::fs::remove_dir_all(&self.0);
     }
+}
+
+/// The wall clock.
+pub fn unix_seconds() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.expect("a clock").as_secs()
 }

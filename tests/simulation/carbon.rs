@@ -1,0 +1,51 @@
+//! A simulated Graphite daemon: it takes lines, as slowly as it likes, falls over and comes back with the
+//! broker, and checks that what it got are whole lines whose times do not go back.
+
+use emojitrack_streamer::net::sim::{PipeId, SimNet};
+use emojitrack_streamer::random::Random;
+
+#[derive(Default)]
+pub struct Carbon {
+    pipe: Option<PipeId>,
+    unparsed: Vec<u8>,
+    latest: u64,
+    /// Lines received.
+    pub lines: u64,
+}
+
+impl Carbon {
+    pub fn connection_begins(&mut self, pipe: PipeId) {
+        self.pipe = Some(pipe);
+        self.unparsed.clear();
+    }
+
+    pub fn act(&mut self, net: &mut SimNet, random: &mut Random) {
+        let Some(pipe) = self.pipe else { return };
+        let max = [0, 100, usize::MAX][random.below(3) as usize];
+        self.unparsed.extend(net.peer_read(pipe, max));
+        let Some(end) = self.unparsed.iter().rposition(|&byte| byte == b'\n') else {
+            return;
+        };
+        let whole: Vec<u8> = self.unparsed.drain(..=end).collect();
+        let text = String::from_utf8(whole).expect("lines are text");
+        for line in text.lines() {
+            let words: Vec<&str> = line.split(' ').collect();
+            let [path, value, time] = words[..] else {
+                panic!("graphite was sent {line:?}");
+            };
+            assert!(path.starts_with("sim."), "{line:?}");
+            assert!(value.parse::<f64>().is_ok(), "{line:?}");
+            let time: u64 = time.parse().expect("Unix seconds");
+            assert!(time >= self.latest, "{line:?} came after {}", self.latest);
+            self.latest = time;
+            self.lines += 1;
+        }
+    }
+
+    /// It falls over.
+    pub fn fall(&mut self, net: &mut SimNet) {
+        if let Some(pipe) = self.pipe.take() {
+            net.peer_reset(pipe);
+        }
+    }
+}
