@@ -127,6 +127,7 @@ impl<N: Net> Reactor<N> {
         self.apply_effects();
         self.write_clients();
         self.apply_effects();
+        self.flush_commands();
         if let Feed::Demo(demo) = &mut self.feed {
             demo.set_listened(self.engine.subscribers() > 0, now);
         }
@@ -377,16 +378,21 @@ impl<N: Net> Reactor<N> {
         }
     }
 
-    /// Sends a command to the broker; whether there was one to take it.
+    /// Has a command sent to the broker at the end of the turn; whether there is one to take it.
     fn command(&mut self, arguments: &[&[u8]]) -> bool {
         let Feed::Redis { commands, .. } = &mut self.feed else {
             return false;
         };
-        let taken = commands.conversation_mut().send_command(arguments);
-        if taken {
+        commands.conversation_mut().send_command(arguments)
+    }
+
+    /// Sends what the turn had to say to the broker, all in one write.
+    fn flush_commands(&mut self) {
+        if let Feed::Redis { commands, .. } = &mut self.feed
+            && !commands.is_settled()
+        {
             commands.serve(&mut self.net, self.now);
         }
-        taken
     }
 
     fn read_clients(&mut self) {
