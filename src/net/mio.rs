@@ -46,6 +46,8 @@ pub struct MioNet {
     resolver: Resolver,
     /// A byte comes out for each signal.
     signals: UnixStream,
+    /// Descriptors that are no sockets of the fields above.
+    other_descriptors: usize,
     log: Log,
 }
 
@@ -84,6 +86,7 @@ impl MioNet {
         }
         let waker = Arc::new(Waker::new(registry, ::mio::Token(RESOLVER))?);
         let signals = register_signals(registry)?;
+        let other_descriptors = process::count_descriptors().saturating_sub(listeners.len());
         Ok(MioNet {
             events: Events::with_capacity(1024),
             started: Instant::now(),
@@ -92,6 +95,7 @@ impl MioNet {
             upstreams: [const { None }; UPSTREAMS_MAX],
             resolver: Resolver::new(waker),
             signals,
+            other_descriptors,
             log: Log::start(log_level),
             poll,
         })
@@ -346,7 +350,10 @@ impl Net for MioNet {
     }
 
     fn process(&self) -> Process {
-        process::read()
+        let clients = self.clients.iter().flatten().count();
+        let upstreams = self.upstreams.iter().flatten().count();
+        let sockets = self.listeners.len() + clients + upstreams;
+        process::read((self.other_descriptors + sockets) as u64)
     }
 
     fn log(&mut self, level: Level, line: &str) {
