@@ -100,13 +100,13 @@ fn redis(settings: &engine::Settings, endpoints: &[Endpoint]) -> Feed {
 }
 
 fn reports(config: &Config) -> Reports {
-    // Where Redis has the scores, those that were made up for the demo would be lies until it says them.
-    let is_demo = matches!(config.source, SourceConfig::Demo { .. });
-    let known = |score| if is_demo { score } else { 0 };
-    let emoji = demo::emoji().map(|(id, score, name)| (id, known(score), name));
-    let page = match config.engine.page_enabled {
-        true => page::render(emoji).into(),
-        false => Arc::default(),
+    let page = match (config.engine.page_enabled, &config.source) {
+        (false, _) => Arc::default(),
+        (true, SourceConfig::Demo { .. }) => page::render_demo(demo::emoji()).into(),
+        // Where Redis has the scores, those that were made up for the demo would be lies until it says them.
+        (true, SourceConfig::Redis(_)) => {
+            page::render(demo::emoji().map(|(id, _, name)| (id, 0, name))).into()
+        }
     };
     let graphite = config
         .graphite

@@ -25,6 +25,8 @@ use crate::upstream::carbon::Carbon;
 pub struct Reports {
     /// The live page as it begins where no broker knows the scores; empty where it is not shown.
     page: Arc<[u8]>,
+    /// The admin page.
+    admin: Arc<[u8]>,
     status: Recent,
     cluster: Inquiry,
     scores: Inquiry,
@@ -74,6 +76,7 @@ impl Reports {
     pub fn new(page: Arc<[u8]>, graphite: Option<Graphite>) -> Reports {
         Reports {
             page,
+            admin: report::admin::HTML.as_bytes().into(),
             status: Recent::default(),
             cluster: Inquiry::default(),
             scores: Inquiry::default(),
@@ -139,7 +142,7 @@ impl<N: Net> Reactor<N> {
             Document::Readiness => report::probe_reply(self.readiness()),
             Document::Status => Reply::json(200, self.status()),
             Document::Metrics => report::metrics_reply(&self.snapshot(0)),
-            Document::Admin => report::probe_reply(Err("there is no page yet")),
+            Document::Admin => report::admin_reply(&self.reports.admin),
             Document::Cluster => return self.inquire(key, Question::Cluster),
             Document::Page => return self.inquire(key, Question::Scores),
         };

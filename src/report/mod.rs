@@ -1,9 +1,11 @@
 //! Reports: the state as others want to read it. It owns formats; it reads `engine::stats` and nothing
 //! else of the engine.
 
+pub mod admin;
 pub mod cluster;
 mod decimal;
 pub mod graphite;
+mod html;
 pub mod metrics;
 pub mod names;
 pub mod page;
@@ -31,15 +33,12 @@ pub fn probe_reply(state: Result<(), &str>) -> Reply {
 
 /// The live page, as [`page::render`] made it.
 pub fn page_reply(page: &Arc<[u8]>) -> Reply {
-    Reply {
-        content_type: Some("text/html; charset=utf-8"),
-        extra: format!(
-            "Content-Security-Policy: {}\r\n",
-            page::CONTENT_SECURITY_POLICY
-        )
-        .into(),
-        ..Reply::json(200, Arc::clone(page))
-    }
+    html::reply(page, &page::POLICY)
+}
+
+/// The admin page, which is [`admin::HTML`].
+pub fn admin_reply(page: &Arc<[u8]>) -> Reply {
+    html::reply(page, &admin::POLICY)
 }
 
 /// The figures for Prometheus.
