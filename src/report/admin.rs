@@ -6,8 +6,8 @@ use super::html::Policy;
 
 /// What the browser is to run.
 pub const POLICY: Policy = Policy {
-    style_sha256: "ZGudMRH4UeEX8Dioy0BOQcm+TEWmCqWZV0aRtOh7iQQ=",
-    script_sha256: "wnCyRe+3PiFAsvfnlsb0C2tYX2Eh3RCt2PFz0gvwz0A=",
+    style_sha256: "ASql72pap5OExpIP+HHJWAYvgZIR+U7j1rPbZ+f+SJs=",
+    script_sha256: "qmPy3OK0jryEnHaBdpEnPUVxvR9aWXgzDDrHErxRM+Q=",
 };
 
 /// The page in UTF-8.

@@ -2,7 +2,14 @@
 // that no client library would send, nodes of older servers.
 
 const STARTED_SEC = 1_700_000_000;
-const NAMESPACES = ['/eps', '/raw', '/details/1F602', '/details/2665', '/details/1F1FA-1F1F8', '/kiosk_interaction'];
+const NAMESPACES = [
+  '/eps',
+  '/raw',
+  '/details/1F602',
+  '/details/2665',
+  '/details/1F1FA-1F1F8',
+  '/kiosk_interaction',
+];
 const BOUNDS_US = [
   100, 250, 500, 1_000, 2_500, 5_000, 10_000, 17_000, 25_000, 50_000, 100_000, 250_000, 1_000_000, 5_000_000,
 ];
@@ -109,7 +116,10 @@ function connection(index, seconds, connections) {
     tag: namespace.startsWith('/details/') ? namespace.slice('/details/'.length) : null,
     created_at: STARTED_SEC + Math.floor(seconds) - age,
     age,
-    client_ip: index % 11 === 3 ? `2001:db8::${(index * 31).toString(16)}` : `10.${index % 7}.${index % 251}.${index % 199}`,
+    client_ip:
+      index % 11 === 3
+        ? `2001:db8::${(index * 31).toString(16)}`
+        : `10.${index % 7}.${index % 251}.${index % 199}`,
     user_agent: index % 5 === 1 ? HOSTILE[index % HOSTILE.length] : AGENTS[index % AGENTS.length],
     msgs_sent: Math.floor(age * (namespace === '/eps' ? 58 : 3 + (index % 5))),
     behind: isSlow ? 1 + (index % 400) : 0,
@@ -119,7 +129,11 @@ function connection(index, seconds, connections) {
 /** A cluster of nodes of this server, and of older ones that say less. */
 export function cluster({ seconds = 3_600 } = {}) {
   const web = (number) => {
-    const report = status({ seconds: seconds - number, connections: 1_000 * number, node: `rust-production-web.${number}` });
+    const report = status({
+      seconds: seconds - number,
+      connections: 1_000 * number,
+      node: `rust-production-web.${number}`,
+    });
     return { ...report, connections: report.connections.slice(0, 3) };
   };
   const now = STARTED_SEC + Math.floor(seconds);

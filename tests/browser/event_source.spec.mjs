@@ -1,14 +1,10 @@
 // What only a browser shows: that its own EventSource comes back after a forced close to what it has missed,
-// and forgets the id behind that; and that the live page works and cleans up behind itself.
-//
-//     tests/browser/run.sh
-//
-// It takes Debian's `chromium`, or whatever CHROMIUM names, and a redis-server.
+// and forgets the id behind that.
 
 import assert from 'node:assert/strict';
-import { chromium } from 'playwright-core';
-import { fetchWhole, pause, until } from '../spec/clients.mjs';
-import { RedisAndStreamer, SCORE_CHANNEL, Streamer, showOutput, tweetChannel } from '../spec/servers.mjs';
+import { pause, until } from '../spec/clients.mjs';
+import { RedisAndStreamer, SCORE_CHANNEL, tweetChannel } from '../spec/servers.mjs';
+import { inBrowser } from './browser.mjs';
 import { RecordingProxy } from './proxy.mjs';
 
 /** For so long updates are published, while streams last two seconds at most. */
@@ -23,47 +19,7 @@ const EPS = '/subscribe/eps';
 const RAW = '/subscribe/raw';
 const DETAILS = '/subscribe/details/2665';
 
-let browser;
-let page;
-let complaints;
-
-before(async () => {
-  browser = await chromium.launch({
-    executablePath: process.env.CHROMIUM,
-    // Nothing but the tests' own requests leaves the browser.
-    args: [
-      '--headless',
-      '--no-sandbox',
-      '--disable-gpu',
-      '--disable-quic',
-      '--no-first-run',
-      '--disable-background-networking',
-      '--disable-component-update',
-      '--disable-sync',
-    ],
-  });
-});
-after(() => browser?.close());
-
-beforeEach(async () => {
-  page = await browser.newPage();
-  complaints = [];
-  page.on('pageerror', (error) => complaints.push(String(error)));
-  page.on('console', (message) => {
-    if (message.type() === 'error') {
-      complaints.push(message.text());
-    }
-  });
-});
-afterEach(async function () {
-  if (this.currentTest?.state === 'failed') {
-    console.error('-- the page complained:', complaints);
-    showOutput();
-  }
-  await page.close();
-});
-
-describe('an EventSource across forced closes', () => {
+inBrowser('an EventSource across forced closes', (tab) => {
   let both;
   let proxy;
   before(async () => {
@@ -71,14 +27,14 @@ describe('an EventSource across forced closes', () => {
   });
   beforeEach(async () => {
     proxy = await RecordingProxy.start(both.url(''));
-    await page.goto(proxy.url('/blank'));
+    await tab.page.goto(proxy.url('/blank'));
   });
   afterEach(() => proxy.stop());
   after(() => both?.stop());
 
   it('loses nothing and gets nothing twice', async () => {
-    await page.evaluate(listen, { eps: EPS, raw: RAW, details: DETAILS, tweet: tweetChannel('2665') });
-    await page.waitForFunction(() => globalThis.heard.opens.every((count) => count === 1));
+    await tab.page.evaluate(listen, { eps: EPS, raw: RAW, details: DETAILS, tweet: tweetChannel('2665') });
+    await tab.page.waitForFunction(() => globalThis.heard.opens.every((count) => count === 1));
     const published = {};
     const ids = ['2665', '1F602', '1F1FA-1F1F8', '0023-20E3'];
     let count = 0;
@@ -92,10 +48,10 @@ describe('an EventSource across forced closes', () => {
     assert.ok(count > 500, `only ${count} updates could be published`);
     // Longer than a lifetime and a pause, so that what would come twice has the time to.
     const isComplete = ([expected]) => globalThis.heard.numbers.length >= expected;
-    await page.waitForFunction(isComplete, [count], { timeout: 10_000 });
+    await tab.page.waitForFunction(isComplete, [count], { timeout: 10_000 });
     await pause(3_000);
 
-    const heard = await page.evaluate(() => globalThis.heard);
+    const heard = await tab.page.evaluate(() => globalThis.heard);
     assert.deepEqual(heard.sums, published, 'the sums of eps');
     assert.deepEqual(heard.rawSums, published, 'the sums of raw');
     assert.deepEqual(heard.numbers, Array.from({ length: count }, (_, number) => number));
@@ -111,11 +67,11 @@ describe('an EventSource across forced closes', () => {
         assert.ok(before.endsWith(`\n\nid:${lastEventId}\n\n`), `${lastEventId} after ${before.slice(-80)}`);
       }
     }
-    assert.deepEqual(complaints, []);
+    assert.deepEqual(tab.complaints, []);
   });
 
   it('sends the id once, and not on the reconnect after that', async () => {
-    await page.evaluate((path) => {
+    await tab.page.evaluate((path) => {
       globalThis.source = new EventSource(path);
       globalThis.received = [];
       globalThis.source.onmessage = ({ data, lastEventId }) => globalThis.received.push({ data, lastEventId });
@@ -132,8 +88,8 @@ describe('an EventSource across forced closes', () => {
 
     await until(() => requests()[2].body.includes('retry:'), 'the third stream has begun');
     await both.publish(SCORE_CHANNEL, 'NEW');
-    await page.waitForFunction(() => globalThis.received.length >= 2);
-    const received = await page.evaluate(() => globalThis.received);
+    await tab.page.waitForFunction(() => globalThis.received.length >= 2);
+    const received = await tab.page.evaluate(() => globalThis.received);
     assert.deepEqual(
       received.map(({ data }) => data),
       ['MISSED', 'NEW'],
@@ -142,7 +98,7 @@ describe('an EventSource across forced closes', () => {
   });
 
   it('comes back after a drain, to another process, without the old one\'s messages', async () => {
-    await page.evaluate((path) => {
+    await tab.page.evaluate((path) => {
       globalThis.source = new EventSource(path);
       globalThis.received = [];
       globalThis.source.onmessage = ({ data }) => globalThis.received.push(data);
@@ -150,59 +106,13 @@ describe('an EventSource across forced closes', () => {
     const requests = () => proxy.requestsFor(RAW);
     await until(() => requests()[0]?.body.includes('retry:'), 'the stream has begun');
     await both.publish(SCORE_CHANNEL, 'BEFORE');
-    await page.waitForFunction(() => globalThis.received.length === 1);
+    await tab.page.waitForFunction(() => globalThis.received.length === 1);
     await both.stopStreamer();
     await both.runAgain();
     await until(() => requests().at(-1).body.includes('\n\nid:\n\n'), 'the browser forgets', 30_000);
     await both.publish(SCORE_CHANNEL, 'AFTER');
-    await page.waitForFunction(() => globalThis.received.length === 2);
-    assert.deepEqual(await page.evaluate(() => globalThis.received), ['BEFORE', 'AFTER']);
-  });
-});
-
-describe('the live page', () => {
-  let streamer;
-  let proxy;
-  before(async () => {
-    streamer = await Streamer.start(['--demo', '--sse-force-refresh', '--verbose']);
-    // Otherwise the end of the browser's own connections would do what the beacon is there for.
-    proxy = await RecordingProxy.start(streamer.url(''), { hidesDepartures: true });
-  });
-  after(async () => {
-    await proxy?.stop();
-    await streamer?.stop();
-  });
-
-  async function connections() {
-    const { body } = await fetchWhole(streamer.url('/admin/status.json'));
-    return JSON.parse(body).connections;
-  }
-
-  it('loads without a complaint, counts, and closes its streams when it is left', async () => {
-    await page.goto(proxy.url('/'));
-    const total = () =>
-      page.$$eval('.cell .count', (counts) =>
-        counts.reduce((sum, { textContent }) => sum + Number(textContent.replaceAll(',', '')), 0),
-      );
-    const before = await total();
-    await until(async () => (await total()) > before + 100, 'the counts rise');
-    // The tweets of the first emoji are a second stream.
-    await page.click('.cell');
-    await page.waitForSelector('#tweets > li');
-    const namespaces = (await connections()).map((connection) => connection.namespace).sort();
-    assert.equal(namespaces.length, 2, String(namespaces));
-    assert.match(namespaces[0], /^\/details\/[0-9A-F-]+$/);
-    assert.equal(namespaces[1], '/eps');
-    assert.deepEqual(complaints, []);
-
-    await page.goto('about:blank');
-    await until(async () => (await connections()).length === 0, 'both streams are closed');
-    const beacons = proxy.requests.filter(({ method }) => method === 'POST');
-    assert.deepEqual(beacons.map(({ path }) => path.replace(/\/details\/.*/, '/details')).sort(), [
-      '/subscribe/cleanup/details',
-      '/subscribe/cleanup/scores',
-    ]);
-    assert.deepEqual(complaints, []);
+    await tab.page.waitForFunction(() => globalThis.received.length === 2);
+    assert.deepEqual(await tab.page.evaluate(() => globalThis.received), ['BEFORE', 'AFTER']);
   });
 });
 
