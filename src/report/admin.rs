@@ -6,7 +6,7 @@ use super::html::Policy;
 
 /// What the browser is to run.
 pub const POLICY: Policy = Policy {
-    style_sha256: "ASql72pap5OExpIP+HHJWAYvgZIR+U7j1rPbZ+f+SJs=",
+    style_sha256: "Xe2lWwyPkbU3fEPnYaC/5fGaXdkPV9z7Qdqij58KONU=",
     script_sha256: "qmPy3OK0jryEnHaBdpEnPUVxvR9aWXgzDDrHErxRM+Q=",
 };
 
