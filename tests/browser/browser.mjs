@@ -2,6 +2,7 @@
 // about or asked elsewhere for.
 
 import assert from 'node:assert/strict';
+import { availableParallelism, loadavg } from 'node:os';
 import { chromium } from 'playwright-core';
 import { showOutput } from '../spec/servers.mjs';
 
@@ -74,33 +75,63 @@ class Tab {
     assert.ok(wanted <= there, `the page is ${wanted} wide on a screen of ${there}`);
   }
 
-  /** How smooth the page is for so long: gaps between frames and tasks over 50 ms, in milliseconds. */
-  async smoothness(milliseconds) {
-    return this.page.evaluate(async (span) => {
-      const tasks = [];
-      const observer = new PerformanceObserver((list) => {
-        tasks.push(...list.getEntries().map((entry) => entry.duration));
-      });
-      observer.observe({ entryTypes: ['longtask'] });
-      const gaps = [];
-      await new Promise((resolve) => {
-        const begun = performance.now();
-        let last = begun;
-        const frame = () => {
-          const now = performance.now();
-          gaps.push(now - last);
-          last = now;
-          if (now - begun < span) requestAnimationFrame(frame);
-          else resolve();
-        };
-        requestAnimationFrame(frame);
-      });
-      tasks.push(...observer.takeRecords().map((entry) => entry.duration));
-      observer.disconnect();
-      gaps.sort((a, b) => a - b);
-      tasks.sort((a, b) => a - b);
-      const share = (part) => gaps[Math.floor((gaps.length - 1) * part)];
-      return { frames: gaps.length, median: share(0.5), p95: share(0.95), worst: gaps.at(-1), tasks };
-    }, milliseconds);
+  /**
+   * Fails unless frames come as quickly as `median` and `p95` say, in milliseconds. Other programs may take the
+   * processor for a while: it is measured several times, and the best counts. False where the machine has had
+   * no time for us at all, which says nothing of the page.
+   */
+  async isSmooth(bounds) {
+    const measured = [];
+    while (measured.length < 8) {
+      const gaps = await this.page.evaluate(frameGaps, 3_000);
+      const share = (part) => Math.round(gaps[Math.floor((gaps.length - 1) * part)] * 10) / 10;
+      const { frames, median, p95 } = { frames: gaps.length, median: share(0.5), p95: share(0.95) };
+      if (median <= bounds.median && p95 <= bounds.p95) {
+        return true;
+      }
+      measured.push({ frames, median, p95 });
+    }
+    const isBusy = loadavg()[0] > 1.5 * availableParallelism();
+    assert.ok(isBusy, JSON.stringify(measured));
+    return false;
   }
+
+  /**
+   * What the tasks of the page's main thread take while `act` goes on: milliseconds of processor time, the
+   * longest first. Unlike time by the clock it does not depend on what else is running.
+   */
+  async tasksDuring(act) {
+    const session = await this.page.context().newCDPSession(this.page);
+    const events = [];
+    session.on('Tracing.dataCollected', ({ value }) => events.push(...value));
+    await session.send('Tracing.start', { transferMode: 'ReportEvents', categories: 'toplevel,__metadata' });
+    await act();
+    const complete = new Promise((resolve) => session.once('Tracing.tracingComplete', resolve));
+    await session.send('Tracing.end');
+    await complete;
+    await session.detach();
+    const place = ({ pid, tid }) => `${pid}/${tid}`;
+    const isMain = (event) => event.name === 'thread_name' && event.args.name === 'CrRendererMain';
+    const mains = new Set(events.filter(isMain).map(place));
+    const tasks = events.filter((event) => event.name.endsWith('::RunTask') && mains.has(place(event)));
+    assert.ok(tasks.length > 0, 'the browser tells no tasks');
+    return tasks.map((task) => (task.tdur ?? 0) / 1_000).sort((a, b) => b - a);
+  }
+}
+
+/** Runs in the page: the gaps between frames for so long, in milliseconds and in order of size. */
+function frameGaps(span) {
+  const gaps = [];
+  return new Promise((resolve) => {
+    const begun = performance.now();
+    let last = begun;
+    const frame = () => {
+      const now = performance.now();
+      gaps.push(now - last);
+      last = now;
+      if (now - begun < span) requestAnimationFrame(frame);
+      else resolve(gaps.sort((a, b) => a - b));
+    };
+    requestAnimationFrame(frame);
+  });
 }

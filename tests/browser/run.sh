@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Checks with a real browser what only a real browser shows; see browser.spec.mjs. Arguments are handed to
+# Checks with a real browser what only a real browser shows; see each *.spec.mjs. Arguments are handed to
 # mocha: run.sh --grep page
 set -euo pipefail
 cd -- "$(dirname -- "${BASH_SOURCE[0]}")"
