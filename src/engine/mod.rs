@@ -20,6 +20,7 @@ mod requests;
 mod rollup;
 mod route;
 mod settings;
+mod snapshot;
 pub mod stats;
 mod subscriptions;
 mod timers;
@@ -41,13 +42,13 @@ use crate::proto::sse;
 use crate::random::Random;
 use crate::time::Time;
 use addresses::Addresses;
-use conn::{Conn, Conns, Phase, Subscription};
+use conn::{Conn, Conns, Phase};
 use endings::Farewell;
 use fanout::{Batch, InFlight};
 use hub::Hub;
 use log::{Coding, Log};
 use rollup::Rollup;
-use stats::{ConnectionRow, Counters, Process, SourceState};
+use stats::Counters;
 use timers::Timers;
 
 /// What the engine wants done beside reading and writing.
@@ -319,62 +320,6 @@ impl Engine {
     /// Totals since the start.
     pub fn counters(&self) -> &Counters {
         &self.counters
-    }
-
-    /// The state at this moment, with the oldest `rows_max` subscribers, and with what others know.
-    pub fn snapshot<'a>(
-        &'a self,
-        rows_max: usize,
-        source: SourceState<'a>,
-        process: Process,
-    ) -> Snapshot<'a> {
-        let mut subscribers: Vec<(Key, &Conn, &Subscription)> = self
-            .conns
-            .iter()
-            .filter_map(|(key, conn)| Some((key, conn, conn.subscription()?)))
-            .collect();
-        subscribers
-            .sort_unstable_by_key(|(key, conn, _)| (conn.about.subscribed_at, key.generation));
-        let rows = subscribers
-            .into_iter()
-            .take(rows_max)
-            .map(|(_, conn, subscription)| {
-                let age = self.now.since(conn.about.subscribed_at).as_secs();
-                ConnectionRow {
-                    request_path: &conn.about.path,
-                    tag: conn.about.tag.as_deref(),
-                    created_at: self.unix_seconds.saturating_sub(age),
-                    age,
-                    client_ip: conn.about.client_ip,
-                    user_agent: &conn.about.user_agent,
-                    msgs_sent: subscription.events,
-                    behind: self.events_behind(conn, subscription),
-                }
-            });
-        Snapshot {
-            node: &self.settings.node,
-            reported_at: self.unix_seconds,
-            startup_time: self.startup_time,
-            uptime: self.now.since(self.started_at),
-            counters: &self.counters,
-            sockets: self.conns.len(),
-            streams: self.hub.subscribers_by_stream(),
-            log: self.log.state(),
-            source,
-            process,
-            connections_total: self.hub.subscribers(),
-            connections: rows.collect(),
-        }
-    }
-
-    /// How many events a subscriber has not taken. One that is not behind may have an outdated cursor.
-    fn events_behind(&self, conn: &Conn, subscription: &Subscription) -> u64 {
-        match self.hub.get(subscription.namespace) {
-            Some(namespace) if conn.is_behind() => {
-                namespace.frames_from(subscription.cursor.sequence).count() as u64
-            }
-            _ => 0,
-        }
     }
 
     /// Looks at a connection whose time may have come.
