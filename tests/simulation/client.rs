@@ -434,7 +434,8 @@ pub const DEPENDS: u16 = 0;
 
 /// Some requests on one connection, and the statuses that must come back.
 fn plain_requests(random: &mut Random, head_only: &mut Vec<bool>) -> (Vec<u8>, Vec<u16>, bool) {
-    const TABLE: [(&str, u16, bool); 16] = [
+    const TABLE: [(&str, u16, bool); 17] = [
+        ("GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n", 200, false),
         (
             "GET /admin/cluster.json HTTP/1.1\r\nHost: a\r\n\r\n",
             DEPENDS,

@@ -12,6 +12,7 @@ mod client;
 mod receiver;
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -21,7 +22,7 @@ use broker::{Broker, Delivered, Plan};
 use client::{Client, DEPENDS, Leaving, Reading, Wish};
 use emojitrack_streamer::engine::{Engine, Settings};
 use emojitrack_streamer::net::Net;
-use emojitrack_streamer::net::sim::{Faults, SimNet};
+use emojitrack_streamer::net::sim::{Faults, PipeId, SimNet};
 use emojitrack_streamer::random::Random;
 use emojitrack_streamer::reactor::{Feed, Graphite, Reactor, Reports};
 use emojitrack_streamer::source::redis::{Session, Topics};
@@ -272,6 +273,7 @@ impl World {
         for client in &mut self.clients {
             client.comes_back = false;
         }
+        let probes = self.keep_probing();
         self.reactor.net_mut().signal();
         let asked_at = self.reactor.net().now();
         self.ends_at = asked_at + Duration::from_secs(20);
@@ -287,6 +289,38 @@ impl World {
         }
         let took = self.reactor.net().now().since(asked_at);
         assert!(took < Duration::from_secs(8), "the end took {took:?}");
+        for pipe in probes {
+            let replies = self.reactor.net_mut().peer_read(pipe, usize::MAX);
+            let replies = String::from_utf8_lossy(&replies);
+            // The last one was in the socket when the signal came: it is answered, or closed upon.
+            let answered = replies.matches("HTTP/1.1 200 OK").count();
+            assert!((2..=3).contains(&answered), "a probe got {replies}");
+            let gone = self.reactor.net().is_server_closed(pipe);
+            assert!(
+                gone && took < Duration::from_secs(8),
+                "a probe held up the end"
+            );
+        }
+    }
+
+    /// Connections that ask again and again whether the server is alive, once more just now.
+    fn keep_probing(&mut self) -> Vec<PipeId> {
+        const PROBE: &[u8] = b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n";
+        let net = self.reactor.net_mut();
+        let client_ip = IpAddr::from([10, 9, 9, 9]);
+        let dialed = (0..4).filter_map(|_| net.dial(client_ip, 64 * 1024));
+        let probes: Vec<PipeId> = dialed.collect();
+        for round in 0..3 {
+            for &pipe in &probes {
+                self.reactor.net_mut().peer_write(pipe, PROBE);
+            }
+            let asked_at = self.reactor.net().now();
+            self.ends_at = asked_at + Duration::from_secs(1);
+            while round < 2 && self.reactor.net().now() < self.ends_at {
+                self.step();
+            }
+        }
+        probes
     }
 
     /// Whoever still took its events got a proper end.
