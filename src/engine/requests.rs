@@ -148,7 +148,8 @@ impl Engine {
                 reply::encode_stream_head(out, accepted.http_11, extra, self.unix_seconds);
                 // The head is exactly that of a stream, which nothing announces the end of; an HTTP/1.0
                 // client, and one that sends a body with it, is told the end by the end.
-                let keep_alive = accepted.keep_alive && body == Body::Length(0);
+                let is_whole = body == Body::Length(0);
+                let keep_alive = accepted.keep_alive && is_whole && !self.stopping;
                 return self.after_reply(key, keep_alive);
             }
             Action::Show(document) => Answer::Document(document),
@@ -186,6 +187,8 @@ impl Engine {
         match reading.pending.as_ref().map(|pending| &pending.answer) {
             Some(&Answer::Document(document)) => {
                 reading.rendering = true;
+                // It is whole; what it may have to wait for has a deadline of its own.
+                conn.deadline = self.now + limits::REQUEST_DEADLINE;
                 self.effects.push_back(Effect::Render(key, document));
             }
             Some(Answer::Reply(reply)) => {
@@ -213,6 +216,8 @@ impl Engine {
         else {
             return;
         };
+        // There is no time for a next request, which nobody would read.
+        let keep_alive = keep_alive && !self.stopping;
         let delivery = Delivery {
             keep_alive,
             unix_seconds: self.unix_seconds,
