@@ -203,8 +203,17 @@ pub const DATAGRAM_TARGET_AGE_MAX: Duration = Duration::from_secs(600);
 /// How long the broker may take to answer what somebody waits for.
 pub const ANSWER_DEADLINE: Duration = Duration::from_secs(2);
 
-/// How long nothing is asked again that the broker refused to answer, or fell silent over.
-pub const ANSWER_RETRY: Duration = Duration::from_secs(60);
+/// How long nothing is asked again that the broker refused to answer: rights change by a person's hand.
+pub const REFUSAL_RETRY: Duration = Duration::from_secs(60);
+
+/// How long nothing is asked again that the broker did not answer because it was silent or away.
+pub const ANSWER_RETRY: Duration = Duration::from_secs(5);
+
+/// Nodes that the cluster view shows at most.
+pub const NODES_MAX: usize = 1_000;
+
+/// Bytes of the cluster view that lists of connections may fill: some fifteen thousand of them.
+pub const CLUSTER_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// How long what the broker answered about all nodes is given out again: they report no more often.
 pub const CLUSTER_AGE_MAX: Duration = REPORT_INTERVAL;

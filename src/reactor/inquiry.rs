@@ -42,7 +42,12 @@ impl Inquiry {
         std::mem::take(&mut self.waiting)
     }
 
-    /// Until when those who wait do so.
+    /// Has those who wait do so anew, because the answer has come in part.
+    pub fn renew(&mut self, now: Time) {
+        self.asked_at = self.asked_at.map(|_| now);
+    }
+
+    /// Until when those who wait do so; `None` where nobody does.
     pub fn deadline(&self) -> Option<Time> {
         self.asked_at.map(|at| at + ANSWER_DEADLINE)
     }

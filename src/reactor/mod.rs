@@ -328,11 +328,9 @@ impl<N: Net> Reactor<N> {
             }
             Feed::Redis { messages, commands } => {
                 messages.serve(&mut self.net, now);
-                if messages.conversation().is_live() {
-                    commands
-                        .conversation_mut()
-                        .follow(messages.conversation(), now);
-                }
+                commands
+                    .conversation_mut()
+                    .follow(messages.conversation(), now);
                 commands.serve(&mut self.net, now);
                 for _ in 0..limits::SOURCE_READS_PER_TURN {
                     if !self.engine.wants_messages() {
@@ -348,7 +346,10 @@ impl<N: Net> Reactor<N> {
                         self.engine.on_message(&message);
                     }
                 }
-                while let Some(len) = commands.read(&mut self.net, &mut self.buffer, now) {
+                for _ in 0..limits::SOURCE_READS_PER_TURN {
+                    let Some(len) = commands.read(&mut self.net, &mut self.buffer, now) else {
+                        break;
+                    };
                     let mut input = &self.buffer[..len];
                     while commands
                         .conversation_mut()

@@ -17,7 +17,7 @@ use crate::report::cluster::Gathering;
 use crate::report::recent::Recent;
 use crate::report::{self, page, row, status};
 use crate::source::demo;
-use crate::source::redis::{Answer, Question};
+use crate::source::redis::{Answer, Question, Unanswered};
 use crate::time::Time;
 use crate::upstream::carbon::Carbon;
 
@@ -97,7 +97,7 @@ impl Reports {
 
     fn inquiry(&mut self, question: Question) -> &mut Inquiry {
         match question {
-            Question::Cluster => &mut self.cluster,
+            Question::Nodes | Question::Row => &mut self.cluster,
             Question::Scores => &mut self.scores,
         }
     }
@@ -108,11 +108,10 @@ impl<N: Net> Reactor<N> {
     pub(super) fn report(&mut self) {
         self.write_row();
         self.send_figures();
-        self.gather();
-        for question in [Question::Cluster, Question::Scores] {
+        for question in [Question::Nodes, Question::Scores] {
             let deadline = self.reports.inquiry(question).deadline();
             if deadline.is_some_and(|at| at <= self.now) {
-                self.on_answer(question, Err("redis does not answer".to_owned()));
+                self.on_answer(question, Err(Unanswered::Late));
             }
         }
     }
@@ -120,9 +119,6 @@ impl<N: Net> Reactor<N> {
     /// When something is due next.
     pub(super) fn report_deadline(&self) -> Option<Time> {
         let reports = &self.reports;
-        if reports.gathering.is_some() {
-            return Some(Time::ZERO);
-        }
         let graphite = reports.graphite.as_ref();
         let deadlines = [
             self.has_row().then_some(reports.row.due_at),
@@ -143,32 +139,43 @@ impl<N: Net> Reactor<N> {
             Document::Status => Reply::json(200, self.status()),
             Document::Metrics => report::metrics_reply(&self.snapshot(0)),
             Document::Admin => report::admin_reply(&self.reports.admin),
-            Document::Cluster => return self.inquire(key, Question::Cluster),
+            Document::Cluster => return self.inquire(key, Question::Nodes),
             Document::Page => return self.inquire(key, Question::Scores),
         };
         self.engine.on_rendered(key, &reply);
     }
 
-    /// The broker has answered, or never will.
+    /// The broker has answered, or never will. What comes after we have given it up, and belongs to nothing
+    /// that is under way, is dropped.
     pub(super) fn on_answer(&mut self, question: Question, answer: Answer) {
-        // Whatever goes wrong with an answer will do so again: it must not cost the connection every time.
-        let (reply, age_max) = match (question, answer) {
-            (Question::Cluster, Ok(rows)) => {
-                let unix_seconds = self.net.unix_seconds();
-                self.reports.gathering = Some(Gathering::new(rows, unix_seconds));
-                return;
+        if self.reports.inquiry(question).deadline().is_none() {
+            return;
+        }
+        match (question, answer) {
+            (Question::Nodes, Ok(names)) if self.reports.gathering.is_none() => {
+                self.reports.gathering = Some(Gathering::new(names, self.net.unix_seconds()));
+                self.gather();
             }
-            (Question::Cluster, Err(words)) => (no_answer(&words), limits::ANSWER_RETRY),
-            (Question::Scores, Ok(rows)) => (
-                report::page_reply(&page_with(&rows)),
-                limits::SCORES_AGE_MAX,
-            ),
-            (Question::Scores, Err(_)) => (
-                report::page_reply(&self.reports.page),
-                limits::SCORES_AGE_MAX,
-            ),
-        };
-        self.give_out(question, reply, age_max);
+            (Question::Row, Ok(rows)) => {
+                if let Some(gathering) = &mut self.reports.gathering {
+                    // A node that has gone meanwhile has none.
+                    rows.iter().for_each(|row| gathering.add(row));
+                    self.gather();
+                }
+            }
+            (Question::Nodes, Ok(_)) => {}
+            (Question::Nodes | Question::Row, Err(unanswered)) => {
+                self.reports.gathering = None;
+                let (reply, age_max) = no_answer(&unanswered);
+                self.give_out(question, reply, age_max);
+            }
+            (Question::Scores, answer) => {
+                let scores = answer.ok().map(|scores| page_with(&scores));
+                let page = scores.as_ref().unwrap_or(&self.reports.page);
+                let reply = report::page_reply(page);
+                self.give_out(question, reply, limits::SCORES_AGE_MAX);
+            }
+        }
     }
 
     /// Whether the end need not wait for Redis: our row is gone, or it has been waited for.
@@ -233,16 +240,29 @@ impl<N: Net> Reactor<N> {
         }
     }
 
-    /// Looks at one more row of what all nodes have reported: a turn must not take longer than that.
+    /// Asks for the next node's row, or shows what was gathered. One row comes a turn: to look at one may take
+    /// some milliseconds.
     fn gather(&mut self) {
         let Some(gathering) = &mut self.reports.gathering else {
             return;
         };
-        if !gathering.look_at_next()
-            && let Some(gathering) = self.reports.gathering.take()
-        {
+        if let Some(name) = gathering.next_name() {
+            self.reports.cluster.renew(self.now);
+            self.ask(Question::Row, &row::read(&name));
+        } else if let Some(gathering) = self.reports.gathering.take() {
             let reply = Reply::json(200, gathering.encode());
-            self.give_out(Question::Cluster, reply, limits::CLUSTER_AGE_MAX);
+            self.give_out(Question::Nodes, reply, limits::CLUSTER_AGE_MAX);
+        }
+    }
+
+    /// Asks the broker, or answers at once where there is none.
+    fn ask(&mut self, question: Question, command: &[&[u8]]) {
+        let is_asked = match &mut self.feed {
+            Feed::Redis { commands, .. } => commands.conversation_mut().ask(question, command),
+            Feed::Demo(_) => false,
+        };
+        if !is_asked {
+            self.on_answer(question, Err(Unanswered::Lost));
         }
     }
 
@@ -263,37 +283,18 @@ impl<N: Net> Reactor<N> {
         if !inquiry.wait(key, now) {
             return;
         }
-        let is_asked = match &mut self.feed {
-            Feed::Redis { commands, .. } => {
-                let command = match question {
-                    Question::Cluster => &row::read_all()[..],
-                    Question::Scores => &page::read_scores(),
-                };
-                commands.conversation_mut().ask(question, command)
-            }
-            Feed::Demo(_) => false,
-        };
-        if !is_asked {
-            self.answer_alone(question);
-        }
-    }
-
-    /// Answers without a broker. In the demo, this node is all nodes.
-    fn answer_alone(&mut self, question: Question) {
         match (&self.feed, question) {
-            (Feed::Demo(_), Question::Cluster) => {
-                let node = self.engine.settings().node.clone().into_bytes();
-                let status = self.status().to_vec();
-                self.on_answer(question, Ok(vec![(node, status)]));
+            // This node is all nodes.
+            (Feed::Demo(_), Question::Nodes | Question::Row) => {
+                let mut gathering = Gathering::new(Vec::new(), self.net.unix_seconds());
+                gathering.add(&self.status());
+                self.reports.gathering = Some(gathering);
+                self.gather();
             }
-            (_, Question::Cluster) => {
-                let reply = no_answer("there is no connection to redis");
-                self.give_out(question, reply, Duration::ZERO);
+            (Feed::Redis { .. }, Question::Nodes | Question::Row) => {
+                self.ask(question, &row::names());
             }
-            (_, Question::Scores) => {
-                let reply = report::page_reply(&self.reports.page);
-                self.give_out(question, reply, Duration::ZERO);
-            }
+            (_, Question::Scores) => self.ask(question, &page::read_scores()),
         }
     }
 
@@ -342,17 +343,29 @@ fn next_beat(now: Time, interval: Duration) -> Time {
     Time::from_micros((now.as_micros() / micros + 1) * micros)
 }
 
-fn no_answer(words: &str) -> Reply {
-    Reply {
-        extra: "Retry-After: 5\r\n".into(),
-        ..Reply::error(503, words)
-    }
+/// What is said instead of the cluster, and for how long.
+fn no_answer(unanswered: &Unanswered) -> (Reply, Duration) {
+    let (words, again_in) = match unanswered {
+        Unanswered::Refused(words) => (format!("redis refuses: {words}"), limits::REFUSAL_RETRY),
+        Unanswered::Lost => (
+            "there is no connection to redis".to_owned(),
+            limits::ANSWER_RETRY,
+        ),
+        Unanswered::Late => ("redis does not answer".to_owned(), limits::ANSWER_RETRY),
+    };
+    let extra = format!("Retry-After: {}\r\n", again_in.as_secs()).into();
+    let reply = Reply {
+        extra,
+        ..Reply::error(503, &words)
+    };
+    (reply, again_in)
 }
 
 /// The live page with the broker's scores.
-fn page_with(scores: &[(Vec<u8>, Vec<u8>)]) -> Arc<[u8]> {
+fn page_with(scores: &[Vec<u8>]) -> Arc<[u8]> {
     let names: HashMap<&str, &str> = demo::emoji().map(|(id, _, name)| (id, name)).collect();
-    let rows = scores.iter().filter_map(|(id, score)| {
+    let rows = scores.chunks_exact(2).filter_map(|pair| {
+        let [id, score] = pair else { return None };
         let id = std::str::from_utf8(id).ok()?;
         // A sorted set's scores are floating-point numbers.
         let score: f64 = std::str::from_utf8(score).ok()?.parse().ok()?;

@@ -3,82 +3,117 @@
 
 use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
-use crate::limits::NODE_SILENCE_MAX;
+use crate::limits::{CLUSTER_BYTES_MAX, NODE_SILENCE_MAX, NODES_MAX};
 
 /// The rows of all nodes, on their way to a document.
 pub struct Gathering {
-    rows: Vec<(Vec<u8>, Vec<u8>)>,
-    fresh: Vec<(Vec<u8>, Vec<u8>)>,
+    /// Nodes whose rows are still to come, the next one last.
+    names: Vec<Vec<u8>>,
+    rows: Vec<u8>,
     stale: u64,
     malformed: u64,
     unix_seconds: u64,
 }
 
 impl Gathering {
-    /// Begins with the rows by their nodes' names, at this time.
-    pub fn new(rows: Vec<(Vec<u8>, Vec<u8>)>, unix_seconds: u64) -> Gathering {
+    /// Begins with the names of the nodes, at this time.
+    pub fn new(mut names: Vec<Vec<u8>>, unix_seconds: u64) -> Gathering {
+        names.sort_unstable_by(|one, other| other.cmp(one));
+        names.truncate(NODES_MAX);
         Gathering {
-            rows,
-            fresh: Vec::new(),
+            names,
+            rows: Vec::new(),
             stale: 0,
             malformed: 0,
             unix_seconds,
         }
     }
 
-    /// Looks at one row more, which takes some milliseconds where thousands of connections are listed; false
-    /// when there is none left. Rows of nodes that have been silent for too long, and what is no report, are
-    /// left out and counted.
-    pub fn look_at_next(&mut self) -> bool {
-        let Some((name, row)) = self.rows.pop() else {
-            return false;
-        };
-        let silence = |at| Duration::from_secs(self.unix_seconds.saturating_sub(at));
-        match reported_at(&row) {
-            None => self.malformed += 1,
-            Some(at) if silence(at) > NODE_SILENCE_MAX => self.stale += 1,
-            Some(_) => self.fresh.push((name, row)),
-        }
-        true
+    /// Whose row is next, in the order of the names.
+    pub fn next_name(&mut self) -> Option<Vec<u8>> {
+        self.names.pop()
     }
 
-    /// Encodes what was looked at, as JSON: the rows as they were reported, in the order of the nodes' names.
-    pub fn encode(mut self) -> Vec<u8> {
-        self.fresh.sort_unstable();
+    /// Takes a row, which takes some milliseconds where thousands of connections are listed. A node that has
+    /// been silent for too long, and what is no report, is left out and counted. What has been gathered grows
+    /// no further than to its bound by lists of connections: rows beyond are shown without.
+    pub fn add(&mut self, row: &[u8]) {
+        let Some((mut document, reported_at)) = parse(row) else {
+            self.malformed += 1;
+            return;
+        };
+        let silence = Duration::from_secs(self.unix_seconds.saturating_sub(reported_at));
+        if silence > NODE_SILENCE_MAX {
+            self.stale += 1;
+            return;
+        }
+        if !self.rows.is_empty() {
+            self.rows.push(b',');
+        }
+        if self.rows.len() + row.len() <= CLUSTER_BYTES_MAX {
+            self.rows.extend_from_slice(row.trim_ascii());
+        } else {
+            document.insert("connections".to_owned(), Value::Array(Vec::new()));
+            let _infallible = serde_json::to_writer(&mut self.rows, &document);
+        }
+    }
+
+    /// Encodes what was gathered, as JSON: the rows as they were reported.
+    pub fn encode(self) -> Vec<u8> {
         let (at, stale, malformed) = (self.unix_seconds, self.stale, self.malformed);
         let head = format!(
             "{{\"reported_at\":{at},\"stale\":{stale},\"malformed\":{malformed},\"nodes\":["
         );
         let mut out = head.into_bytes();
-        for (index, (_, row)) in self.fresh.iter().enumerate() {
-            if index > 0 {
-                out.push(b',');
-            }
-            out.extend_from_slice(row.trim_ascii());
-        }
+        out.extend_from_slice(&self.rows);
         out.extend_from_slice(b"]}\n");
         out
     }
 }
 
-/// When a row was reported, in Unix seconds; `None` where it is no report. Servers in other languages may
-/// write a fraction.
-fn reported_at(row: &[u8]) -> Option<u64> {
-    let document: Value = serde_json::from_slice(row).ok()?;
-    let at = document.as_object()?.get("reported_at")?;
-    at.as_u64().or_else(|| at.as_f64().map(|at| at as u64))
+/// A row and when it was reported, in Unix seconds; `None` where it is no report. Servers in other languages
+/// may write a fraction.
+fn parse(row: &[u8]) -> Option<(Map<String, Value>, u64)> {
+    let Value::Object(document) = serde_json::from_slice(row).ok()? else {
+        return None;
+    };
+    let at = document.get("reported_at")?;
+    let at = at.as_u64().or_else(|| at.as_f64().map(|at| at as u64))?;
+    Some((document, at))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn encode(rows: Vec<(Vec<u8>, Vec<u8>)>, unix_seconds: u64) -> Vec<u8> {
-        let mut gathering = Gathering::new(rows, unix_seconds);
-        while gathering.look_at_next() {}
+    fn encode(mut rows: Vec<(Vec<u8>, Vec<u8>)>, unix_seconds: u64) -> Vec<u8> {
+        let names = rows.iter().map(|(name, _)| name.clone()).collect();
+        let mut gathering = Gathering::new(names, unix_seconds);
+        rows.sort();
+        for (name, row) in rows {
+            assert_eq!(gathering.next_name(), Some(name));
+            gathering.add(&row);
+        }
+        assert_eq!(gathering.next_name(), None);
         gathering.encode()
+    }
+
+    #[test]
+    fn lists_of_connections_do_not_grow_the_document_beyond_its_bound() {
+        let list = "0,".repeat(CLUSTER_BYTES_MAX / 7);
+        let row = format!(r#"{{"node":"n","reported_at":1,"connections":[{list}0]}}"#);
+        let rows = (0..9).map(|number| (vec![number], row.clone().into_bytes()));
+        let encoded = encode(rows.collect(), 1);
+        assert!(encoded.len() < CLUSTER_BYTES_MAX + 1_000);
+        let document: Value = serde_json::from_slice(&encoded).unwrap();
+        let lists = document["nodes"].as_array().unwrap().iter();
+        let lens: Vec<usize> = lists
+            .filter_map(|node| Some(node["connections"].as_array()?.len()))
+            .collect();
+        assert_eq!(lens.len(), 9);
+        assert!(lens[0] > 0 && lens[8] == 0, "{lens:?}");
     }
 
     #[test]

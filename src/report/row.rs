@@ -9,9 +9,15 @@ pub fn write<'a>(node: &'a str, document: &'a [u8]) -> [&'a [u8]; 4] {
     [b"HSET", KEY, node.as_bytes(), document]
 }
 
-/// Reads the rows of all nodes.
-pub fn read_all() -> [&'static [u8]; 2] {
-    [b"HGETALL", KEY]
+/// Reads the names of all nodes. The rows themselves are read one by one: all at once, those of some thirty
+/// nodes with a thousand connections each would be more than a reply may have.
+pub fn names() -> [&'static [u8]; 2] {
+    [b"HKEYS", KEY]
+}
+
+/// Reads a node's status.
+pub fn read(node: &[u8]) -> [&[u8]; 3] {
+    [b"HGET", KEY, node]
 }
 
 /// Removes a node.

@@ -12,7 +12,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use redis::Value;
+use redis::{ServerError, Value};
 
 use super::{Address, Endpoint, Message};
 use crate::level::Level;
@@ -60,14 +60,27 @@ pub enum SessionError {
 /// A question that the broker is asked over the connection for commands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Question {
-    /// What all nodes have reported.
-    Cluster,
+    /// The names of all nodes that have reported.
+    Nodes,
+    /// What one of them has reported.
+    Row,
     /// The score of every emoji.
     Scores,
 }
 
-/// What the broker says to a question: pairs of a name and a value, or why there are none.
-pub type Answer = Result<Vec<(Vec<u8>, Vec<u8>)>, String>;
+/// What the broker says to a question: strings, one after the other; none for what is not there.
+pub type Answer = Result<Vec<Vec<u8>>, Unanswered>;
+
+/// Why there is no answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Unanswered {
+    /// The broker refused it, in these words.
+    Refused(String),
+    /// The connection was lost, or there was none.
+    Lost,
+    /// The broker did not answer in time.
+    Late,
+}
 
 /// The session with Redis.
 pub struct Session {
@@ -96,6 +109,10 @@ pub struct Session {
     objection: Option<String>,
     /// Whether it was logged that something is refused on this connection.
     complained: bool,
+    /// Of a session for commands: whether the other one is live, so that it does not speak for both.
+    is_alone: bool,
+    /// Of the same: whether it was logged that it cannot be live.
+    mourned: bool,
 }
 
 #[derive(Clone, Copy)]
@@ -150,6 +167,8 @@ impl Session {
             since: Time::ZERO,
             objection: None,
             complained: false,
+            is_alone: false,
+            mourned: false,
         }
     }
 
@@ -174,14 +193,17 @@ impl Session {
     }
 
     /// Goes where `leader`, which has the same endpoints, is live: what is published here must come out
-    /// there.
+    /// there. A pause that has begun is not cut short by it.
     pub fn follow(&mut self, leader: &Session, now: Time) {
-        if self.current == leader.current {
+        self.is_alone = leader.is_live();
+        if !self.is_alone || self.current == leader.current {
             return;
         }
         self.current = leader.current;
-        self.forget_conversation();
-        self.dialer.hang_up(Duration::ZERO, now);
+        if !self.dialer.is_waiting() {
+            self.forget_conversation();
+            self.dialer.hang_up(Duration::ZERO, now);
+        }
     }
 
     /// Sends a command, whose answer is of no interest. False where there is no connection, or where the
@@ -238,8 +260,7 @@ impl Session {
         self.outgoing.clear();
         for awaited in self.awaited.drain(..) {
             if let Awaited::Question(question) = awaited {
-                let lost = Err("the connection was lost".to_owned());
-                self.answers.push_back((question, lost));
+                self.answers.push_back((question, Err(Unanswered::Lost)));
             }
         }
     }
@@ -262,7 +283,7 @@ impl Session {
     /// An answer that is no message.
     fn on_reply(&mut self, value: Value, now: Time) {
         let refusal = match &value {
-            Value::ServerError(error) => Some(error.to_string()),
+            Value::ServerError(error) => Some(self.words_of(error)),
             _ => None,
         };
         let Some(awaited) = self.awaited.pop_front() else {
@@ -280,8 +301,14 @@ impl Session {
         };
         match (awaited, refusal) {
             (Awaited::Question(question), refusal) => {
-                let answer = refusal.map_or_else(|| pairs_of(value), |words| Err(shown(&words)));
+                let refused = |words| Err(Unanswered::Refused(words));
+                let answer = refusal.map_or_else(|| strings_of(value), refused);
                 self.answers.push_back((question, answer));
+            }
+            // Some brokers quote what they were sent.
+            (Awaited::Auth, Some(words)) => {
+                let code = words.split(' ').next().unwrap_or_default().to_owned();
+                return self.fail(SessionError::Refused(command, code), now);
             }
             (_, None) => {}
             (Awaited::SetName, Some(words)) => self.objection = Some(words),
@@ -293,26 +320,36 @@ impl Session {
         }
     }
 
+    /// The broker's words against us, without our password: some brokers quote what they were sent.
+    fn words_of(&self, error: &ServerError) -> String {
+        let details = error.details().unwrap_or_default();
+        let words = shown(&format!("{} {details}", error.code()));
+        match self.endpoints[self.current].password.as_deref() {
+            None | Some("") => words,
+            Some(password) => words.replace(password, "***"),
+        }
+    }
+
     /// Says that the broker refuses something that we can do without, once for each connection.
     fn complain(&mut self, words: &str) {
         if !std::mem::replace(&mut self.complained, true) {
-            let (place, words) = (self.place(), shown(words));
-            let line = format!("redis: {place} refuses a command: {words}");
+            let line = format!("redis: {} refuses a command: {words}", self.place());
             self.dialer.log(Level::Warn, line);
         }
     }
 
     fn become_live(&mut self, now: Time) {
         self.objection = None;
-        if !self.topics.is_empty() {
-            let place = self.place();
-            let line = match self.failures {
-                0 => format!("redis: subscribed at {place}"),
-                _ => {
-                    let seconds = now.since(self.since).as_secs_f64();
-                    format!("redis: subscribed at {place} after {seconds:.1} s")
-                }
+        let does = match self.topics.is_empty() {
+            true => "takes commands again",
+            false => "subscribed",
+        };
+        if !self.topics.is_empty() || std::mem::take(&mut self.mourned) {
+            let after = match self.failures {
+                0 => String::new(),
+                _ => format!(" after {:.1} s", now.since(self.since).as_secs_f64()),
             };
+            let line = format!("redis: {does} at {}{after}", self.place());
             self.dialer.log(Level::Info, line);
         }
         self.since = now;
@@ -347,11 +384,16 @@ impl Session {
         let pause = self.pause(was_live);
         self.forget_conversation();
         self.dialer.hang_up(pause, now);
-        // Where commands go and messages come from is one server: one of the two sessions speaks for both.
-        if !self.topics.is_empty() || matches!(error, SessionError::Refused(..)) {
-            let (failed, next) = (&self.places[failed], self.place());
-            let millis = pause.as_millis();
+        let (failed, next) = (&self.places[failed], self.place());
+        let millis = pause.as_millis();
+        if !self.topics.is_empty() {
             let line = format!("redis: {failed}: {error}; trying {next} in {millis} ms");
+            self.dialer.log(Level::Warn, line);
+        } else if self.is_alone && !was_live && !std::mem::replace(&mut self.mourned, true) {
+            // Where commands go and messages come from is one server, and the session for these speaks for
+            // both; but not where it alone got in.
+            let line =
+                format!("redis: {failed} takes no commands: {error}; trying again and again");
             self.dialer.log(Level::Warn, line);
         }
     }
@@ -441,6 +483,11 @@ impl Conversation for Session {
         }
         resp::encode_command(out, &[b"CLIENT", b"SETNAME", self.client_name.as_bytes()]);
         awaited.push_back(Awaited::SetName);
+        if self.topics.is_empty() {
+            // A broker that turns us away says so in answer to whatever came first, and ends.
+            resp::encode_command(out, &[b"PING"]);
+            awaited.push_back(Awaited::Nothing);
+        }
         if endpoint.db != 0 && self.topics.is_empty() {
             resp::encode_command(out, &[b"SELECT", endpoint.db.to_string().as_bytes()]);
             awaited.push_back(Awaited::Select);
@@ -485,7 +532,7 @@ impl fmt::Display for SessionError {
             SessionError::Ended => write!(out, "the connection was closed by the server"),
             SessionError::Late(what) => write!(out, "{what} did not come in time"),
             SessionError::Refused(command, words) => {
-                write!(out, "{command} was refused: {}", shown(words))
+                write!(out, "{command} was refused: {words}")
             }
             SessionError::Protocol(error) => write!(out, "the server sent {error}"),
         }
@@ -494,8 +541,10 @@ impl fmt::Display for SessionError {
 
 /// Another program's words, so that they neither end our line nor fill the log.
 fn shown(words: &str) -> String {
-    let words: String = words.chars().take(limits::SHOWN_BYTES_MAX).collect();
-    words.escape_debug().to_string()
+    let words = words.trim_end().chars().take(limits::SHOWN_BYTES_MAX);
+    words
+        .map(|letter| if letter.is_control() { ' ' } else { letter })
+        .collect()
 }
 
 /// A message, or the value itself where it is none.
@@ -519,19 +568,16 @@ fn message_of(value: Value) -> Result<Message, Value> {
     Err(Value::Array(items))
 }
 
-/// The pairs of an array that names and values follow each other in.
-fn pairs_of(value: Value) -> Answer {
-    let Value::Array(items) = value else {
-        return Err("the answer is no array".to_owned());
+/// The strings of an array, or the one string that is the answer.
+fn strings_of(value: Value) -> Answer {
+    let items = match value {
+        Value::Array(items) => items,
+        Value::Nil => Vec::new(),
+        one => vec![one],
     };
-    let text = |item: Option<Value>| match item {
-        Some(Value::BulkString(bytes)) => Ok(bytes),
-        _ => Err("the answer holds what is no string".to_owned()),
+    let text = |item| match item {
+        Value::BulkString(bytes) => Ok(bytes),
+        _ => Err(Unanswered::Refused("the answer is no string".to_owned())),
     };
-    let mut pairs = Vec::with_capacity(items.len() / 2);
-    let mut items = items.into_iter();
-    while let Some(name) = items.next() {
-        pairs.push((text(Some(name))?, text(items.next())?));
-    }
-    Ok(pairs)
+    items.into_iter().map(text).collect()
 }

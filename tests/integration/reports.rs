@@ -8,9 +8,10 @@ use serde_json::{Value, json};
 
 use crate::support::http::Reply;
 use crate::support::redis::SCORES;
-use crate::support::resp::Value as Answer;
+use crate::support::redis::{free_port, is_installed_or_skip};
+use crate::support::resp::{RedisClient, Value as Answer};
 use crate::support::server::signal;
-use crate::support::{Server, ServerOptions, redis_or_skip, unix_seconds, wait_until};
+use crate::support::{Redis, Server, ServerOptions, redis_or_skip, unix_seconds, wait_until};
 
 fn cluster(server: &Server) -> Reply {
     server.ask("GET", "/admin/cluster.json")
@@ -85,7 +86,7 @@ fn many_who_ask_at_once_cost_the_broker_one_question() {
     let calls = String::from_utf8_lossy(&calls);
     let calls = calls
         .lines()
-        .find_map(|line| line.strip_prefix("cmdstat_hgetall:calls="));
+        .find_map(|line| line.strip_prefix("cmdstat_hkeys:calls="));
     let calls: u32 = calls
         .and_then(|calls| calls.split(',').next()?.parse().ok())
         .expect("a count");
@@ -153,7 +154,7 @@ fn a_broker_that_refuses_is_quoted_and_the_streams_go_on() {
     let Some(redis) = redis_or_skip() else { return };
     redis
         .client()
-        .command("ACL SETUSER default -hgetall -zrevrange");
+        .command("ACL SETUSER default -hkeys -zrevrange");
     let server = ServerOptions::redis(&redis)
         .variable("ENABLE_DEMO_PAGE", "1")
         .start();
@@ -170,6 +171,84 @@ fn a_broker_that_refuses_is_quoted_and_the_streams_go_on() {
     let mut subscriber = server.subscribe("/subscribe/raw");
     redis.client().publish(SCORES, "2665");
     assert_eq!(subscriber.next_data(1), ["2665"]);
+}
+
+#[test]
+fn a_cluster_of_many_full_rows_is_shown_and_costs_no_connection() {
+    let Some(redis) = redis_or_skip() else { return };
+    let server = ServerOptions::redis(&redis)
+        .variable("DYNO", "web.1")
+        .start();
+    let now = unix_seconds();
+    let mut client = redis.client();
+    let list = "{\"user_agent\":\"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\"},".repeat(4_000);
+    for number in 0..60 {
+        let row =
+            format!("{{\"node\":\"n{number}\",\"reported_at\":{now},\"connections\":[{list}0]}}");
+        client.command(&format!("HSET admin_stream_status n{number} {row}"));
+    }
+    let mut subscriber = server.subscribe("/subscribe/raw");
+    wait_until("the node has reported", || {
+        client.command("HLEN admin_stream_status") == Answer::Integer(61)
+    });
+    let reply = cluster(&server);
+    assert_eq!(reply.head.status(), 200, "{}", reply.text());
+    let document = reply.json();
+    assert_eq!(node_names(&document).len(), 61);
+    assert_eq!(document["nodes"][60]["node"], "rust-development-web.1");
+    assert_eq!(server.count_log("warn"), 0);
+    client.publish(SCORES, "2665");
+    assert_eq!(subscriber.next_data(1), ["2665"]);
+}
+
+#[test]
+fn a_password_that_the_broker_quotes_is_not_repeated() {
+    if !is_installed_or_skip() {
+        return;
+    }
+    let redis = Redis::start_protected(&["--rename-command", "AUTH", "NOAUTH"], "PING");
+    let url = redis.url_with_login("", "hunter2");
+    let server = ServerOptions::redis_url(&url).without_waiting().start();
+    let line = server.wait_for_log("AUTH was refused");
+    assert!(line.contains("AUTH was refused: ERR;"), "{line}");
+    assert_eq!(server.count_log("hunter2"), 0);
+}
+
+#[test]
+fn a_broker_that_takes_messages_but_no_commands_is_complained_about_once() {
+    let Some(redis) = redis_or_skip() else { return };
+    let nobody = format!("redis://127.0.0.1:{}", free_port());
+    let server = ServerOptions::redis_url(&format!("{},{nobody}", redis.url())).start();
+    server.wait_for_log("subscribed at");
+    let mut subscriber = server.subscribe("/subscribe/raw");
+    let mut client = redis.client();
+    client.command("CONFIG SET maxclients 2");
+    // The one that is subscribed is left alone.
+    client.command("CLIENT KILL TYPE normal SKIPME yes");
+    let line = server.wait_for_log("takes no commands");
+    assert!(line.contains("max number of clients reached"), "{line}");
+    // However many messages come meanwhile, the broker is asked again after pauses.
+    let rejected = |client: &mut RedisClient| -> u64 {
+        let Answer::Bulk(Some(stats)) = client.command("INFO stats") else {
+            panic!("redis does not say what it has done");
+        };
+        let stats = String::from_utf8_lossy(&stats).into_owned();
+        let count = stats
+            .lines()
+            .find_map(|line| line.strip_prefix("rejected_connections:"));
+        count.and_then(|count| count.parse().ok()).expect("a count")
+    };
+    let before = rejected(&mut client);
+    for _ in 0..300 {
+        client.publish(SCORES, "2665");
+        subscriber.next_data(1);
+    }
+    let attempts = rejected(&mut client) - before;
+    assert!(attempts < 20, "{attempts} attempts for 300 messages");
+    client.command("CONFIG SET maxclients 100");
+    server.wait_for_log("takes commands again");
+    assert_eq!(server.count_log("takes no commands"), 1);
+    assert_eq!(server.count_log("subscribed at"), 1);
 }
 
 #[test]
@@ -255,7 +334,7 @@ fn graphite_is_sent_whole_lines_in_datagrams() {
 
 #[test]
 fn a_graphite_that_is_not_there_is_said_once_and_changes_nothing() {
-    let absent = crate::support::redis::free_port();
+    let absent = free_port();
     let server = ServerOptions::demo()
         .variable("GRAPHITE_URL", &format!("tcp://localhost:{absent}"))
         .start();

@@ -259,12 +259,15 @@ impl Broker {
                     self.row = Some(((*node).to_owned(), (*row).to_owned()));
                     ":1\r\n".to_owned()
                 }
-                (["HGETALL", _], _) if self.random.one_in(4) => "-NOPERM\r\n".to_owned(),
-                (["HGETALL", _], None) => "*0\r\n".to_owned(),
-                (["HGETALL", _], Some((node, row))) => {
-                    let own = bulk(node) + &bulk(row);
-                    format!("*4\r\n{own}{}{}", bulk("message"), bulk("no report"))
+                (["HKEYS" | "HGET", ..], _) if self.random.one_in(6) => "-NOPERM\r\n".to_owned(),
+                (["HKEYS", _], None) => "*0\r\n".to_owned(),
+                // What is a message where something is subscribed to is none here.
+                (["HKEYS", _], Some((node, _))) => {
+                    format!("*3\r\n{}{}{}", bulk("message"), bulk(node), bulk("gone"))
                 }
+                (["HGET", _, node], Some((own, row))) if node == own => bulk(row),
+                (["HGET", _, "message"], _) => bulk("no report"),
+                (["HGET", ..], _) => "$-1\r\n".to_owned(),
                 _ => "+OK\r\n".to_owned(),
             };
             net.peer_write(*pipe, reply.as_bytes());
