@@ -48,6 +48,11 @@ impl<C: Conversation> Link<C> {
         !self.conversation.unsent().is_empty()
     }
 
+    /// Whether there may be something to be read.
+    pub fn is_readable(&self) -> bool {
+        self.readable
+    }
+
     /// Whether nothing waits to be sent that could be: what must hold when the loop goes to sleep.
     pub fn is_settled(&self) -> bool {
         !self.has_unsent() || !self.writable

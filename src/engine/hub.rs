@@ -166,6 +166,11 @@ impl Hub {
         self.subscribers
     }
 
+    /// Whether no other stream has subscribers.
+    pub fn has_only(&self, stream: Stream) -> bool {
+        self.subscribers() == self.subscribers[stream as usize]
+    }
+
     /// All namespaces, in no order that means anything.
     pub fn iter(&self) -> impl Iterator<Item = &Namespace> {
         self.namespaces.iter().map(|(_, namespace)| namespace)

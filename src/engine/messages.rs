@@ -89,8 +89,10 @@ impl Engine {
         }
         match counted {
             Ok(()) if self.tick_at.is_none() => {
-                self.tick_at = Some(next_beat(self.now));
-                self.counted_since = self.now;
+                let rested = self.rest_until.filter(|&at| at <= self.now);
+                self.tick_at = Some(rested.unwrap_or_else(|| next_beat(self.now)));
+                // What has been waiting may have come as early as when the rest began.
+                self.counted_since = rested.map_or(self.now, |at| at - limits::TICK);
             }
             Ok(()) => {}
             Err(_) => self.counters.dropped_oversized += 1,
@@ -100,6 +102,7 @@ impl Engine {
     /// Sends what was counted since the last tick as one frame.
     pub(super) fn tick(&mut self) {
         let due_at = self.tick_at.take();
+        self.rest_until = None;
         let mut body = std::mem::take(&mut self.body);
         body.clear();
         body.extend_from_slice(b"data:");
@@ -111,6 +114,7 @@ impl Engine {
             // One that is full before its time is not late.
             let lateness = self.now.since(due_at.unwrap_or(self.now));
             self.counters.tick_lateness.observe(lateness, 1);
+            self.rest_until = Some(next_beat(self.now));
             if let Some(namespace) = self.hub.destination(Stream::Eps, None) {
                 self.append(namespace, &body, self.counted_since);
             }

@@ -45,7 +45,7 @@ use addresses::Addresses;
 use conn::{Conn, Conns, Phase};
 use endings::Farewell;
 use fanout::{Batch, InFlight};
-use hub::Hub;
+use hub::{Hub, Stream};
 use log::{Coding, Log};
 use rollup::Rollup;
 use stats::Counters;
@@ -79,6 +79,8 @@ pub struct Engine {
     rollup: Rollup,
     /// When the rollup is sent; set exactly while it holds something.
     tick_at: Option<Time>,
+    /// The beat after a tick: until then the source may be left alone if it feeds nothing but the rollup.
+    rest_until: Option<Time>,
     /// When the first of what it holds arrived; meaningless while it holds nothing.
     counted_since: Time,
     timers: Timers,
@@ -126,6 +128,7 @@ impl Engine {
             hub: Hub::default(),
             rollup: Rollup::default(),
             tick_at: None,
+            rest_until: None,
             counted_since: now,
             timers: Timers::new(&spans),
             addresses: Addresses::default(),
@@ -178,7 +181,12 @@ impl Engine {
 
     /// When the engine must be called again, whatever happens before.
     pub fn deadline(&self) -> Option<Time> {
-        let deadlines = [self.tick_at, self.timers.next(), self.farewell.next_at];
+        let deadlines = [
+            self.tick_at,
+            self.rest_until(),
+            self.timers.next(),
+            self.farewell.next_at,
+        ];
         deadlines.into_iter().flatten().min()
     }
 
@@ -198,10 +206,24 @@ impl Engine {
         unflushed < self.settings.log_bytes_max as u64 / limits::LOG_UNFLUSHED_PART
     }
 
+    /// Until when the source may be left alone, because all that it could bring would wait for the next tick:
+    /// a busy stream of score updates then costs one wake-up a tick, and not one for each update. When that
+    /// moment has come, the source is read, and what it brought is sent in the same turn.
+    pub fn rest_until(&self) -> Option<Time> {
+        self.rest_until.filter(|_| self.hub.has_only(Stream::Eps))
+    }
+
+    /// The source has more to say than can be taken at a tick, or has ended: it is read as it comes.
+    pub fn end_rest(&mut self) {
+        self.rest_until = None;
+    }
+
     /// Does what has become due.
     pub fn on_time(&mut self) {
         if self.tick_at.is_some_and(|at| at <= self.now) {
             self.tick();
+        } else if self.rest_until.is_some_and(|at| at <= self.now) {
+            self.rest_until = None;
         }
         self.hub.expire(self.now);
         self.send_away();

@@ -57,6 +57,16 @@ enum Upstream {
     Unix(UnixStream),
 }
 
+impl Upstream {
+    fn source(&mut self) -> &mut dyn Source {
+        match self {
+            Upstream::Tcp(stream) => stream,
+            Upstream::Udp(Datagrams(socket)) => socket,
+            Upstream::Unix(stream) => stream,
+        }
+    }
+}
+
 const UPSTREAMS_MAX: usize = 4;
 
 /// Both edges are watched for a socket's whole life, so that no system call is spent on changing them.
@@ -311,15 +321,12 @@ impl Net for MioNet {
             Peer::Udp(address) => Upstream::Udp(Datagrams::connect(*address)?),
             Peer::Unix(path) => Upstream::Unix(UnixStream::connect(path)?),
         };
-        let source: &mut dyn Source = match &mut upstream {
-            Upstream::Tcp(stream) => stream,
-            Upstream::Udp(Datagrams(socket)) => socket,
-            Upstream::Unix(stream) => stream,
-        };
         let index = usize::from(index);
-        self.poll
-            .registry()
-            .register(source, ::mio::Token(FIRST_UPSTREAM + index), INTEREST)?;
+        self.poll.registry().register(
+            upstream.source(),
+            ::mio::Token(FIRST_UPSTREAM + index),
+            INTEREST,
+        )?;
         *self
             .upstreams
             .get_mut(index)
@@ -346,6 +353,26 @@ impl Net for MioNet {
             (None, Ok(())) => Ok(true),
             (None, Err(error)) if error.kind() == io::ErrorKind::NotConnected => Ok(false),
             (None, Err(error)) => Err(error),
+        }
+    }
+
+    fn listen_to(&mut self, token: Token, readable: bool) {
+        let Token::Upstream(index) = token else {
+            return;
+        };
+        let interest = if readable {
+            INTEREST
+        } else {
+            Interest::WRITABLE
+        };
+        let place = ::mio::Token(FIRST_UPSTREAM + usize::from(index));
+        let upstream = self.upstreams.get_mut(usize::from(index));
+        if let Some(upstream) = upstream.and_then(Option::as_mut) {
+            // It fails only for what is not registered, and these are.
+            let _impossible = self
+                .poll
+                .registry()
+                .reregister(upstream.source(), place, interest);
         }
     }
 

@@ -149,6 +149,10 @@ pub trait Net {
     /// What the operating system says of this process; some system calls.
     fn process(&self) -> Process;
 
+    /// Says whether a socket that we connected is to be reported as readable. While it is not, its end is
+    /// reported all the same; when it is again, what is there to be read is.
+    fn listen_to(&mut self, token: Token, readable: bool);
+
     /// Writes a line to the log, or drops it where the log is too slow, or is not to have it.
     fn log(&mut self, level: Level, line: &str);
 }

@@ -69,8 +69,17 @@ struct Pipe {
     drained: bool,
     token: Option<Token>,
     readable_edge: bool,
+    /// The server does not want to know that there is something to be read.
+    muted: bool,
     writable_edge: bool,
     hangup_edge: bool,
+}
+
+impl Pipe {
+    /// Whether what there is to be read is not reported. Ends and resets always are.
+    fn is_silent(&self) -> bool {
+        self.muted && !self.to_server.ended && !self.reset
+    }
 }
 
 /// The simulated network of one process.
@@ -258,6 +267,7 @@ impl SimNet {
             drained: false,
             token: None,
             readable_edge: false,
+            muted: false,
             writable_edge: false,
             hangup_edge: false,
         });
@@ -306,7 +316,7 @@ impl SimNet {
             };
             events.push(Event::Ready {
                 token,
-                readable: std::mem::take(&mut pipe.readable_edge),
+                readable: std::mem::take(&mut pipe.readable_edge) && !pipe.is_silent(),
                 writable: std::mem::take(&mut pipe.writable_edge),
                 hung_up: std::mem::take(&mut pipe.hangup_edge),
             });
@@ -513,6 +523,15 @@ impl Net for SimNet {
         match self.pipes[id.0].reset {
             true => Err(io::ErrorKind::ConnectionRefused.into()),
             false => Ok(true),
+        }
+    }
+
+    fn listen_to(&mut self, token: Token, readable: bool) {
+        if let Ok(id) = self.pipe_of(token) {
+            let pipe = &mut self.pipes[id.0];
+            pipe.muted = !readable;
+            pipe.readable_edge |= readable && !pipe.to_server.bytes.is_empty();
+            self.note_edge(id);
         }
     }
 

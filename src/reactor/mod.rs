@@ -51,6 +51,8 @@ pub struct Reactor<N: Net> {
     now: Time,
     /// When the last turn ended.
     turn_ended_at: Time,
+    /// The source's socket does not wake us up.
+    is_resting: bool,
     events: Vec<Event>,
     /// Where all reads go; nothing stays in it from one to the next.
     buffer: Box<[u8]>,
@@ -84,6 +86,7 @@ impl<N: Net> Reactor<N> {
             reports,
             now: Time::ZERO,
             turn_ended_at: Time::ZERO,
+            is_resting: false,
             events: Vec::new(),
             buffer: vec![0; limits::READ_BYTES].into_boxed_slice(),
             listener: Listener::default(),
@@ -128,6 +131,7 @@ impl<N: Net> Reactor<N> {
         self.write_clients();
         self.apply_effects();
         self.flush_commands();
+        self.rest();
         if let Feed::Demo(demo) = &mut self.feed {
             demo.set_listened(self.engine.subscribers() > 0, now);
         }
@@ -174,6 +178,7 @@ impl<N: Net> Reactor<N> {
                 .into_iter()
                 .flatten()
                 .min(),
+            Feed::Demo(_) if self.is_resting => None,
             Feed::Demo(demo) => demo.deadline(),
         };
         let deadlines = [
@@ -316,9 +321,12 @@ impl<N: Net> Reactor<N> {
         }
     }
 
-    /// Takes what the source has for us.
+    /// Takes what the source has for us, unless it may be left alone.
     fn receive(&mut self, now: Time) {
+        let rest_until = self.engine.rest_until();
+        let is_resting = rest_until.is_some_and(|at| at > now);
         match &mut self.feed {
+            Feed::Demo(_) if is_resting => {}
             Feed::Demo(demo) => {
                 while self.engine.wants_messages()
                     && let Some(message) = demo.next_message(now)
@@ -332,8 +340,12 @@ impl<N: Net> Reactor<N> {
                     .conversation_mut()
                     .follow(messages.conversation(), now);
                 commands.serve(&mut self.net, now);
+                if rest_until.is_some() && !is_resting {
+                    // Nobody has told us that it is readable.
+                    messages.on_ready(true, false);
+                }
                 for _ in 0..limits::SOURCE_READS_PER_TURN {
-                    if !self.engine.wants_messages() {
+                    if is_resting || !self.engine.wants_messages() {
                         break;
                     }
                     let Some(len) = messages.read(&mut self.net, &mut self.buffer, now) else {
@@ -360,6 +372,9 @@ impl<N: Net> Reactor<N> {
                 // A connection that ended just now is to be given up at once.
                 messages.serve(&mut self.net, now);
                 commands.serve(&mut self.net, now);
+                if messages.is_readable() || !messages.conversation().is_live() {
+                    self.engine.end_rest();
+                }
             }
         }
         while let Feed::Redis { commands, .. } = &mut self.feed
@@ -385,6 +400,17 @@ impl<N: Net> Reactor<N> {
             return false;
         };
         commands.conversation_mut().send_command(arguments)
+    }
+
+    /// Has the source's socket wake us up, or not.
+    fn rest(&mut self) {
+        let is_resting = self.engine.rest_until().is_some();
+        if is_resting != self.is_resting
+            && let Feed::Redis { messages, .. } = &self.feed
+        {
+            self.net.listen_to(messages.token(), !is_resting);
+        }
+        self.is_resting = is_resting;
     }
 
     /// Sends what the turn had to say to the broker, all in one write.

@@ -95,12 +95,19 @@ pub struct Client {
 
 impl Client {
     /// A client whose every choice comes from `random`.
-    pub fn new(random: &mut Random, number: u64, busy_until: Time, comes_back: bool) -> Client {
+    /// Where `only_eps`, no other stream is wished for.
+    pub fn new(
+        random: &mut Random,
+        number: u64,
+        busy_until: Time,
+        comes_back: bool,
+        only_eps: bool,
+    ) -> Client {
         let starts_at = Time::from_micros(random.below(busy_until.as_micros()));
         let after = |random: &mut Random| {
             starts_at + random.between(Duration::ZERO, Duration::from_secs(8))
         };
-        let mut wish = wish(random);
+        let mut wish = wish(random, only_eps);
         let mut receiver = Receiver::default();
         let request = match &mut wish {
             Wish::Requests(statuses, ends) => {
@@ -367,8 +374,9 @@ impl Client {
     }
 }
 
-fn wish(random: &mut Random) -> Wish {
+fn wish(random: &mut Random, only_eps: bool) -> Wish {
     match random.below(20) {
+        0..=15 if only_eps => Wish::Eps,
         0..=3 => Wish::Raw,
         4..=9 => Wish::Eps,
         10 | 11 => Wish::Details,

@@ -162,9 +162,11 @@ impl World {
             writes_per_turn: [1, 10, 512][random.below(3) as usize],
             verbose: random.one_in(2),
         };
+        // With nothing else, the source is read at ticks alone.
+        let only_eps = random.one_in(4);
         let clients = 60 + random.below(80);
-        let clients =
-            (0..clients).map(|number| Client::new(&mut random, number, busy_until, forces));
+        let clients = (0..clients)
+            .map(|number| Client::new(&mut random, number, busy_until, forces, only_eps));
         let clients = clients.collect();
         let net = SimNet::new(random.next_u64(), faults);
         let engine = Engine::new(settings, net.now(), net.unix_seconds());
