@@ -293,7 +293,8 @@ impl Engine {
             self.summed_bytes += lens.map(Extent::len).sum::<usize>();
             let objects = wanted.frames(namespace);
             let objects = objects.filter_map(|frame| self.log.frame(frame, Coding::Bare));
-            let mut body = Vec::new();
+            let mut body = std::mem::take(&mut self.body);
+            body.clear();
             if let Some(id) = wanted.id_before(wanted.end) {
                 id.encode_line(&mut body);
             }
@@ -302,6 +303,7 @@ impl Engine {
             body.extend_from_slice(b"\n\n");
             self.batch.buffer.clear();
             encode_piece(&mut self.batch.buffer, wanted.coding, &body);
+            self.body = body;
             BatchPlan {
                 source: Source::Buffer,
                 len: self.batch.buffer.len(),

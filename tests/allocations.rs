@@ -1,0 +1,154 @@
+//! Allocations, counted: what a message costs must not grow by an allocation for each client that gets it, nor
+//! what a client costs by one for each message. A count is the same on every machine, as a time is not.
+
+use std::ffi::OsString;
+use std::net::Ipv4Addr;
+
+use emojitrack_streamer::config::{self, Command};
+use emojitrack_streamer::engine::{Engine, Key};
+use emojitrack_streamer::source::Message;
+use emojitrack_streamer::time::Time;
+
+const CLIENTS: u32 = 200;
+const TURNS: u64 = 2_000;
+
+/// An engine with so many subscribers to each of these paths, and the moment.
+struct Bench {
+    engine: Engine,
+    now_us: u64,
+    /// Writes handed out.
+    writes: u64,
+}
+
+impl Bench {
+    fn new(paths: &[&str]) -> Bench {
+        let args = Vec::<OsString>::new();
+        let Ok(Command::Run(mut config)) = config::parse(args, |_| None, || None) else {
+            unreachable!("the defaults are a configuration");
+        };
+        config.engine.sockets_max = usize::MAX;
+        let mut bench = Bench {
+            engine: Engine::new(config.engine, Time::ZERO, 0),
+            now_us: 0,
+            writes: 0,
+        };
+        bench.turn(&[]);
+        for path in paths {
+            for number in 0..CLIENTS {
+                let key: Key = bench
+                    .engine
+                    .on_accept(Ipv4Addr::from(0x0a00_0000 + number).into(), false);
+                let request = format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n");
+                bench.engine.on_input(key, request.as_bytes());
+            }
+        }
+        bench
+    }
+
+    /// One turn, whose writes are all taken whole.
+    fn turn(&mut self, messages: &[Message]) {
+        self.now_us += 17_000;
+        let now = Time::from_micros(self.now_us);
+        self.engine.start_turn(now, self.now_us / 1_000_000);
+        for message in messages {
+            self.engine.on_message(message);
+        }
+        self.engine.on_time();
+        while let Some((key, _)) = self.engine.poll_read() {
+            self.engine.on_drained(key);
+        }
+        while let Some(write) = self.engine.poll_write() {
+            let len = write.bytes.len();
+            self.writes += 1;
+            self.engine.on_written(Ok(len));
+        }
+        while self.engine.poll_effect().is_some() {}
+        self.engine.end_turn(now);
+    }
+
+    /// Turns until everybody has everything.
+    fn finish(&mut self) {
+        while self.engine.has_work() {
+            self.turn(&[]);
+        }
+    }
+}
+
+fn message(channel: &str, payload: &str) -> Message {
+    Message {
+        channel: channel.as_bytes().to_vec(),
+        payload: payload.as_bytes().to_vec(),
+    }
+}
+
+#[test]
+fn fan_out_does_not_allocate_for_each_event() {
+    let scores = ["1F602", "2764", "2665"].map(|id| message("stream.score_updates", id));
+    let tweets =
+        ["1F602", "2764"].map(|id| message(&format!("stream.tweet_updates.{id}"), "{\"id\":1}"));
+    let both = [&scores[..], &tweets[..]].concat();
+    let table: [(&[&str], &[Message]); 4] = [
+        (&["/subscribe/raw"], &scores),
+        (&["/subscribe/eps"], &scores),
+        (&["/subscribe/details", "/subscribe/details/2764"], &tweets),
+        (
+            &[
+                "/subscribe/raw",
+                "/subscribe/eps",
+                "/subscribe/details/1F602",
+            ],
+            &both,
+        ),
+    ];
+    for (paths, messages) in table {
+        let mut bench = Bench::new(paths);
+        // Tables grow to their size, and each client's head is written.
+        for _ in 0..200 {
+            bench.turn(messages);
+            bench.finish();
+        }
+        let before = bench.writes;
+        let counted = allocation_counter::measure(|| {
+            for _ in 0..TURNS {
+                bench.turn(messages);
+                bench.finish();
+            }
+        });
+        let writes = bench.writes - before;
+        let everybody = u64::from(CLIENTS) * paths.len() as u64;
+        assert!(writes >= TURNS * everybody, "{paths:?}: {writes} writes");
+        // What there is are the log's segments, one for hundreds of frames.
+        let per_turn = counted.count_total as f64 / TURNS as f64;
+        assert!(
+            per_turn < 0.2,
+            "{paths:?}: {per_turn} allocations a turn of {} writes",
+            writes / TURNS
+        );
+        assert!(
+            counted.bytes_current <= 1024 * 1024,
+            "{paths:?}: {} bytes kept",
+            counted.bytes_current
+        );
+    }
+}
+
+#[test]
+fn sums_for_those_who_lag_do_not_allocate_either() {
+    let scores = ["1F602", "2764", "2665"].map(|id| message("stream.score_updates", id));
+    // More clients than one turn has writes for, so that ticks come while the last one is under way.
+    let mut bench = Bench::new(&["/subscribe/eps"; 8]);
+    for _ in 0..200 {
+        bench.turn(&scores);
+    }
+    let conflations = |bench: &Bench| bench.engine.counters().conflations;
+    let before = conflations(&bench);
+    let counted = allocation_counter::measure(|| {
+        for _ in 0..TURNS {
+            bench.turn(&scores);
+        }
+    });
+    let sums = conflations(&bench) - before;
+    assert!(sums > TURNS / 4, "{sums} sums");
+    let per_turn = counted.count_total as f64 / TURNS as f64;
+    assert!(per_turn < 0.2, "{per_turn} allocations a turn");
+}
