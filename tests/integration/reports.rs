@@ -118,7 +118,10 @@ fn without_the_broker_the_cluster_is_unknown_and_the_node_is_not() {
     wait_until("the cluster is known again", || {
         cluster(&server).head.status() == 200
     });
-    assert_eq!(server.status()["stats"]["source"]["live"], true);
+    // Messages come over a connection of their own, with a pause of its own.
+    wait_until("the source is live again", || {
+        server.status()["stats"]["source"]["live"] == true
+    });
 }
 
 #[test]
