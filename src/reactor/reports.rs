@@ -220,6 +220,12 @@ impl<N: Net> Reactor<N> {
     /// Sends figures to Graphite.
     fn send_figures(&mut self) {
         let now = self.now;
+        if let Some(Graphite { link, .. }) = &mut self.reports.graphite {
+            // The daemon says nothing. Its end is read all the same, and first: it says that what was sent
+            // last may not have been taken. One read a turn, because whoever does say something is
+            // somebody else, and must not hold the turn.
+            link.read(&mut self.net, &mut self.buffer, now);
+        }
         let is_due = |graphite: &Graphite| graphite.due_at <= now;
         if self.reports.graphite.as_ref().is_some_and(is_due)
             && let Some(mut graphite) = self.reports.graphite.take()
@@ -234,8 +240,6 @@ impl<N: Net> Reactor<N> {
             self.reports.graphite = Some(graphite);
         }
         if let Some(Graphite { link, .. }) = &mut self.reports.graphite {
-            // The daemon says nothing; its end is read all the same.
-            while link.read(&mut self.net, &mut self.buffer, now).is_some() {}
             link.serve(&mut self.net, now);
         }
     }

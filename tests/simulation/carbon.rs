@@ -1,6 +1,8 @@
 //! A simulated Graphite daemon: it takes lines, as slowly as it likes, falls over and comes back with the
-//! broker, and checks that what it got are whole lines whose times do not go back.
+//! broker, and checks that what it got are whole lines whose times do not go back. Now and then it says more
+//! than anybody wants to hear, and checks that one turn does not hear it all.
 
+use emojitrack_streamer::limits;
 use emojitrack_streamer::net::sim::{PipeId, SimNet};
 use emojitrack_streamer::random::Random;
 
@@ -9,6 +11,8 @@ pub struct Carbon {
     pipe: Option<PipeId>,
     unparsed: Vec<u8>,
     latest: u64,
+    /// Bytes that the server had read of this connection in the turn before.
+    heard: u64,
     /// Lines received.
     pub lines: u64,
 }
@@ -17,10 +21,12 @@ impl Carbon {
     pub fn connection_begins(&mut self, pipe: PipeId) {
         self.pipe = Some(pipe);
         self.unparsed.clear();
+        self.heard = 0;
     }
 
     pub fn act(&mut self, net: &mut SimNet, random: &mut Random) {
         let Some(pipe) = self.pipe else { return };
+        self.chatter(net, random, pipe);
         let max = [0, 100, usize::MAX][random.below(3) as usize];
         self.unparsed.extend(net.peer_read(pipe, max));
         let Some(end) = self.unparsed.iter().rposition(|&byte| byte == b'\n') else {
@@ -39,6 +45,18 @@ impl Carbon {
             assert!(time >= self.latest, "{line:?} came after {}", self.latest);
             self.latest = time;
             self.lines += 1;
+        }
+    }
+
+    /// Called once for each of the server's turns.
+    fn chatter(&mut self, net: &mut SimNet, random: &mut Random, pipe: PipeId) {
+        let heard = net.taken_by_server(pipe);
+        let in_one_turn = heard - self.heard;
+        let bound = limits::READ_BYTES as u64;
+        assert!(in_one_turn <= bound, "{in_one_turn} bytes in one turn");
+        self.heard = heard;
+        if random.one_in(5_000) {
+            net.peer_write(pipe, &[b'?'; 8 * limits::READ_BYTES]);
         }
     }
 
