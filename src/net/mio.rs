@@ -159,6 +159,40 @@ impl MioNet {
     }
 }
 
+impl Upstream {
+    fn is_connected(&self) -> io::Result<bool> {
+        let (failure, peer) = match self {
+            Upstream::Tcp(stream) => {
+                let peer = stream.peer_addr();
+                let peer = peer.and_then(|peer| other_than(peer, stream.local_addr()?));
+                (stream.take_error()?, peer)
+            }
+            Upstream::Udp(Datagrams(socket)) => {
+                let peer = socket.peer_addr();
+                let peer = peer.and_then(|peer| other_than(peer, socket.local_addr()?));
+                (socket.take_error()?, peer)
+            }
+            Upstream::Unix(stream) => (stream.take_error()?, stream.peer_addr().map(drop)),
+        };
+        match (failure, peer) {
+            (Some(error), _) => Err(error),
+            (None, Ok(())) => Ok(true),
+            (None, Err(error)) if error.kind() == io::ErrorKind::NotConnected => Ok(false),
+            (None, Err(error)) => Err(error),
+        }
+    }
+}
+
+/// Refuses a connection with ourselves. The kernel makes one where a socket is given the very port that it
+/// is to connect to, and nobody listens there: whoever is to listen could not any more, and we would read
+/// what we say.
+fn other_than(peer: SocketAddr, local: SocketAddr) -> io::Result<()> {
+    match peer == local {
+        true => Err(io::ErrorKind::ConnectionRefused.into()),
+        false => Ok(()),
+    }
+}
+
 trait ReadWrite: Read + Write {}
 impl<T: Read + Write> ReadWrite for T {}
 
@@ -338,21 +372,10 @@ impl Net for MioNet {
         let Token::Upstream(index) = token else {
             return Err(io::ErrorKind::InvalidInput.into());
         };
-        let (failure, peer) = match self
-            .upstreams
-            .get(usize::from(index))
-            .and_then(Option::as_ref)
-        {
-            Some(Upstream::Tcp(stream)) => (stream.take_error()?, stream.peer_addr().map(drop)),
-            Some(Upstream::Udp(Datagrams(socket))) => (socket.take_error()?, Ok(())),
-            Some(Upstream::Unix(stream)) => (stream.take_error()?, stream.peer_addr().map(drop)),
-            None => return Err(io::ErrorKind::NotConnected.into()),
-        };
-        match (failure, peer) {
-            (Some(error), _) => Err(error),
-            (None, Ok(())) => Ok(true),
-            (None, Err(error)) if error.kind() == io::ErrorKind::NotConnected => Ok(false),
-            (None, Err(error)) => Err(error),
+        let upstream = self.upstreams.get(usize::from(index));
+        match upstream.and_then(Option::as_ref) {
+            Some(upstream) => upstream.is_connected(),
+            None => Err(io::ErrorKind::NotConnected.into()),
         }
     }
 
@@ -514,5 +537,31 @@ mod tests {
         let stream = accept(&listener);
         let address = stream.peer_addr().unwrap().ip().to_canonical();
         assert_eq!(address, client.local_addr().unwrap().ip());
+    }
+
+    #[test]
+    fn a_socket_that_is_connected_to_itself_is_not_connected() {
+        let anywhere = SocketAddr::from(([127, 0, 0, 1], 0));
+        let itself = |kind, protocol| {
+            let socket = Socket::new(Domain::IPV4, kind, Some(protocol)).unwrap();
+            socket.bind(&anywhere.into()).unwrap();
+            socket.connect(&socket.local_addr().unwrap()).unwrap();
+            socket.set_nonblocking(true).unwrap();
+            socket
+        };
+        let stream = TcpStream::from_std(itself(Type::STREAM, Protocol::TCP).into());
+        let datagrams = UdpSocket::from_std(itself(Type::DGRAM, Protocol::UDP).into());
+        for upstream in [Upstream::Tcp(stream), Upstream::Udp(Datagrams(datagrams))] {
+            let error = upstream.is_connected().unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
+        }
+        let listener = bind(anywhere, false, false).unwrap();
+        let address = listener.local_addr().unwrap();
+        let stream = TcpStream::connect(address).unwrap();
+        let _other = accept(&listener);
+        let datagrams = Datagrams::connect(address).unwrap();
+        for upstream in [Upstream::Tcp(stream), Upstream::Udp(datagrams)] {
+            assert!(upstream.is_connected().unwrap());
+        }
     }
 }

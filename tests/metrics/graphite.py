@@ -82,7 +82,7 @@ TOTALS = ["connections.accepted", "subscriptions", "messages.in", "events.out", 
 
 def free_port():
     """A port that is free for TCP and for UDP, and a socket that holds on to it while Carbon, which sets
-    the same option, is away. Without it a sender that tries again and again may be connected to itself."""
+    the same option, is away. Without it somebody else may be given the port."""
     while True:
         held = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
