@@ -194,6 +194,10 @@ pub const REPORT_INTERVAL: Duration = Duration::from_secs(5);
 /// How often figures are sent to Graphite. Carbon's default keeps one for each ten seconds or minute.
 pub const GRAPHITE_INTERVAL: Duration = Duration::from_secs(10);
 
+/// Bytes that the kernel may hold for a Graphite daemon that does not take them: a few reports, of 1 to 4 KB
+/// each. What the kernel holds cannot be dropped any more, and comes too late when the daemon goes on.
+pub const GRAPHITE_KERNEL_BYTES_MAX: usize = 8 * 1024;
+
 /// Bytes of one datagram: what passes every network in one piece.
 pub const DATAGRAM_BYTES_MAX: usize = 1400;
 
@@ -251,6 +255,11 @@ pub const RESOLVE_DEADLINE: Duration = Duration::from_secs(30);
 /// Time for connecting to a broker, and for its answers to our first commands.
 pub const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
 
+/// `TCP_USER_TIMEOUT` of connections that we make: how long the kernel waits for the other side to take bytes
+/// before it reports it dead; by itself it tries for a quarter of an hour. Three reports to Graphite; a
+/// broker that is silent is given up earlier, by its answer to PING.
+pub const UPSTREAM_TIMEOUT: Duration = Duration::from_secs(30);
+
 /// Silence on the link to a broker before it is asked for a sign of life.
 pub const PING_INTERVAL: Duration = Duration::from_secs(10);
 
@@ -291,6 +300,7 @@ const _: () = {
     assert!(PEER_TIMEOUT.as_secs() > PATIENCE.as_secs() + TIMER_SLACK.as_secs());
     assert!(BACKOFF_MIN.as_millis() < BACKOFF_MAX.as_millis());
     assert!(PING_DEADLINE.as_secs() < PING_INTERVAL.as_secs());
+    assert!(PING_INTERVAL.as_secs() + PING_DEADLINE.as_secs() < UPSTREAM_TIMEOUT.as_secs());
     assert!(ROLLUP_BYTES_MAX < LOG_BYTES_FLOOR / 2);
     assert!(TICK.as_millis() == 17);
 };

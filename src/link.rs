@@ -156,7 +156,10 @@ impl<C: Conversation> Link<C> {
                     net.resolve(self.token, &host, port);
                     continue;
                 }
-                Intent::Connect(Transport::Tcp, address) => Peer::Tcp(address),
+                Intent::Connect(Transport::Tcp, address) => Peer::Tcp {
+                    address,
+                    kernel_bytes_max: self.conversation.kernel_bytes_max(),
+                },
                 Intent::Connect(Transport::Udp, address) => Peer::Udp(address),
                 Intent::ConnectUnix(path) => Peer::Unix(path),
             };

@@ -11,7 +11,7 @@ use ::mio::event::Source;
 use ::mio::net::{TcpListener, TcpStream, UdpSocket, UnixStream};
 use ::mio::{Events, Interest, Poll, Waker};
 use signal_hook::consts::{SIGINT, SIGTERM};
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use super::log::Log;
 use super::process;
@@ -193,6 +193,21 @@ fn other_than(peer: SocketAddr, local: SocketAddr) -> io::Result<()> {
     }
 }
 
+/// Begins to connect. Each option makes things better and is not needed, so that none costs the connection.
+fn connect_tcp(address: SocketAddr, kernel_bytes_max: Option<usize>) -> io::Result<TcpStream> {
+    let stream = TcpStream::connect(address)?;
+    let socket = SockRef::from(&stream);
+    // What is said is small and waits for nothing.
+    let _slower = socket.set_tcp_nodelay(true);
+    #[cfg(target_os = "linux")]
+    let _later = socket.set_tcp_user_timeout(Some(limits::UPSTREAM_TIMEOUT));
+    if let Some(bytes) = kernel_bytes_max {
+        // Linux doubles the number, and spends the other half on its own records.
+        let _older = socket.set_send_buffer_size(bytes);
+    }
+    Ok(stream)
+}
+
 trait ReadWrite: Read + Write {}
 impl<T: Read + Write> ReadWrite for T {}
 
@@ -346,12 +361,10 @@ impl Net for MioNet {
             return Err(io::ErrorKind::InvalidInput.into());
         };
         let mut upstream = match peer {
-            Peer::Tcp(address) => {
-                let stream = TcpStream::connect(*address)?;
-                // Commands are small and wait for nothing; a failure costs only latency.
-                let _slower = stream.set_nodelay(true);
-                Upstream::Tcp(stream)
-            }
+            Peer::Tcp {
+                address,
+                kernel_bytes_max,
+            } => Upstream::Tcp(connect_tcp(*address, *kernel_bytes_max)?),
             Peer::Udp(address) => Upstream::Udp(Datagrams::connect(*address)?),
             Peer::Unix(path) => Upstream::Unix(UnixStream::connect(path)?),
         };
@@ -497,7 +510,6 @@ fn retry_interrupted(mut call: impl FnMut() -> io::Result<usize>) -> io::Result<
 #[cfg(test)]
 mod tests {
     use super::*;
-    use socket2::SockRef;
 
     /// Waits for the connection that a client has just made.
     fn accept(listener: &TcpListener) -> TcpStream {
@@ -540,6 +552,45 @@ mod tests {
     }
 
     #[test]
+    #[cfg(target_os = "linux")]
+    fn a_peer_that_is_gone_is_noticed_in_time() {
+        let listener = bind(SocketAddr::from(([127, 0, 0, 1], 0)), false, false).unwrap();
+        let stream = connect_tcp(listener.local_addr().unwrap(), None).unwrap();
+        let socket = SockRef::from(&stream);
+        assert!(socket.tcp_nodelay().unwrap());
+        assert_eq!(
+            socket.tcp_user_timeout().unwrap(),
+            Some(limits::UPSTREAM_TIMEOUT)
+        );
+    }
+
+    #[test]
+    fn the_kernel_holds_little_for_a_daemon_that_does_not_read() {
+        let listener = bind(SocketAddr::from(([127, 0, 0, 1], 0)), false, false).unwrap();
+        // What has arrived at the other side is out of our hands.
+        let there = 4 * 1024;
+        SockRef::from(&listener)
+            .set_recv_buffer_size(there)
+            .unwrap();
+        let held = limits::GRAPHITE_KERNEL_BYTES_MAX;
+        let address = listener.local_addr().unwrap();
+        let mut stream = connect_tcp(address, Some(held)).unwrap();
+        let _silent = accept(&listener);
+        let (mut taken, mut refusals) = (0, 0);
+        while refusals < 100 {
+            match stream.write(&[b'a'; 1024]) {
+                Ok(len) => (taken, refusals) = (taken + len, 0),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    refusals += 1;
+                    std::thread::yield_now();
+                }
+                Err(error) => panic!("cannot write: {error}"),
+            }
+        }
+        assert!(taken <= 2 * (held + there), "{taken} bytes");
+    }
+
+    #[test]
     fn a_socket_that_is_connected_to_itself_is_not_connected() {
         let anywhere = SocketAddr::from(([127, 0, 0, 1], 0));
         let itself = |kind, protocol| {
@@ -557,7 +608,7 @@ mod tests {
         }
         let listener = bind(anywhere, false, false).unwrap();
         let address = listener.local_addr().unwrap();
-        let stream = TcpStream::connect(address).unwrap();
+        let stream = connect_tcp(address, None).unwrap();
         let _other = accept(&listener);
         let datagrams = Datagrams::connect(address).unwrap();
         for upstream in [Upstream::Tcp(stream), Upstream::Udp(datagrams)] {

@@ -72,7 +72,12 @@ pub enum Event {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Peer {
     /// By TCP.
-    Tcp(SocketAddr),
+    Tcp {
+        /// The address.
+        address: SocketAddr,
+        /// How many bytes the kernel may hold for who does not take them; `None` is as it likes.
+        kernel_bytes_max: Option<usize>,
+    },
     /// By UDP: datagrams go there and come from there alone.
     Udp(SocketAddr),
     /// By a Unix domain socket.

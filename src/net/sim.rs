@@ -500,11 +500,18 @@ impl Net for SimNet {
             .push((token, SocketAddr::from(([127, 0, 0, 1], port))));
     }
 
-    fn connect(&mut self, token: Token, _peer: &Peer) -> io::Result<()> {
+    fn connect(&mut self, token: Token, peer: &Peer) -> io::Result<()> {
         let Token::Upstream(index) = token else {
             return Err(io::ErrorKind::InvalidInput.into());
         };
-        let id = self.new_pipe(64 * 1024);
+        let room = match peer {
+            Peer::Tcp {
+                kernel_bytes_max: Some(bytes),
+                ..
+            } => *bytes,
+            _ => 64 * 1024,
+        };
+        let id = self.new_pipe(room);
         self.pipes[id.0].token = Some(token);
         self.upstreams[usize::from(index)] = Some(id);
         self.progress += 1;

@@ -102,6 +102,10 @@ impl Conversation for Carbon {
         }
     }
 
+    fn kernel_bytes_max(&self) -> Option<usize> {
+        Some(limits::GRAPHITE_KERNEL_BYTES_MAX)
+    }
+
     fn unsent(&self) -> &[u8] {
         let bytes = match self.target.transport {
             _ if !self.dialer.is_connected() => return &[],

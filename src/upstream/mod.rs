@@ -60,6 +60,11 @@ pub trait Conversation {
     /// Does what has become due.
     fn on_time(&mut self, now: Time);
 
+    /// How many bytes the kernel may hold for an other side that does not take them, where few are wanted.
+    fn kernel_bytes_max(&self) -> Option<usize> {
+        None
+    }
+
     /// Bytes for the other side; empty while there is no connection. For datagrams, those of the next one.
     fn unsent(&self) -> &[u8];
 
