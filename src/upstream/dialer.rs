@@ -43,24 +43,22 @@ pub enum Due {
 /// The way to one connection.
 pub struct Dialer {
     state: State,
+    transport: Transport,
+    /// The address in use; none where it is no address of a network.
+    address: Option<SocketAddr>,
+    /// Further addresses of the same host, as long as the one in use may turn out to be the wrong one.
+    others: VecDeque<SocketAddr>,
+    /// The address to begin with, if the host still has it.
+    preferred: Option<SocketAddr>,
     intents: VecDeque<Intent>,
     random: Random,
 }
 
+#[derive(Clone, Copy)]
 enum State {
-    Waiting {
-        until: Time,
-    },
-    Resolving {
-        deadline: Time,
-        transport: Transport,
-    },
-    Connecting {
-        deadline: Time,
-        transport: Transport,
-        /// Further addresses of the same host.
-        others: VecDeque<SocketAddr>,
-    },
+    Waiting { until: Time },
+    Resolving { deadline: Time },
+    Connecting { deadline: Time },
     Connected,
 }
 
@@ -69,6 +67,10 @@ impl Dialer {
     pub fn new(seed: u64) -> Dialer {
         Dialer {
             state: State::Waiting { until: Time::ZERO },
+            transport: Transport::Tcp,
+            address: None,
+            others: VecDeque::new(),
+            preferred: None,
             intents: VecDeque::new(),
             random: Random::new(seed),
         }
@@ -86,11 +88,9 @@ impl Dialer {
 
     /// When [`Dialer::due`] must be asked, whatever happens before; `None` while connected.
     pub fn deadline(&self) -> Option<Time> {
-        match &self.state {
-            State::Waiting { until } => Some(*until),
-            State::Resolving { deadline, .. } | State::Connecting { deadline, .. } => {
-                Some(*deadline)
-            }
+        match self.state {
+            State::Waiting { until } => Some(until),
+            State::Resolving { deadline } | State::Connecting { deadline } => Some(deadline),
             State::Connected => None,
         }
     }
@@ -120,9 +120,9 @@ impl Dialer {
 
     /// Dials a host.
     pub fn dial(&mut self, target: &Target, now: Time) {
+        self.transport = target.transport;
         self.state = State::Resolving {
             deadline: now + limits::RESOLVE_DEADLINE,
-            transport: target.transport,
         };
         let intent = Intent::Resolve(target.host.clone(), target.port);
         self.intents.push_back(intent);
@@ -130,10 +130,10 @@ impl Dialer {
 
     /// Dials a Unix domain socket.
     pub fn dial_unix(&mut self, path: PathBuf, now: Time) {
+        self.address = None;
+        self.others.clear();
         self.state = State::Connecting {
             deadline: now + limits::CONNECT_DEADLINE,
-            transport: Transport::Tcp,
-            others: VecDeque::new(),
         };
         self.intents.push_back(Intent::ConnectUnix(path));
     }
@@ -147,37 +147,48 @@ impl Dialer {
         result: io::Result<Vec<SocketAddr>>,
         now: Time,
     ) -> io::Result<()> {
-        let State::Resolving { transport, .. } = self.state else {
+        if !matches!(self.state, State::Resolving { .. }) {
             return Ok(());
-        };
-        if self.connect(transport, result?.into(), now) {
+        }
+        self.others = result?.into();
+        let preferred = |&address: &SocketAddr| self.preferred == Some(address);
+        if let Some(address) = self.others.iter().position(preferred)
+            && let Some(address) = self.others.remove(address)
+        {
+            self.others.push_front(address);
+        }
+        if self.connect(now) {
             return Ok(());
         }
         let none = "the name has no address";
         Err(io::Error::new(io::ErrorKind::NotFound, none))
     }
 
-    /// Goes on with the next address of the same host, while connecting; false when there is none.
-    /// `localhost` is often two addresses, one of which nobody listens on.
+    /// Goes on with the next address of the same host; false when there is none. `localhost` is often two
+    /// addresses, one of which nobody listens on: by TCP that shows while connecting, for datagrams only when
+    /// one of them was sent.
     pub fn try_next_address(&mut self, now: Time) -> bool {
-        let State::Connecting {
-            transport, others, ..
-        } = &mut self.state
-        else {
-            return false;
-        };
-        let (transport, others) = (*transport, std::mem::take(others));
-        if others.is_empty() {
+        let is_under_way = self.is_connecting() || self.is_connected();
+        if !is_under_way || self.others.is_empty() {
             return false;
         }
         self.intents.push_back(Intent::Disconnect);
-        self.connect(transport, others, now)
+        self.connect(now)
     }
 
     /// The connection stands.
     pub fn on_connected(&mut self) {
         debug_assert!(self.is_connecting());
         self.state = State::Connected;
+        // Datagrams need nobody at the other end for that, so it says nothing about their address.
+        if self.transport == Transport::Tcp {
+            self.others.clear();
+        }
+    }
+
+    /// The address in use has proved itself: it is the first to be tried from now on.
+    pub fn prefer_address(&mut self) {
+        self.preferred = self.address;
     }
 
     /// Gives up what there is, and dials again after a pause.
@@ -200,22 +211,94 @@ impl Dialer {
         self.random.between(longest / 2, longest)
     }
 
-    /// Begins to connect to the first of these addresses; false when there is none.
-    fn connect(
-        &mut self,
-        transport: Transport,
-        mut addresses: VecDeque<SocketAddr>,
-        now: Time,
-    ) -> bool {
-        let Some(address) = addresses.pop_front() else {
+    /// Begins to connect to the next of the host's addresses; false when there is none.
+    fn connect(&mut self, now: Time) -> bool {
+        let Some(address) = self.others.pop_front() else {
             return false;
         };
+        self.address = Some(address);
         self.state = State::Connecting {
             deadline: now + limits::CONNECT_DEADLINE,
-            transport,
-            others: addresses,
         };
-        self.intents.push_back(Intent::Connect(transport, address));
+        let intent = Intent::Connect(self.transport, address);
+        self.intents.push_back(intent);
         true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn address(last: u8) -> SocketAddr {
+        SocketAddr::from(([192, 0, 2, last], 2003))
+    }
+
+    /// Dials a host of two addresses.
+    fn dialing(transport: Transport, dialer: &mut Dialer) {
+        let target = Target {
+            transport,
+            host: "carbon".to_owned(),
+            port: 2003,
+        };
+        dialer.dial(&target, Time::ZERO);
+        let addresses = vec![address(1), address(2)];
+        dialer.on_resolved(Ok(addresses), Time::ZERO).unwrap();
+    }
+
+    fn connects(dialer: &mut Dialer) -> Vec<SocketAddr> {
+        std::iter::from_fn(|| dialer.poll_intent())
+            .filter_map(|intent| match intent {
+                Intent::Connect(_, address) => Some(address),
+                _ => None,
+            })
+            .collect()
+    }
+
+    #[test]
+    fn the_next_address_is_tried_as_long_as_this_one_may_be_the_wrong_one() {
+        let cases = [
+            (Transport::Tcp, false, true),
+            (Transport::Tcp, true, false),
+            (Transport::Udp, false, true),
+            (Transport::Udp, true, true),
+        ];
+        for (transport, is_connected, expected) in cases {
+            let context = format!("{transport:?}, connected: {is_connected}");
+            let mut dialer = Dialer::new(1);
+            dialing(transport, &mut dialer);
+            assert_eq!(connects(&mut dialer), [address(1)], "{context}");
+            if is_connected {
+                dialer.on_connected();
+            }
+            assert_eq!(dialer.try_next_address(Time::ZERO), expected, "{context}");
+            let next: &[SocketAddr] = if expected { &[address(2)] } else { &[] };
+            assert_eq!(connects(&mut dialer), next, "{context}");
+            assert!(!dialer.try_next_address(Time::ZERO), "{context}");
+        }
+    }
+
+    #[test]
+    fn what_was_given_up_has_no_next_address() {
+        let mut dialer = Dialer::new(1);
+        dialing(Transport::Udp, &mut dialer);
+        dialer.on_connected();
+        dialer.hang_up(Duration::ZERO, Time::ZERO);
+        assert!(!dialer.try_next_address(Time::ZERO));
+    }
+
+    #[test]
+    fn the_address_that_has_proved_itself_is_tried_first() {
+        let mut dialer = Dialer::new(1);
+        dialing(Transport::Udp, &mut dialer);
+        dialer.on_connected();
+        assert!(dialer.try_next_address(Time::ZERO));
+        dialer.on_connected();
+        dialer.prefer_address();
+        dialer.hang_up(Duration::ZERO, Time::ZERO);
+        assert_eq!(connects(&mut dialer), [address(1), address(2)]);
+        dialing(Transport::Udp, &mut dialer);
+        assert!(dialer.try_next_address(Time::ZERO));
+        assert_eq!(connects(&mut dialer), [address(2), address(1)]);
     }
 }
