@@ -236,7 +236,7 @@ impl<N: Net> Reactor<N> {
             let before = graphite.before.as_ref();
             report::graphite::encode(&mut lines, &graphite.root, &snapshot, before);
             graphite.before = Some(snapshot.counters.clone());
-            graphite.link.conversation_mut().send(&lines);
+            graphite.link.conversation_mut().send(&lines, now);
             self.reports.graphite = Some(graphite);
         }
         if let Some(Graphite { link, .. }) = &mut self.reports.graphite {

@@ -3,9 +3,13 @@
 //!
 //! Figures are worth something while they are fresh: nothing is kept for a daemon that is away, and what one
 //! has not taken of a report is dropped when the next one comes.
+//!
+//! A daemon says nothing, so that a report counts as taken when it was sent whole and the connection still
+//! stands as the next one comes: a connection alone may be that of a proxy without a daemon behind it, and
+//! one for datagrams always stands.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use super::dialer::{Dialer, Due};
@@ -22,12 +26,16 @@ pub struct Carbon {
     outgoing: Vec<u8>,
     /// Whether the other side has a part of the first line.
     within_line: bool,
-    /// Attempts that failed since a report was last sent whole.
+    /// When this connection was given its last report; none before the first.
+    reported_at: Option<Time>,
+    /// Attempts that failed since a report was last taken.
     failures: u32,
-    /// When the name is resolved again, because nobody says that a receiver of datagrams has moved.
-    renew_at: Time,
-    /// Whether the daemon has ever been reached.
+    /// Since when nobody takes our figures, once that was said.
+    away_since: Option<Time>,
+    /// Whether a report was ever taken.
     was_reached: bool,
+    /// When the name is resolved again, because nobody says that a receiver of datagrams has moved.
+    renew_at: Option<Time>,
 }
 
 impl Carbon {
@@ -38,19 +46,24 @@ impl Carbon {
             dialer: Dialer::new(seed),
             outgoing: Vec::new(),
             within_line: false,
+            reported_at: None,
             failures: 0,
-            renew_at: Time::ZERO,
+            away_since: None,
             was_reached: false,
+            renew_at: None,
         }
     }
 
     /// Sends a report of whole lines, and drops what is left of the one before.
-    pub fn send(&mut self, report: &[u8]) {
+    pub fn send(&mut self, report: &[u8], now: Time) {
         if !self.dialer.is_connected() {
             return;
         }
-        if self.outgoing.is_empty() {
-            self.failures = 0;
+        let before = self.reported_at.replace(now);
+        if self.outgoing.is_empty()
+            && let Some(at) = before
+        {
+            self.on_taken(at);
         }
         let kept = if self.within_line {
             let end = self.outgoing.iter().position(|&byte| byte == b'\n');
@@ -62,17 +75,42 @@ impl Carbon {
         self.outgoing.extend_from_slice(report);
     }
 
-    /// Says once for each time that it begins that nobody takes our figures.
+    /// The report of that moment was taken, which is said where it is news.
+    fn on_taken(&mut self, at: Time) {
+        self.failures = 0;
+        self.dialer.prefer_address();
+        let (target, away_since) = (&self.target, self.away_since.take());
+        let is_first = !std::mem::replace(&mut self.was_reached, true);
+        let line = match away_since {
+            _ if is_first => format!("graphite: sending to {target}"),
+            Some(since) => {
+                let seconds = at.since(since).as_secs_f64();
+                format!("graphite: {target} takes figures again after {seconds:.0} s")
+            }
+            None => return,
+        };
+        self.dialer.log(Level::Info, line);
+    }
+
+    /// Gives the connection up and plans the next attempt. That nobody takes our figures is said once for
+    /// each time that it begins.
     fn fail(&mut self, error: &io::Error, now: Time) {
         self.failures = self.failures.saturating_add(1);
         let pause = self.dialer.pause_after(self.failures);
-        if self.failures == 1 {
+        if self.away_since.is_none() {
+            self.away_since = Some(now);
             let target = &self.target;
             let line = format!("graphite: {target}: {error}; figures are dropped until it is back");
             self.dialer.log(Level::Warn, line);
         }
         self.outgoing.clear();
         self.dialer.hang_up(pause, now);
+    }
+
+    /// When the name is to be resolved again: not before what was begun is sent, because with the connection
+    /// the rest of the report would go.
+    fn renewal(&self) -> Option<Time> {
+        self.renew_at.filter(|_| self.outgoing.is_empty())
     }
 }
 
@@ -86,8 +124,7 @@ impl Conversation for Carbon {
     }
 
     fn deadline(&self) -> Option<Time> {
-        let is_udp = self.target.transport == Transport::Udp;
-        self.dialer.deadline().or(is_udp.then_some(self.renew_at))
+        self.dialer.deadline().or(self.renewal())
     }
 
     fn on_time(&mut self, now: Time) {
@@ -132,13 +169,10 @@ impl Conversation for Carbon {
         self.dialer.on_connected();
         self.outgoing.clear();
         self.within_line = false;
-        self.renew_at = now + limits::DATAGRAM_TARGET_AGE_MAX;
-        let is_news = !self.was_reached || self.failures > 0;
-        if is_news && self.target.transport == Transport::Tcp {
-            let line = format!("graphite: connected to {}", self.target);
-            self.dialer.log(Level::Info, line);
-        }
-        self.was_reached = true;
+        self.reported_at = None;
+        let is_name = self.target.host.parse::<IpAddr>().is_err();
+        let may_move = self.target.transport == Transport::Udp && is_name;
+        self.renew_at = may_move.then(|| now + limits::DATAGRAM_TARGET_AGE_MAX);
     }
 
     fn on_lost(&mut self, error: Option<io::Error>, now: Time) {
@@ -155,41 +189,118 @@ mod tests {
     use super::super::dialer::Intent;
     use super::*;
 
-    fn connected(transport: Transport) -> Carbon {
-        let target = Target {
-            transport,
-            host: "carbon".to_owned(),
-            port: 2003,
-        };
-        let mut carbon = Carbon::new(target, 1);
-        carbon.on_time(Time::ZERO);
-        let address = SocketAddr::from(([127, 0, 0, 1], 2003));
-        carbon.on_resolved(Ok(vec![address]), Time::ZERO);
-        carbon.on_connected(Time::ZERO);
-        let intents: Vec<Intent> =
-            std::iter::from_fn(|| carbon.dialer_mut().poll_intent()).collect();
-        assert_eq!(intents[0], Intent::Resolve("carbon".to_owned(), 2003));
-        assert_eq!(intents[1], Intent::Connect(transport, address));
-        carbon
+    const BEAT: Duration = limits::GRAPHITE_INTERVAL;
+
+    /// What becomes of a report.
+    #[derive(Clone, Copy, Debug)]
+    enum Fate {
+        /// It is sent whole.
+        Sent,
+        /// A part of it is sent.
+        SentInPart,
+        /// It is sent whole, and the connection is closed before the next beat.
+        Closed,
+        /// Its first datagram is sent, and comes back.
+        Refused,
+    }
+
+    /// A conversation with a host of some addresses, at a time of its own.
+    struct World {
+        carbon: Carbon,
+        addresses: Vec<SocketAddr>,
+        now: Time,
+        /// Where it has connected to, and what it has said.
+        connects: Vec<SocketAddr>,
+        lines: Vec<String>,
+    }
+
+    impl World {
+        fn new(transport: Transport, host: &str, addresses: u8) -> World {
+            let target = Target {
+                transport,
+                host: host.to_owned(),
+                port: 2003,
+            };
+            let mut world = World {
+                carbon: Carbon::new(target, 1),
+                addresses: (1..=addresses).map(address).collect(),
+                now: Time::ZERO,
+                connects: Vec::new(),
+                lines: Vec::new(),
+            };
+            world.settle();
+            world
+        }
+
+        /// Grants all its wishes.
+        fn settle(&mut self) {
+            while let Some(intent) = self.carbon.dialer_mut().poll_intent() {
+                self.grant(intent);
+            }
+            self.carbon.on_time(self.now);
+            while let Some(intent) = self.carbon.dialer_mut().poll_intent() {
+                self.grant(intent);
+            }
+        }
+
+        fn grant(&mut self, intent: Intent) {
+            match intent {
+                Intent::Resolve(..) => {
+                    self.carbon
+                        .on_resolved(Ok(self.addresses.clone()), self.now);
+                }
+                Intent::Connect(_, address) => {
+                    self.connects.push(address);
+                    self.carbon.on_connected(self.now);
+                }
+                Intent::Log(_, line) => self.lines.push(line),
+                Intent::ConnectUnix(_) | Intent::Disconnect => {}
+            }
+        }
+
+        fn beat(&mut self, fate: Fate) {
+            self.now = self.now + BEAT;
+            self.settle();
+            self.carbon.send(b"a 1 1\nb 1 1\n", self.now);
+            match fate {
+                Fate::Sent | Fate::Closed => self.carbon.on_sent(self.carbon.unsent().len()),
+                Fate::SentInPart => self.carbon.on_sent(8),
+                Fate::Refused => {
+                    self.carbon.on_sent(6);
+                    let refused = io::ErrorKind::ConnectionRefused.into();
+                    self.carbon.on_lost(Some(refused), self.now);
+                }
+            }
+            self.settle();
+            if let Fate::Closed = fate {
+                self.carbon
+                    .on_lost(None, self.now + Duration::from_millis(1));
+                self.settle();
+            }
+        }
+    }
+
+    fn address(last: u8) -> SocketAddr {
+        SocketAddr::from(([192, 0, 2, last], 2003))
     }
 
     #[test]
     fn a_new_report_takes_the_place_of_the_old_one_but_for_a_line_begun() {
-        let mut carbon = connected(Transport::Tcp);
-        carbon.send(b"a 1 1\nb 1 1\nc 1 1\n");
+        let mut carbon = World::new(Transport::Tcp, "carbon", 1).carbon;
+        carbon.send(b"a 1 1\nb 1 1\nc 1 1\n", Time::ZERO);
         carbon.on_sent(8);
-        carbon.send(b"a 2 2\n");
+        carbon.send(b"a 2 2\n", Time::ZERO);
         assert_eq!(carbon.unsent(), b"1 1\na 2 2\n".as_slice());
         carbon.on_sent(4);
-        carbon.send(b"a 3 3\n");
+        carbon.send(b"a 3 3\n", Time::ZERO);
         assert_eq!(carbon.unsent(), b"a 3 3\n".as_slice());
     }
 
     #[test]
     fn a_datagram_holds_whole_lines() {
-        let mut carbon = connected(Transport::Udp);
+        let mut carbon = World::new(Transport::Udp, "carbon", 1).carbon;
         let line = format!("{} 1 1\n", "a".repeat(400));
-        carbon.send(line.repeat(7).as_bytes());
+        carbon.send(line.repeat(7).as_bytes(), Time::ZERO);
         let mut datagrams = Vec::new();
         while !carbon.unsent().is_empty() {
             datagrams.push(carbon.unsent().len() / line.len());
@@ -201,18 +312,117 @@ mod tests {
 
     #[test]
     fn nothing_is_kept_for_a_daemon_that_is_away() {
-        let mut carbon = connected(Transport::Tcp);
-        carbon.send(b"a 1 1\n");
-        let now = Time::from_micros(1_000);
-        carbon.on_lost(None, now);
-        assert!(carbon.unsent().is_empty());
-        carbon.send(b"a 2 2\n");
-        carbon.on_time(now + Duration::from_secs(1));
-        let address = SocketAddr::from(([127, 0, 0, 1], 2003));
-        carbon.on_resolved(Ok(vec![address]), now);
-        carbon.on_connected(now);
-        assert!(carbon.unsent().is_empty());
-        carbon.send(b"a 3 3\n");
-        assert_eq!(carbon.unsent(), b"a 3 3\n".as_slice());
+        let mut world = World::new(Transport::Tcp, "carbon", 1);
+        world.carbon.send(b"a 1 1\n", world.now);
+        world.carbon.on_lost(None, world.now);
+        assert!(world.carbon.unsent().is_empty());
+        world.carbon.send(b"a 2 2\n", world.now);
+        world.now = world.now + Duration::from_secs(1);
+        world.settle();
+        assert!(world.carbon.unsent().is_empty());
+        world.carbon.send(b"a 3 3\n", world.now);
+        assert_eq!(world.carbon.unsent(), b"a 3 3\n".as_slice());
+    }
+
+    #[test]
+    fn that_figures_are_taken_or_not_is_said_when_it_changes() {
+        use Fate::{Closed, Refused, Sent, SentInPart};
+        use Transport::{Tcp, Udp};
+        const LOST: &str = "figures are dropped until it is back";
+        let cases: [(Transport, &[Fate], &[&str]); 11] = [
+            // A report that was sent is not yet one that was taken.
+            (Tcp, &[Sent], &[]),
+            (Tcp, &[Sent; 5], &["sending to"]),
+            (Udp, &[Sent; 5], &["sending to"]),
+            (Tcp, &[SentInPart; 5], &[]),
+            (Tcp, &[SentInPart, SentInPart, Sent, Sent], &["sending to"]),
+            // Who was never there cannot be there again.
+            (Udp, &[Refused; 5], &[LOST]),
+            (Tcp, &[Closed; 5], &[LOST]),
+            (Udp, &[Refused, Refused, Sent, Sent], &[LOST, "sending to"]),
+            (
+                Udp,
+                &[Sent, Sent, Refused, Refused, Refused, Sent, Sent, Sent],
+                &["sending to", LOST, "takes figures again after 30 s"],
+            ),
+            (
+                Tcp,
+                &[Sent, Closed, Closed, Sent, SentInPart, Sent],
+                &["sending to", LOST, "takes figures again after 20 s"],
+            ),
+            (
+                Udp,
+                &[Refused, Sent, Sent, Refused, Sent, Sent],
+                &[LOST, "sending to", LOST, "takes figures again after 10 s"],
+            ),
+        ];
+        for (transport, fates, expected) in cases {
+            let mut world = World::new(transport, "carbon", 1);
+            for &fate in fates {
+                world.beat(fate);
+            }
+            let lines = &world.lines;
+            let fits = lines.len() == expected.len()
+                && lines.iter().zip(expected).all(|(a, b)| a.contains(b));
+            assert!(fits, "{transport:?} {fates:?}: {lines:#?}");
+            let scheme = if transport == Tcp { "tcp" } else { "udp" };
+            let target = format!("{scheme}://carbon:2003");
+            assert!(lines.iter().all(|line| line.contains(&target)), "{lines:?}");
+        }
+    }
+
+    #[test]
+    fn datagrams_go_to_the_next_address_when_they_come_back() {
+        use Fate::{Refused, Sent};
+        let cases: [(&[Fate], &[u8], usize); 5] = [
+            (&[Sent; 3], &[1], 1),
+            (&[Refused, Sent, Sent], &[1, 2], 1),
+            // Nobody is at either of them.
+            (&[Refused; 4], &[1, 2, 1, 2, 1], 1),
+            // The one that has worked is the first of the next round.
+            (&[Refused, Sent, Sent, Refused, Sent], &[1, 2, 2], 2),
+            (
+                &[Refused, Sent, Sent, Refused, Refused, Sent, Sent],
+                &[1, 2, 2, 1],
+                3,
+            ),
+        ];
+        for (fates, expected, lines) in cases {
+            let mut world = World::new(Transport::Udp, "localhost", 2);
+            for &fate in fates {
+                world.beat(fate);
+            }
+            world.now = world.now + limits::BACKOFF_MAX;
+            world.settle();
+            let expected: Vec<SocketAddr> = expected.iter().copied().map(address).collect();
+            assert_eq!(world.connects, expected, "{fates:?}");
+            assert_eq!(world.lines.len(), lines, "{fates:?}: {:?}", world.lines);
+        }
+    }
+
+    #[test]
+    fn a_name_is_resolved_again_when_its_datagrams_are_sent_and_an_address_never() {
+        let cases = [
+            (Transport::Udp, "carbon", true),
+            (Transport::Udp, "192.0.2.1", false),
+            (Transport::Udp, "2001:db8::1", false),
+            (Transport::Tcp, "carbon", false),
+        ];
+        for (transport, host, is_renewed) in cases {
+            let mut world = World::new(transport, host, 1);
+            world.now = world.now + limits::DATAGRAM_TARGET_AGE_MAX;
+            world.carbon.send(b"a 1 1\n", world.now);
+            assert_eq!(world.carbon.deadline(), None, "{transport:?} {host}");
+            world.settle();
+            assert_eq!(world.carbon.unsent(), b"a 1 1\n", "{transport:?} {host}");
+            world.carbon.on_sent(6);
+            let expected = is_renewed.then_some(world.now);
+            assert_eq!(world.carbon.deadline(), expected, "{transport:?} {host}");
+            world.settle();
+            world.settle();
+            let connects = 1 + usize::from(is_renewed);
+            assert_eq!(world.connects.len(), connects, "{transport:?} {host}");
+            assert!(world.lines.is_empty(), "{:?}", world.lines);
+        }
     }
 }

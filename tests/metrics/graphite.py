@@ -1,12 +1,14 @@
 #!/usr/bin/env python3
 """Starts Carbon, the daemon of Graphite, lets two of our processes report to it, one over TCP and one over
-UDP, and compares what it has stored with the streams that were there, also after Carbon was away.
+UDP, and compares what it has stored with the streams that were there, also after Carbon was away. What they
+say of that is one line for each change.
 
-Reports come every ten seconds, so this takes about half a minute.
+Reports come every ten seconds, so this takes about a minute.
 """
 
 import json
 import os
+import re
 import socket
 import subprocess
 import tempfile
@@ -155,8 +157,9 @@ class Reporter:
         self.carbon = carbon
         self.root = f"test.{dyno}"
         self.title = f"{scheme} as {self.root}"
+        self.target = f"{scheme}://127.0.0.1:{carbon.port}"
         environment = {
-            "GRAPHITE_URL": f"{scheme}://127.0.0.1:{carbon.port}",
+            "GRAPHITE_URL": self.target,
             "GRAPHITE_PREFIX": "test",
             "DYNO": dyno,
         }
@@ -201,6 +204,18 @@ class Reporter:
         if self.points("source.up")[at] != 1:
             raise Failure(f"{self.title}: the source is said to be down")
 
+    def check_log(self):
+        """Carbon was away once."""
+        said = [line.split("graphite: ")[1] for line in self.streamer.lines if "graphite: " in line]
+        target = re.escape(self.target)
+        patterns = [
+            f"sending to {target}",
+            f"{target}: .*; figures are dropped until it is back",
+            f"{target} takes figures again after [0-9]+ s",
+        ]
+        if len(said) != len(patterns) or not all(map(re.fullmatch, patterns, said)):
+            raise Failure(f"{self.title} said {said}")
+
     def stop(self):
         if self.streamer.stop() != 0:
             raise Failure(f"{self.title} did not end cleanly")
@@ -221,16 +236,20 @@ def check():
         for reporter in reporters:
             reporter.wait_for_counts(began)
         print(f"Carbon on port {carbon.port} has the counts of both, stored in the files of the old names")
+        for reporter in reporters:
+            reporter.streamer.wrote("graphite: sending to")
         carbon.stop()
         for reporter in reporters:
             reporter.streams["eps"].pop().close()
-        # A report that is sent now finds nobody, which over UDP is an error at the next one.
-        time.sleep(11)
+        # Two reports find nobody, which over UDP shows only then, and is no news the second time.
+        time.sleep(21)
         carbon.start()
         restarted = int(time.time())
         for reporter in reporters:
             reporter.wait_for_counts(restarted)
             reporter.check_names()
+            reporter.streamer.wrote("graphite: .* takes figures again")
+            reporter.check_log()
         print(f"Carbon was away, and had the new counts {int(time.time()) - restarted} s after its return")
         for reporter in reporters:
             reporter.stop()

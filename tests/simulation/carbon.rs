@@ -1,6 +1,7 @@
 //! A simulated Graphite daemon: it takes lines, as slowly as it likes, falls over and comes back with the
 //! broker, and checks that what it got are whole lines whose times do not go back. Now and then it says more
-//! than anybody wants to hear, and checks that one turn does not hear it all.
+//! than anybody wants to hear, and checks that one turn does not hear it all; what the server says of it is
+//! to be news.
 
 use emojitrack_streamer::limits;
 use emojitrack_streamer::net::sim::{PipeId, SimNet};
@@ -13,6 +14,10 @@ pub struct Carbon {
     latest: u64,
     /// Bytes that the server had read of this connection in the turn before.
     heard: u64,
+    /// Lines of the server's log that were looked at.
+    log_lines: usize,
+    /// What the server last said of us: whether we are away.
+    is_said_away: Option<bool>,
     /// Lines received.
     pub lines: u64,
 }
@@ -25,6 +30,7 @@ impl Carbon {
     }
 
     pub fn act(&mut self, net: &mut SimNet, random: &mut Random) {
+        self.check_log(net);
         let Some(pipe) = self.pipe else { return };
         self.chatter(net, random, pipe);
         let max = [0, 100, usize::MAX][random.below(3) as usize];
@@ -58,6 +64,19 @@ impl Carbon {
         if random.one_in(5_000) {
             net.peer_write(pipe, &[b'?'; 8 * limits::READ_BYTES]);
         }
+    }
+
+    /// That we are away is said once for each time, and that figures are taken as well.
+    fn check_log(&mut self, net: &SimNet) {
+        for line in &net.lines()[self.log_lines..] {
+            let Some(words) = line.strip_prefix("graphite: ") else {
+                continue;
+            };
+            let is_away = words.ends_with("figures are dropped until it is back");
+            let before = self.is_said_away.replace(is_away);
+            assert_ne!(before, Some(is_away), "said again: {line}");
+        }
+        self.log_lines = net.lines().len();
     }
 
     /// It falls over.
