@@ -337,10 +337,24 @@ fn accept(request: &Request<'_>, about: &About, settings: &Settings) -> Accepted
     }
 }
 
-/// A client's words as they are kept to be shown: readable, and bounded.
+/// A client's words as they are kept to be shown: readable, and bounded. Control characters, of which some
+/// above ASCII steer terminals as well, become escapes.
 fn shown(bytes: &[u8]) -> Box<str> {
     let cut = &bytes[..bytes.len().min(limits::SHOWN_BYTES_MAX)];
-    String::from_utf8_lossy(cut).into()
+    let mut shown = String::with_capacity(cut.len());
+    for letter in String::from_utf8_lossy(cut).chars() {
+        let end = shown.len();
+        match letter.is_control() {
+            true => shown.extend(letter.escape_default()),
+            false => shown.push(letter),
+        }
+        // Escapes, and what stands for bytes that are no UTF-8, are longer than what they stand for.
+        if shown.len() > limits::SHOWN_BYTES_MAX {
+            shown.truncate(end);
+            break;
+        }
+    }
+    shown.into()
 }
 
 /// Takes bytes of a body from the input.

@@ -117,7 +117,7 @@ fn encode_row(out: &mut Vec<u8>, row: &ConnectionRow<'_>) {
     text(out, namespace);
     out.extend_from_slice(b",\"tag\":");
     match row.tag {
-        Some(tag) => text(out, tag),
+        Some(tag) => foreign_text(out, tag),
         None => out.extend_from_slice(b"null"),
     }
     let _infallible = write!(
@@ -128,6 +128,20 @@ fn encode_row(out: &mut Vec<u8>, row: &ConnectionRow<'_>) {
     text(out, row.user_agent);
     let (sent, behind) = (row.msgs_sent, row.behind);
     let _infallible = write!(out, ",\"msgs_sent\":{sent},\"behind\":{behind}}}");
+}
+
+/// A JSON string of a client's words as they are. The encoder escapes ASCII's control characters; those above
+/// steer terminals as well, and somebody may look at the document in one.
+fn foreign_text(out: &mut Vec<u8>, words: &str) {
+    if !words.contains(char::is_control) {
+        return text(out, words);
+    }
+    for letter in Value::from(words).to_string().chars() {
+        let _infallible = match letter.is_control() {
+            true => write!(out, "\\u{:04x}", u32::from(letter)),
+            false => write!(out, "{letter}"),
+        };
+    }
 }
 
 /// A JSON string.
@@ -150,7 +164,7 @@ mod tests {
         };
         let row = ConnectionRow {
             request_path: "/subscribe/details/1F4C2",
-            tag: Some("1F4C2"),
+            tag: Some("1F4C2\"\u{e9}\u{9b}"),
             created_at: 90,
             age: 10,
             client_ip: [10, 0, 0, 1].into(),
@@ -183,7 +197,10 @@ mod tests {
             connections_total: 9,
             connections: vec![row, other],
         };
-        let mut document: Value = serde_json::from_slice(&encode(&snapshot, usize::MAX)).unwrap();
+        let document = encode(&snapshot, usize::MAX);
+        let text = String::from_utf8(document.clone()).unwrap();
+        assert!(!text.trim_end().contains(char::is_control), "{text:?}");
+        let mut document: Value = serde_json::from_slice(&document).unwrap();
         let stats = document.as_object_mut().unwrap().remove("stats").unwrap();
         assert_eq!(stats["streams"]["eps"], 7);
         assert_eq!(stats["source"]["for_ms"], 40_000);
@@ -202,7 +219,7 @@ mod tests {
             "connections": [
                 {
                     "request_path": "/subscribe/details/1F4C2", "namespace": "/details/1F4C2",
-                    "tag": "1F4C2", "created_at": 90, "age": 10, "client_ip": "10.0.0.1",
+                    "tag": "1F4C2\"\u{e9}\u{9b}", "created_at": 90, "age": 10, "client_ip": "10.0.0.1",
                     "user_agent": "a \"browser\"\u{1}", "msgs_sent": 3, "behind": 1,
                 },
                 {
