@@ -178,8 +178,13 @@ pub const SUMMED_BYTES_PER_WRITE: usize = 2 * 1024;
 /// How long the end waits for our row to be removed from Redis when nothing else is left to do.
 pub const ROW_REMOVAL_DEADLINE: Duration = Duration::from_secs(1);
 
-/// Bytes of the status that is written to Redis; connections beyond are left out.
+/// Bytes of the status that is written to Redis; connections beyond are left out, and the total beside them
+/// stays true. It is half of what may wait to be sent, so that the other half is left to relays.
 pub const STATUS_BYTES_MAX: usize = COMMAND_BYTES_MAX / 2;
+
+/// What a connection takes in that status at most as a rule: a detail stream of a client with an IPv6 address
+/// and a browser's long name. Others take some 250 bytes, and who wants to can take more than a thousand.
+pub const STATUS_ROW_BYTES: usize = 400;
 
 /// The smallest log that can be configured: four segments.
 pub const LOG_BYTES_FLOOR: usize = 4 * LOG_SEGMENT_BYTES;
@@ -228,9 +233,9 @@ pub const SCORES_AGE_MAX: Duration = Duration::from_secs(1);
 /// Rows of nodes that have not reported for so long are left out, as the admin service does it.
 pub const NODE_SILENCE_MAX: Duration = Duration::from_secs(50);
 
-/// Connections listed in one report that can be configured: at some 250 bytes each, a document that fits
-/// into [`COMMAND_BYTES_MAX`].
-pub const STATUS_ROWS_MAX: usize = 3_000;
+/// Connections listed in one report that can be configured: as many as fit into [`STATUS_BYTES_MAX`] as a
+/// rule ([`STATUS_ROW_BYTES`]), beside some kilobytes of figures.
+pub const STATUS_ROWS_MAX: usize = 1_250;
 
 /// The largest body that is copied for each client that asks for it.
 pub const COPIED_BODY_BYTES_MAX: usize = 4 * 1024;
@@ -303,4 +308,6 @@ const _: () = {
     assert!(PING_INTERVAL.as_secs() + PING_DEADLINE.as_secs() < UPSTREAM_TIMEOUT.as_secs());
     assert!(ROLLUP_BYTES_MAX < LOG_BYTES_FLOOR / 2);
     assert!(TICK.as_millis() == 17);
+    assert!(STATUS_ROWS_MAX * STATUS_ROW_BYTES + 8 * 1024 <= STATUS_BYTES_MAX);
+    assert!(STATUS_BYTES_MAX <= COMMAND_BYTES_MAX / 2);
 };

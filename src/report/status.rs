@@ -155,6 +155,8 @@ mod tests {
 
     use super::*;
     use crate::engine::stats::{Counters, LogState, Process, SourceState};
+    use crate::limits;
+    use crate::report::example;
 
     #[test]
     fn the_document_has_the_names_that_the_admin_service_reads() {
@@ -234,5 +236,35 @@ mod tests {
         let document = encode(&snapshot, one_too_few);
         let document: serde_json::Value = serde_json::from_slice(&document).unwrap();
         assert_eq!(document["connections"].as_array().map(Vec::len), Some(1));
+    }
+
+    #[test]
+    fn as_many_connections_as_can_be_asked_for_fit_into_the_row_in_redis() {
+        let counters = example::counters();
+        let id = "1F1FA-1F1F8";
+        let path = format!("/subscribe/details/{id}");
+        // Long in all that a client is free to choose, as ordinary clients go.
+        let row = ConnectionRow {
+            request_path: &path,
+            tag: Some(id),
+            created_at: 1_700_000_000,
+            age: 86_400,
+            client_ip: [0x2001, 0xdb8, 1, 2, 0xffff, 0xffff, 0xffff, 0xffff].into(),
+            user_agent: "Mozilla/5.0 (iPhone; CPU iPhone OS 18_5 like Mac OS X) AppleWebKit/605.1.15 \
+                (KHTML, like Gecko) Version/18.5 Mobile/15E148 Safari/604.1",
+            msgs_sent: 12_345,
+            behind: 0,
+        };
+        let mut encoded = Vec::new();
+        encode_row(&mut encoded, &row);
+        assert!(encoded.len() < limits::STATUS_ROW_BYTES);
+        let snapshot = Snapshot {
+            connections: vec![row; limits::STATUS_ROWS_MAX],
+            ..example::snapshot(&counters)
+        };
+        let document = encode(&snapshot, limits::STATUS_BYTES_MAX);
+        let document: Value = serde_json::from_slice(&document).unwrap();
+        let listed = document["connections"].as_array().map(Vec::len);
+        assert_eq!(listed, Some(limits::STATUS_ROWS_MAX));
     }
 }

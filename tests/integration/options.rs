@@ -136,6 +136,7 @@ fn a_wrong_value_is_named_with_its_variable_and_what_is_allowed() {
         ("GRAPHITE_PREFIX", "a b", "letters"),
         ("ADMIN_LISTEN", "127.0.0.1", "add a port"),
         ("LOG_LEVEL", "all", "debug"),
+        ("STATUS_CONNECTIONS_MAX", "1251", "1250"),
         ("VERBOSE", "loud", "false"),
     ];
     for (variable, value, allowed) in table {
