@@ -892,6 +892,34 @@ mod tests {
     }
 
     #[test]
+    fn a_path_that_does_not_fit_into_a_line_of_metrics_is_refused() {
+        let url = ("GRAPHITE_URL", "udp://h");
+        let (fits, half) = ("a".repeat(320), "a".repeat(160));
+        assert_eq!(
+            shown_graphite(&config(&[], &[url, ("DYNO", &fits)])),
+            format!("udp://h:2003 {fits}")
+        );
+        // Without metrics nothing is wrong with it.
+        assert!(
+            config(&[], &[("DYNO", &"a".repeat(1_000))])
+                .graphite
+                .is_none()
+        );
+        let table: [(Variables<'_>, usize); 3] = [
+            (&[url, ("DYNO", &format!("{fits}a"))], 321),
+            (&[url, ("DYNO", &half), ("GRAPHITE_PREFIX", &half)], 321),
+            (&[("HOSTEDGRAPHITE_APIKEY", &fits)], 324),
+        ];
+        for (variables, bytes) in table {
+            let expected = format!(
+                "HOSTEDGRAPHITE_APIKEY, GRAPHITE_PREFIX and DYNO: the {bytes} bytes that metrics' paths begin \
+                 with are too many: use 320 bytes at most in all"
+            );
+            assert_eq!(misuse(&[], variables), expected);
+        }
+    }
+
+    #[test]
     fn levels_of_the_log() {
         #[rustfmt::skip]
         let table: &[(Variables<'_>, Level, bool)] = &[

@@ -40,6 +40,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
             "net::Listen",
             "proto::authorization::Secret",
             "random",
+            "report::graphite::ROOT_BYTES_MAX",
             "report::names",
             "source",
             "upstream",

@@ -7,6 +7,7 @@ use super::options::Key;
 use super::raw::{Given, Raw, digits};
 use super::redis_url::shown;
 use super::{Graphite, Misuse, Place};
+use crate::report::graphite::ROOT_BYTES_MAX;
 use crate::report::names;
 use crate::upstream::{Target, Transport};
 
@@ -45,6 +46,9 @@ impl Raw {
             (false, _) => target(&url.value).ok_or_else(|| refuse_url(url))?,
         };
         let root = segments.join(".");
+        if root.len() > ROOT_BYTES_MAX {
+            return Err(refuse_root(root.len()));
+        }
         Ok(Some(Graphite { target, root }))
     }
 }
@@ -105,4 +109,12 @@ fn target(url: &str) -> Option<Target> {
 fn refuse_url(url: &Given) -> Misuse {
     let (name, shown) = (&url.name, shown(&url.value, &url.value));
     Misuse(format!("{name}: {shown} {GRAPHITE_FORMS}"))
+}
+
+/// The refusal of a path that is not shown, because a key may be a part of it.
+fn refuse_root(bytes: usize) -> Misuse {
+    Misuse(format!(
+        "HOSTEDGRAPHITE_APIKEY, GRAPHITE_PREFIX and DYNO: the {bytes} bytes that metrics' paths begin with are \
+         too many: use {ROOT_BYTES_MAX} bytes at most in all"
+    ))
 }

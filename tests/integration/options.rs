@@ -173,6 +173,19 @@ fn a_refused_secret_is_not_shown() {
 }
 
 #[test]
+fn a_path_of_metrics_that_is_too_long_is_refused() {
+    let long = "a".repeat(400);
+    for variable in ["DYNO", "GRAPHITE_PREFIX", "HOSTEDGRAPHITE_APIKEY"] {
+        let variables = [("GRAPHITE_URL", "udp://127.0.0.1:9"), (variable, &long)];
+        let text = misuse(&["healthcheck"], &variables);
+        for part in ["DYNO", "GRAPHITE_PREFIX", "320 bytes"] {
+            assert!(text.contains(part), "{part:?} is missing in {text}");
+        }
+        assert!(!text.contains("aaa"), "{text}");
+    }
+}
+
+#[test]
 fn flags_win_over_variables_and_nothing_is_taken_from_empty_ones() {
     let server = ServerOptions::demo()
         .variable("PORT", "nonsense")
