@@ -211,10 +211,14 @@ impl<N: Net> Reactor<N> {
             return;
         }
         self.reports.row.due_at = next_beat(self.now, limits::REPORT_INTERVAL);
-        let settings = self.engine.settings();
-        let (node, rows_max) = (settings.node.clone(), settings.status_rows_max);
-        let document = status::encode(&self.snapshot(rows_max), limits::STATUS_BYTES_MAX);
+        let (node, document) = (self.engine.settings().node.clone(), self.row());
         self.reports.row.is_written |= self.command(&row::write(&node, &document));
+    }
+
+    /// The status with as many connections as all nodes are told of.
+    fn row(&self) -> Vec<u8> {
+        let rows_max = self.engine.settings().status_rows_max;
+        status::encode(&self.snapshot(rows_max), limits::STATUS_BYTES_MAX)
     }
 
     /// Sends figures to Graphite.
@@ -290,10 +294,9 @@ impl<N: Net> Reactor<N> {
         match (&self.feed, question) {
             // This node is all nodes.
             (Feed::Demo(_), Question::Nodes | Question::Row) => {
-                let mut gathering = Gathering::new(Vec::new(), self.net.unix_seconds());
-                gathering.add(&self.status());
-                self.reports.gathering = Some(gathering);
-                self.gather();
+                let alone = Gathering::alone(&self.row(), self.net.unix_seconds());
+                let reply = Reply::json(200, alone.encode());
+                self.give_out(question, reply, limits::CLUSTER_AGE_MAX);
             }
             (Feed::Redis { .. }, Question::Nodes | Question::Row) => {
                 self.ask(question, &row::names());

@@ -31,6 +31,14 @@ impl Gathering {
         }
     }
 
+    /// The document of a node that knows of no other, with its row, which needs no look.
+    pub fn alone(row: &[u8], unix_seconds: u64) -> Gathering {
+        Gathering {
+            rows: row.trim_ascii().to_vec(),
+            ..Gathering::new(Vec::new(), unix_seconds)
+        }
+    }
+
     /// Whose row is next, in the order of the names.
     pub fn next_name(&mut self) -> Option<Vec<u8>> {
         self.names.pop()
@@ -146,6 +154,10 @@ mod tests {
             (&document["stale"], &document["malformed"]),
             (&1.into(), &6.into())
         );
+        let alone = Gathering::alone(b"{\"reported_at\":7}\n", 7).encode();
+        let expected =
+            b"{\"reported_at\":7,\"stale\":0,\"malformed\":0,\"nodes\":[{\"reported_at\":7}]}\n";
+        assert_eq!(alone, expected);
         let none: Value = serde_json::from_slice(&encode(Vec::new(), 7)).unwrap();
         assert_eq!(none["nodes"], serde_json::json!([]));
     }

@@ -119,6 +119,25 @@ fn updates_begin_again_for_whoever_comes_next() {
 }
 
 #[test]
+fn the_cluster_is_this_node_with_as_many_connections_as_in_a_row() {
+    let server = ServerOptions::demo()
+        .variable("STATUS_CONNECTIONS_MAX", "2")
+        .start();
+    let subscribers: Vec<Subscriber> = (0..5).map(|_| server.subscribe("/subscribe/eps")).collect();
+    let document = server.ask("GET", "/admin/cluster.json").json();
+    assert_eq!(
+        (&document["stale"], &document["malformed"]),
+        (&0.into(), &0.into())
+    );
+    let nodes = document["nodes"].as_array().expect("a list");
+    assert_eq!(nodes.len(), 1);
+    assert_eq!(nodes[0]["node"], server.status()["node"]);
+    assert_eq!(nodes[0]["connections_total"], subscribers.len());
+    assert_eq!(nodes[0]["connections"].as_array().map(Vec::len), Some(2));
+    assert_eq!(document["reported_at"], nodes[0]["reported_at"]);
+}
+
+#[test]
 fn a_page_is_shown() {
     let server = ServerOptions::demo().start();
     let reply = server.ask("GET", "/");
