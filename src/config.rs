@@ -48,7 +48,7 @@ pub struct Config {
     pub listen: Listen,
     /// Where the admin pages are served, if not where clients are accepted.
     pub admin_listen: Vec<SocketAddr>,
-    /// Whether several processes may share the ports (`SO_REUSEPORT`).
+    /// Whether several processes may share the ports where clients are accepted (`SO_REUSEPORT`).
     pub reuse_port: bool,
     /// What is logged.
     pub log_level: Level,

@@ -29,7 +29,8 @@ pub struct Doors<'a> {
     pub public: &'a Listen,
     /// For those who look after the server.
     pub admin: &'a [SocketAddr],
-    /// Whether several processes may share the ports.
+    /// Whether several processes may share the public ports. The admin's are never shared: which process is
+    /// asked about itself must not be left to chance.
     pub reuse_port: bool,
 }
 
@@ -428,7 +429,7 @@ impl Doors<'_> {
     fn open(&self) -> io::Result<Vec<(Door, TcpListener)>> {
         let mut listeners = Vec::new();
         for &address in self.admin {
-            listeners.push((Door::Admin, listen_on(address, false, self.reuse_port)?));
+            listeners.push((Door::Admin, listen_on(address, false, false)?));
         }
         match self.public {
             Listen::Everywhere(port) => {

@@ -5,6 +5,7 @@ use std::net::TcpListener;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::support::redis::free_port;
 use crate::support::server::wait_for_exit;
 use crate::support::{
     Connection, End, Server, ServerOptions, Subscriber, redis_or_skip, wait_until,
@@ -110,6 +111,25 @@ fn several_processes_share_a_port_when_told_to() {
     wait_until("all reach the second", || {
         second.status()["node"] == "rust-development-second"
     });
+}
+
+#[test]
+fn the_port_of_the_admin_is_not_shared() {
+    let port = free_port();
+    let options = ServerOptions::demo()
+        .variable("REUSE_PORT", "true")
+        .variable("ADMIN_LISTEN", &format!("127.0.0.1:{port}"));
+    let first = options.start();
+    let argument = format!("--port={}", first.address().port());
+    let second = options.argument(&argument);
+    let mut child = second.command().spawn().expect("to start");
+    assert_eq!(wait_for_exit(&mut child).code(), Some(1));
+    let output = child.wait_with_output().expect("what it has said");
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(text.contains(&format!("127.0.0.1:{port}")), "{text}");
+    assert!(text.contains("in use"), "{text}");
+    // With another port of its own it may come.
+    second.variable("ADMIN_LISTEN", "127.0.0.1:0").start();
 }
 
 #[test]
