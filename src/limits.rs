@@ -126,8 +126,9 @@ pub const DRAIN_BEAT: Duration = Duration::from_millis(20);
 /// Clients that are sent away at one beat at least: a small server need not take long to stop.
 pub const DRAIN_SLICE_MIN: usize = 20;
 
-/// Descriptors that are left to other things than clients: listeners, the poll, the broker's two
-/// sockets, a resolver at work, standard streams. Without them the broker could not come back.
+/// Descriptors that are left to other things than clients and listeners: the poll and what wakes it, signals,
+/// standard streams, the broker's two sockets, Graphite's, a resolver at work, a look at the process. These are
+/// some 17; without them the broker could not come back.
 pub const DESCRIPTORS_RESERVED: usize = 24;
 
 /// Addresses to listen on that can be configured, for clients and again for the admin pages: machines have few,

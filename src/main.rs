@@ -8,7 +8,6 @@ use std::sync::Arc;
 use emojitrack_streamer::config::{self, Command, Config, SourceConfig};
 use emojitrack_streamer::engine::{self, Engine};
 use emojitrack_streamer::level::Level;
-use emojitrack_streamer::limits;
 use emojitrack_streamer::net::mio::{Doors, MioNet};
 use emojitrack_streamer::net::{Door, Net, healthcheck};
 use emojitrack_streamer::random;
@@ -60,13 +59,8 @@ fn run(mut config: Config) -> io::Result<()> {
         .get_soft()
         .unwrap_or(rlimit::INFINITY);
     let descriptors = usize::try_from(descriptors).unwrap_or(usize::MAX);
-    let sockets = descriptors
-        .saturating_sub(limits::DESCRIPTORS_RESERVED)
-        .max(2);
-    config.engine.sockets_max = sockets;
-    // Some are left to requests, among them those that are told that there is no room.
-    let room = sockets - (sockets / 16).max(1);
-    config.engine.connections_max = config.engine.connections_max.min(room);
+    let listeners = config.listen.sockets() + config.admin_listen.len();
+    config.engine.fit_into(descriptors, listeners);
     let connections_max = config.engine.connections_max;
     config.in_force.set("MAX_CONNECTIONS", connections_max);
     let doors = Doors {

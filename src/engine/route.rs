@@ -230,39 +230,10 @@ fn bad_target(error: TargetError) -> Action {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
+    use crate::engine::settings::tests::settings;
     use crate::proto::authorization::Secret;
     use crate::proto::http::parse_head;
-
-    fn settings() -> Settings {
-        Settings {
-            node: String::new(),
-            epoch: 0,
-            score_lifetime: None,
-            detail_lifetime: None,
-            trusted_proxies: 0,
-            sockets_max: 1,
-            connections_max: 1,
-            connections_per_ip_max: 1,
-            drain: Duration::ZERO,
-            status_rows_max: 1,
-            raw_enabled: true,
-            kiosk_enabled: false,
-            page_enabled: false,
-            admin_token: None,
-            admin_is_apart: false,
-            keepalive: Duration::from_secs(15),
-            log_bytes_max: 0,
-            force_refresh: false,
-            score_retry_ms: None,
-            detail_retry_ms: None,
-            reads_per_turn: 1,
-            writes_per_turn: 1,
-            verbose: false,
-        }
-    }
 
     fn routed(line: &str, settings: &Settings) -> String {
         routed_with("", line, settings, false)

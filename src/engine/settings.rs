@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use super::hub::Stream;
+use crate::limits;
 use crate::proto::authorization::Secret;
 
 /// The engine's part of the configuration.
@@ -58,6 +59,15 @@ pub struct Settings {
 }
 
 impl Settings {
+    /// Bounds what is accepted by the process's descriptors, of which the listening sockets take some.
+    pub fn fit_into(&mut self, descriptors: usize, listeners: usize) {
+        let others = limits::DESCRIPTORS_RESERVED + listeners;
+        self.sockets_max = descriptors.saturating_sub(others).max(2);
+        // Some are left to requests, among them those that are told that there is no room.
+        let room = self.sockets_max - (self.sockets_max / 16).max(1);
+        self.connections_max = self.connections_max.min(room);
+    }
+
     /// `retry:` of a stream in milliseconds, if one is sent.
     pub fn retry_of(&self, stream: Stream) -> Option<u32> {
         if stream.is_score() {
@@ -82,6 +92,62 @@ impl Settings {
             "X-Sse-Cleanup-Requested: true\r\n"
         } else {
             ""
+        }
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    /// Settings with which little is possible.
+    pub fn settings() -> Settings {
+        Settings {
+            node: String::new(),
+            epoch: 0,
+            score_lifetime: None,
+            detail_lifetime: None,
+            trusted_proxies: 0,
+            sockets_max: 1,
+            connections_max: 1,
+            connections_per_ip_max: 1,
+            drain: Duration::ZERO,
+            status_rows_max: 1,
+            raw_enabled: true,
+            kiosk_enabled: false,
+            page_enabled: false,
+            admin_token: None,
+            admin_is_apart: false,
+            keepalive: Duration::from_secs(15),
+            log_bytes_max: 0,
+            force_refresh: false,
+            score_retry_ms: None,
+            detail_retry_ms: None,
+            reads_per_turn: 1,
+            writes_per_turn: 1,
+            verbose: false,
+        }
+    }
+
+    #[test]
+    fn descriptors_bound_what_is_accepted() {
+        // Descriptors, listening sockets and the configured bound, then the bounds on sockets and streams.
+        let table = [
+            (64, 1, usize::MAX, (39, 37)),
+            (128, 32, usize::MAX, (72, 68)),
+            (1_048_576, 1, usize::MAX, (1_048_551, 983_017)),
+            (1_048_576, 1, 5, (1_048_551, 5)),
+            (30, 32, usize::MAX, (2, 1)),
+            (0, 0, usize::MAX, (2, 1)),
+        ];
+        for (descriptors, listeners, connections_max, expected) in table {
+            let mut settings = Settings {
+                connections_max,
+                ..settings()
+            };
+            settings.fit_into(descriptors, listeners);
+            let bounds = (settings.sockets_max, settings.connections_max);
+            assert_eq!(bounds, expected, "{descriptors}");
         }
     }
 }

@@ -26,6 +26,16 @@ pub enum Listen {
     Addresses(Vec<SocketAddr>),
 }
 
+impl Listen {
+    /// How many sockets that takes.
+    pub fn sockets(&self) -> usize {
+        match self {
+            Listen::Everywhere(_) => 1,
+            Listen::Addresses(addresses) => addresses.len(),
+        }
+    }
+}
+
 /// Which of the listening sockets a client came to: what is served there may differ.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Door {

@@ -245,6 +245,36 @@ fn more_clients_than_descriptors_wait_until_others_leave() {
 }
 
 #[test]
+fn many_addresses_leave_room_for_the_broker() {
+    let Some(redis) = redis_or_skip() else { return };
+    let addresses = |port: &str| {
+        let addresses = (1..=16).map(|number| format!("127.0.0.{number}{port}"));
+        addresses.collect::<Vec<_>>().join(",")
+    };
+    let server = ServerOptions::redis(&redis)
+        .argument(&format!("--listen={}", addresses("")))
+        .variable("ADMIN_LISTEN", &addresses(":0"))
+        .after("ulimit -Sn 128 && ulimit -Hn 128")
+        .start();
+    let mut streams = Vec::new();
+    loop {
+        let mut connection = server.connect();
+        connection.send("GET /subscribe/eps HTTP/1.1\r\nHost: a\r\n\r\n");
+        if connection.read_head().field("Transfer-Encoding").is_none() {
+            break;
+        }
+        streams.push(connection);
+        assert!(streams.len() < 128, "more streams than descriptors");
+    }
+    assert!(streams.len() >= 32, "{} streams", streams.len());
+    // Whoever comes now takes what places there are left.
+    streams.extend((0..128).map(|_| server.connect()));
+    redis.client().command("CLIENT KILL TYPE pubsub");
+    server.wait_for_log_count("redis: subscribed", 2);
+    assert_eq!(server.count_log("accept:"), 0);
+}
+
+#[test]
 fn its_soft_limit_of_descriptors_is_raised_to_the_hard_one() {
     let server = ServerOptions::demo()
         .after("ulimit -Sn 32 && ulimit -Hn 512")
