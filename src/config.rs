@@ -158,6 +158,7 @@ impl Raw {
                 detail_lifetime: self.lifetime(Key::DetailLifetimeSec)?,
                 trusted_proxies: self.trusted_proxies()?,
                 sockets_max: usize::MAX,
+                public_sockets_max: usize::MAX,
                 connections_max: self.bound(Key::ConnectionsMax)?,
                 connections_per_ip_max: self.bound(Key::ConnectionsPerIpMax)?,
                 drain: Duration::from_secs(drain_sec),

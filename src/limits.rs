@@ -131,6 +131,10 @@ pub const DRAIN_SLICE_MIN: usize = 20;
 /// some 17; without them the broker could not come back.
 pub const DESCRIPTORS_RESERVED: usize = 24;
 
+/// Accepted sockets that are kept for the admin's door, where there is one: a person with a browser, which opens
+/// six connections to a place, and two probes. A small table of sockets is divided in halves instead.
+pub const ADMIN_SOCKETS_RESERVED: usize = 8;
+
 /// Addresses to listen on that can be configured, for clients and again for the admin pages: machines have few,
 /// each costs a descriptor, and the poll has a bounded number of names for them.
 pub const LISTEN_ADDRESSES_MAX: usize = 16;

@@ -319,9 +319,14 @@ impl Engine {
         Some(effect)
     }
 
-    /// Whether another connection can be accepted: some descriptors are left for other things.
-    pub fn has_room(&self) -> bool {
-        self.conns.len() < self.settings.sockets_max
+    /// Whether another connection can be accepted through the admin's door or the public one: some descriptors
+    /// are left for other things.
+    pub fn has_room(&self, is_admin: bool) -> bool {
+        let sockets_max = match is_admin {
+            true => self.settings.sockets_max,
+            false => self.settings.public_sockets_max,
+        };
+        self.conns.len() < sockets_max
     }
 
     /// Whether there is no connection.

@@ -42,6 +42,8 @@ pub struct Settings {
     pub trusted_proxies: usize,
     /// Accepted sockets at most.
     pub sockets_max: usize,
+    /// Accepted sockets at which no further ones are accepted through the public door.
+    pub public_sockets_max: usize,
     /// Subscribers at most.
     pub connections_max: usize,
     /// Subscribers of one address at most.
@@ -63,9 +65,15 @@ impl Settings {
     pub fn fit_into(&mut self, descriptors: usize, listeners: usize) {
         let others = limits::DESCRIPTORS_RESERVED + listeners;
         self.sockets_max = descriptors.saturating_sub(others).max(2);
+        let of_admin = match self.admin_is_apart {
+            true => limits::ADMIN_SOCKETS_RESERVED.min(self.sockets_max / 2),
+            false => 0,
+        };
+        let public = self.sockets_max - of_admin;
+        self.public_sockets_max = public;
         // Some are left to requests, among them those that are told that there is no room.
-        let room = self.sockets_max - (self.sockets_max / 16).max(1);
-        self.connections_max = self.connections_max.min(room);
+        let room = public - (public / 16).max(1);
+        self.connections_max = self.connections_max.min(room.max(1));
     }
 
     /// `retry:` of a stream in milliseconds, if one is sent.
@@ -109,6 +117,7 @@ pub(super) mod tests {
             detail_lifetime: None,
             trusted_proxies: 0,
             sockets_max: 1,
+            public_sockets_max: 1,
             connections_max: 1,
             connections_per_ip_max: 1,
             drain: Duration::ZERO,
@@ -131,22 +140,32 @@ pub(super) mod tests {
 
     #[test]
     fn descriptors_bound_what_is_accepted() {
-        // Descriptors, listening sockets and the configured bound, then the bounds on sockets and streams.
+        // Descriptors, listening sockets, whether the admin has a door and the configured bound; then the bounds
+        // on sockets, on those at which the public door is closed, and on streams.
+        let none = usize::MAX;
         let table = [
-            (64, 1, usize::MAX, (39, 37)),
-            (128, 32, usize::MAX, (72, 68)),
-            (1_048_576, 1, usize::MAX, (1_048_551, 983_017)),
-            (1_048_576, 1, 5, (1_048_551, 5)),
-            (30, 32, usize::MAX, (2, 1)),
-            (0, 0, usize::MAX, (2, 1)),
+            (64, 1, false, none, (39, 39, 37)),
+            (64, 2, true, none, (38, 30, 29)),
+            (128, 32, true, none, (72, 64, 60)),
+            (1_048_576, 1, false, none, (1_048_551, 1_048_551, 983_017)),
+            (1_048_576, 2, true, none, (1_048_550, 1_048_542, 983_009)),
+            (1_048_576, 1, false, 5, (1_048_551, 1_048_551, 5)),
+            (36, 2, true, none, (10, 5, 4)),
+            (30, 32, false, none, (2, 2, 1)),
+            (0, 2, true, none, (2, 1, 1)),
         ];
-        for (descriptors, listeners, connections_max, expected) in table {
+        for (descriptors, listeners, admin_is_apart, connections_max, expected) in table {
             let mut settings = Settings {
+                admin_is_apart,
                 connections_max,
                 ..settings()
             };
             settings.fit_into(descriptors, listeners);
-            let bounds = (settings.sockets_max, settings.connections_max);
+            let bounds = (
+                settings.sockets_max,
+                settings.public_sockets_max,
+                settings.connections_max,
+            );
             assert_eq!(bounds, expected, "{descriptors}");
         }
     }

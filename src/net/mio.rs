@@ -39,7 +39,6 @@ pub struct MioNet {
     poll: Poll,
     events: Events,
     started: Instant,
-    /// The admin's come first: a crowd at the public ones must not keep out who looks after the server.
     listeners: Vec<(Door, TcpListener)>,
     /// Accepted sockets, by the place in their token, and which holder of the place each is.
     clients: Vec<Option<(u32, TcpStream)>>,
@@ -263,8 +262,9 @@ impl Net for MioNet {
         }
         for event in &self.events {
             let token = event.token().0;
-            if token >= FIRST_LISTENER {
-                events.push(Event::Acceptable);
+            if let Some(index) = token.checked_sub(FIRST_LISTENER) {
+                let listener = self.listeners.get(index);
+                events.extend(listener.map(|(door, _)| Event::Acceptable(*door)));
             } else if token == RESOLVER {
                 events.extend(
                     self.resolver
@@ -287,11 +287,11 @@ impl Net for MioNet {
         Ok(())
     }
 
-    fn accept(&mut self) -> io::Result<(TcpStream, IpAddr, Door)> {
+    fn accept(&mut self, door: Door) -> io::Result<(TcpStream, IpAddr)> {
         let mut result = Err(io::ErrorKind::WouldBlock.into());
-        for (door, listener) in &self.listeners {
+        for (_, listener) in self.listeners.iter().filter(|(of, _)| *of == door) {
             match listener.accept() {
-                Ok((stream, address)) => return Ok((stream, address.ip().to_canonical(), *door)),
+                Ok((stream, address)) => return Ok((stream, address.ip().to_canonical())),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(error) => result = Err(error),
             }

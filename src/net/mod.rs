@@ -58,8 +58,8 @@ pub enum Token {
 /// What happened.
 #[derive(Debug)]
 pub enum Event {
-    /// Connections may be waiting to be accepted.
-    Acceptable,
+    /// Connections may be waiting to be accepted from this door.
+    Acceptable(Door),
     /// A socket's state has changed. Readiness comes once for each change and not again until a read or
     /// write said `WouldBlock`; it may also come without a reason.
     Ready {
@@ -111,12 +111,11 @@ pub trait Net {
     /// Where the kernel refuses; the process cannot go on then.
     fn poll(&mut self, timeout: Option<Duration>, events: &mut Vec<Event>) -> io::Result<()>;
 
-    /// Takes the next waiting connection, its client's address (IPv4-mapped ones as IPv4), and which door it
-    /// came through.
+    /// Takes the next connection that waits at this door, and its client's address (IPv4-mapped ones as IPv4).
     ///
     /// # Errors
     /// `WouldBlock` when none is waiting; descriptors may also be exhausted.
-    fn accept(&mut self) -> io::Result<(Self::Accepted, IpAddr, Door)>;
+    fn accept(&mut self, door: Door) -> io::Result<(Self::Accepted, IpAddr)>;
 
     /// Names an accepted connection; events for it come from now on.
     ///

@@ -91,10 +91,11 @@ pub struct SimNet {
     pipes: Vec<Pipe>,
     /// Accepted sockets by their names; only looked up, because a map's order would spoil the seed's.
     clients: HashMap<Token, PipeId>,
-    /// Connections not yet accepted, with their clients' addresses.
-    backlog: VecDeque<(PipeId, IpAddr)>,
+    /// Connections not yet accepted, with their clients' addresses and the doors that they came to.
+    backlog: VecDeque<(PipeId, IpAddr, Door)>,
     listening: bool,
-    accept_edge: bool,
+    /// Doors that somebody has come to since the last poll.
+    accept_edges: Vec<Door>,
     /// Pipes with an edge that no poll has reported.
     edges: Vec<PipeId>,
     /// Tokens of sockets that are gone, for stale events.
@@ -127,7 +128,7 @@ impl SimNet {
             clients: HashMap::new(),
             backlog: VecDeque::new(),
             listening: true,
-            accept_edge: false,
+            accept_edges: Vec::new(),
             edges: Vec::new(),
             gone: Vec::new(),
             upstreams: [None; 4],
@@ -162,14 +163,16 @@ impl SimNet {
         self.spins
     }
 
-    /// A client connects; `room` bytes fit on the way to it. `None` where nobody listens.
-    pub fn dial(&mut self, client_ip: IpAddr, room: usize) -> Option<PipeId> {
+    /// A client connects to a door; `room` bytes fit on the way to it. `None` where nobody listens.
+    pub fn dial(&mut self, door: Door, client_ip: IpAddr, room: usize) -> Option<PipeId> {
         if !self.listening {
             return None;
         }
         let pipe = self.new_pipe(room);
-        self.backlog.push_back((pipe, client_ip));
-        self.accept_edge = true;
+        self.backlog.push_back((pipe, client_ip, door));
+        if !self.accept_edges.contains(&door) {
+            self.accept_edges.push(door);
+        }
         Some(pipe)
     }
 
@@ -321,9 +324,7 @@ impl SimNet {
                 hung_up: std::mem::take(&mut pipe.hangup_edge),
             });
         }
-        if std::mem::take(&mut self.accept_edge) {
-            events.push(Event::Acceptable);
-        }
+        events.extend(self.accept_edges.drain(..).map(Event::Acceptable));
         events.extend((0..std::mem::take(&mut self.signals)).map(|_| Event::Signal));
         let resolved = self.resolved.drain(..);
         events.extend(resolved.map(|(token, address)| Event::Resolved(token, Ok(vec![address]))));
@@ -380,16 +381,16 @@ impl Net for SimNet {
         Ok(())
     }
 
-    fn accept(&mut self) -> io::Result<(PipeId, IpAddr, Door)> {
-        if self.backlog.is_empty() {
-            return Err(io::ErrorKind::WouldBlock.into());
-        }
+    fn accept(&mut self, door: Door) -> io::Result<(PipeId, IpAddr)> {
+        let waiting = self.backlog.iter().position(|(_, _, to)| *to == door);
+        let waiting = waiting.ok_or(io::ErrorKind::WouldBlock)?;
         if self.happens(self.faults.accept_failures) {
             return Err(io::Error::other("too many open files, simulated"));
         }
         self.progress += 1;
-        let (pipe, client_ip) = self.backlog.pop_front().ok_or(io::ErrorKind::WouldBlock)?;
-        Ok((pipe, client_ip, Door::Public))
+        let accepted = self.backlog.remove(waiting);
+        let (pipe, client_ip, _) = accepted.ok_or(io::ErrorKind::WouldBlock)?;
+        Ok((pipe, client_ip))
     }
 
     fn adopt(&mut self, token: Token, accepted: PipeId) -> io::Result<()> {
@@ -407,7 +408,7 @@ impl Net for SimNet {
 
     fn stop_listening(&mut self) {
         self.listening = false;
-        for (id, _) in std::mem::take(&mut self.backlog) {
+        for (id, ..) in std::mem::take(&mut self.backlog) {
             self.pipes[id.0].server_closed = true;
         }
     }

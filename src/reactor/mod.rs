@@ -68,12 +68,29 @@ pub struct Reactor<N: Net> {
 /// The listening sockets.
 #[derive(Default)]
 struct Listener {
-    /// Connections may be waiting.
-    ready: bool,
+    /// Connections may be waiting at the public door.
+    is_public_ready: bool,
+    /// The same for the admin's.
+    is_admin_ready: bool,
     /// Accepting failed for want of descriptors or memory: not before then, or before one is closed.
     paused_until: Option<Time>,
     /// The last attempt to accept everybody who waits has failed.
     failing: bool,
+}
+
+impl Listener {
+    /// Whether connections may be waiting at a door.
+    fn is_ready(&mut self, door: Door) -> &mut bool {
+        match door {
+            Door::Public => &mut self.is_public_ready,
+            Door::Admin => &mut self.is_admin_ready,
+        }
+    }
+
+    /// Whether they may be at any.
+    fn is_awaited(&self) -> bool {
+        self.is_public_ready || self.is_admin_ready
+    }
 }
 
 impl<N: Net> Reactor<N> {
@@ -168,9 +185,7 @@ impl<N: Net> Reactor<N> {
 
     /// How long the next poll may wait; `None` is for ever.
     fn timeout(&self) -> Option<Duration> {
-        let is_open = self.listener.paused_until.is_none() && self.engine.has_room();
-        let can_accept = self.listener.ready && is_open;
-        if self.engine.has_work() || can_accept {
+        if self.engine.has_work() || self.open_door().is_some() {
             return Some(Duration::ZERO);
         }
         let feed = match &self.feed {
@@ -194,7 +209,7 @@ impl<N: Net> Reactor<N> {
 
     fn dispatch(&mut self, event: Event, now: Time) {
         match event {
-            Event::Acceptable => self.listener.ready = true,
+            Event::Acceptable(door) => *self.listener.is_ready(door) = true,
             Event::Ready {
                 token: Token::Client(index, generation),
                 readable,
@@ -283,28 +298,38 @@ impl<N: Net> Reactor<N> {
         }
     }
 
+    /// The door that the next connection may be accepted from. The admin's comes first, and has some places
+    /// for itself: a crowd at the public one must not keep out who looks after the server.
+    fn open_door(&self) -> Option<Door> {
+        let listener = &self.listener;
+        let doors = [
+            (Door::Admin, listener.is_admin_ready),
+            (Door::Public, listener.is_public_ready),
+        ];
+        let may_enter = |door| self.engine.has_room(door == Door::Admin);
+        let is_open = |&(door, is_ready): &(Door, bool)| is_ready && may_enter(door);
+        let (door, _) = doors.into_iter().find(is_open)?;
+        listener.paused_until.is_none().then_some(door)
+    }
+
     fn accept(&mut self, now: Time) {
         if self.listener.paused_until.is_some_and(|until| until <= now) {
             self.listener.paused_until = None;
         }
-        if !self.listener.ready || self.listener.paused_until.is_some() {
-            return;
-        }
         for _ in 0..limits::ACCEPTS_PER_TURN {
-            if !self.engine.has_room() {
+            let Some(door) = self.open_door() else {
                 return;
-            }
-            match self.net.accept() {
-                Ok((accepted, client_ip, door)) => {
+            };
+            match self.net.accept(door) {
+                Ok((accepted, client_ip)) => {
                     let key = self.engine.on_accept(client_ip, door == Door::Admin);
                     if let Err(error) = self.net.adopt(client(key), accepted) {
                         self.engine.on_failure(key, &error);
                     }
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    self.listener.ready = false;
-                    self.listener.failing = false;
-                    return;
+                    *self.listener.is_ready(door) = false;
+                    self.listener.failing &= self.listener.is_awaited();
                 }
                 // The client gave up before its turn came.
                 Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}

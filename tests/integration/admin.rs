@@ -1,8 +1,10 @@
 //! Who may see what: the admin pages, the token that they may ask for, the door that they may have to
 //! themselves, the health check, and what the server says about itself at its start.
 
+use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::process::{Command, Output};
+use std::time::{Duration, Instant};
 
 use crate::support::http::Head;
 use crate::support::redis::free_port;
@@ -204,6 +206,35 @@ fn the_door_may_ask_for_the_token_too() {
     assert_eq!(status(public, "GET", path, BEARER), 404);
     assert_eq!(status(admin, "GET", path, ""), 401);
     assert_eq!(status(admin, "GET", path, BASIC), 200);
+}
+
+#[test]
+fn a_crowd_at_the_public_door_does_not_keep_the_admin_out() {
+    let server = ServerOptions::demo()
+        .variable("ADMIN_LISTEN", "127.0.0.1:0")
+        .after("ulimit -Sn 64 && ulimit -Hn 64")
+        .start();
+    let admin = admin_address(&server);
+    let crowd: Vec<Connection> = (0..60).map(|_| server.connect()).collect();
+    wait_until("no more of the crowd are let in", || {
+        let path = format!("/proc/{}/fd", server.process_id());
+        let open = || fs::read_dir(&path).expect("the process").count();
+        let before = open();
+        std::thread::sleep(Duration::from_millis(100));
+        before > 30 && before == open()
+    });
+    let started = Instant::now();
+    for _ in 0..20 {
+        assert_eq!(status(admin, "GET", "/healthz", ""), 200);
+        assert_eq!(status(admin, "GET", "/admin/status.json", ""), 200);
+    }
+    // The crowd is sent away for its silence only later.
+    let took = started.elapsed();
+    assert!(took < Duration::from_secs(5), "answered after {took:?}");
+    assert_eq!(server.count_log("accept:"), 0);
+    // Whoever waits outside is let in when others leave.
+    drop(crowd);
+    assert_eq!(status(server.address(), "GET", "/healthz", ""), 200);
 }
 
 /// Runs the health check with these settings.

@@ -4,6 +4,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
+use emojitrack_streamer::net::Door;
 use emojitrack_streamer::net::sim::{PipeId, SimNet};
 use emojitrack_streamer::random::Random;
 use emojitrack_streamer::time::Time;
@@ -57,6 +58,8 @@ pub struct Client {
     pub reading: Reading,
     pub leaving: Leaving,
     pub starts_at: Time,
+    /// The door that it comes to.
+    door: Door,
     client_ip: IpAddr,
     request: Vec<u8>,
     head_len: usize,
@@ -94,26 +97,33 @@ pub struct Client {
 }
 
 impl Client {
-    /// A client whose every choice comes from `random`.
-    /// Where `only_eps`, no other stream is wished for.
+    /// A client whose every choice comes from `random`. Where the admin is apart, each door leads to something
+    /// else; else all that there is can be had through both. Where `only_eps`, no other stream is wished for.
     pub fn new(
         random: &mut Random,
         number: u64,
         busy_until: Time,
         comes_back: bool,
         only_eps: bool,
+        admin_is_apart: bool,
     ) -> Client {
         let starts_at = Time::from_micros(random.below(busy_until.as_micros()));
         let after = |random: &mut Random| {
             starts_at + random.between(Duration::ZERO, Duration::from_secs(8))
         };
         let mut wish = wish(random, only_eps);
+        let is_plain = matches!(wish, Wish::Requests(..) | Wish::EndlessHead | Wish::Silence);
+        let door = match random.one_in(3) && (is_plain || !admin_is_apart) {
+            true => Door::Admin,
+            false => Door::Public,
+        };
         let mut receiver = Receiver::default();
         let request = match &mut wish {
             Wish::Requests(statuses, ends) => {
                 let mut head_only = Vec::new();
                 let bytes;
-                (bytes, *statuses, *ends) = plain_requests(random, &mut head_only);
+                let only = admin_is_apart.then_some(door);
+                (bytes, *statuses, *ends) = plain_requests(random, &mut head_only, only);
                 receiver.head_only = head_only.into();
                 bytes
             }
@@ -168,6 +178,7 @@ impl Client {
             } else {
                 200 + random.below(4_000) as usize
             },
+            door,
             client_ip: IpAddr::V4(Ipv4Addr::new(10, 0, (number >> 8) as u8, number as u8)),
             wish,
             reading,
@@ -229,7 +240,7 @@ impl Client {
             return Ok(());
         }
         let Some(pipe) = self.pipe else {
-            self.pipe = net.dial(self.client_ip, self.room);
+            self.pipe = net.dial(self.door, self.client_ip, self.room);
             self.refused = self.pipe.is_none();
             self.gone = self.refused;
             self.dialed_at = Some(now);
@@ -309,7 +320,7 @@ impl Client {
             "" => self.client_ip,
             _ => IpAddr::V4(Ipv4Addr::new(172, 16, 0, 1)),
         };
-        if let Some(pipe) = net.dial(client_ip, 512 * 1024) {
+        if let Some(pipe) = net.dial(self.door, client_ip, 512 * 1024) {
             let head = format!("POST /subscribe/cleanup/{scope}{query} HTTP/1.1\r\nHost: a\r\n");
             let head = format!("{head}Content-Type: text/plain\r\nContent-Length: 0\r\n\r\n");
             net.peer_write(pipe, head.as_bytes());
@@ -440,8 +451,13 @@ fn request(random: &mut Random, wish: &Wish) -> Vec<u8> {
 /// Stands for a status that depends on what the broker does: 200, or 503.
 pub const DEPENDS: u16 = 0;
 
-/// Some requests on one connection, and the statuses that must come back.
-fn plain_requests(random: &mut Random, head_only: &mut Vec<bool>) -> (Vec<u8>, Vec<u16>, bool) {
+/// Some requests on one connection, and the statuses that must come back through the only door that leads
+/// there, or through any.
+fn plain_requests(
+    random: &mut Random,
+    head_only: &mut Vec<bool>,
+    only: Option<Door>,
+) -> (Vec<u8>, Vec<u16>, bool) {
     const TABLE: [(&str, u16, bool); 17] = [
         ("GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n", 200, false),
         (
@@ -511,7 +527,14 @@ fn plain_requests(random: &mut Random, head_only: &mut Vec<bool>) -> (Vec<u8>, V
     for _ in 0..1 + random.below(6) {
         let (text, status, is_last) = TABLE[random.below(TABLE.len() as u64) as usize];
         bytes.extend_from_slice(text.as_bytes());
-        statuses.push(status);
+        let is_private = text.contains(" /admin/") || text.contains(" /metrics ");
+        let is_elsewhere = only.is_some_and(|door| is_private != (door == Door::Admin));
+        // What cannot be understood is said before it is known where it leads.
+        statuses.push(if is_elsewhere && status != 400 {
+            404
+        } else {
+            status
+        });
         head_only.push(text.starts_with("HEAD"));
         ends = is_last;
         if is_last {

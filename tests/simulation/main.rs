@@ -9,6 +9,7 @@
 mod broker;
 mod carbon;
 mod client;
+mod doors;
 mod receiver;
 
 use std::collections::HashMap;
@@ -21,8 +22,8 @@ use std::time::Duration;
 use broker::{Broker, Delivered, Plan};
 use client::{Client, DEPENDS, Leaving, Reading, Wish};
 use emojitrack_streamer::engine::{Engine, Settings};
-use emojitrack_streamer::net::Net;
 use emojitrack_streamer::net::sim::{Faults, PipeId, SimNet};
+use emojitrack_streamer::net::{Door, Net};
 use emojitrack_streamer::random::Random;
 use emojitrack_streamer::reactor::{Feed, Graphite, Reactor, Reports};
 use emojitrack_streamer::source::redis::{Session, Topics};
@@ -38,7 +39,6 @@ struct World {
     broker: Broker,
     clients: Vec<Client>,
     random: Random,
-    keepalive: Duration,
     ends_at: Time,
     /// Whether lifetimes are bounded.
     forces: bool,
@@ -94,6 +94,45 @@ fn run(seed: u64) {
     world.check_after_stop();
 }
 
+const KEEPALIVE: Duration = Duration::from_secs(15);
+
+/// What a deployer may have chosen: lifetimes only where closes are forced.
+fn settings(random: &mut Random, forces: bool) -> Settings {
+    let lifetime = Duration::from_secs(1);
+    Settings {
+        node: "rust-test-sim.1".to_owned(),
+        epoch: random.next_u64(),
+        score_lifetime: forces.then(|| random.between(lifetime, 3 * lifetime)),
+        detail_lifetime: forces.then(|| random.between(lifetime, 3 * lifetime)),
+        trusted_proxies: 0,
+        sockets_max: usize::MAX,
+        public_sockets_max: usize::MAX,
+        connections_max: usize::MAX,
+        connections_per_ip_max: usize::MAX,
+        drain: Duration::from_secs(2),
+        status_rows_max: 10,
+        raw_enabled: true,
+        kiosk_enabled: true,
+        page_enabled: false,
+        admin_token: None,
+        admin_is_apart: false,
+        keepalive: KEEPALIVE,
+        // Nothing is to be lost across forced closes, so there must be room for what was missed.
+        log_bytes_max: if forces || random.one_in(2) {
+            16 * 1024 * 1024
+        } else {
+            256 * 1024
+        },
+        force_refresh: forces,
+        score_retry_ms: random.one_in(2).then_some(100),
+        detail_retry_ms: random.one_in(2).then_some(500),
+        // Small ones, so that fan-outs are cut into slices although there are few clients.
+        reads_per_turn: [3, 256][random.below(2) as usize],
+        writes_per_turn: [1, 10, 512][random.below(3) as usize],
+        verbose: random.one_in(2),
+    }
+}
+
 impl World {
     fn new(seed: u64) -> World {
         let mut random = Random::new(seed);
@@ -128,45 +167,25 @@ impl World {
             padding_max,
             falls,
         };
-        let keepalive = Duration::from_secs(15);
         let forces = random.one_in(2);
-        let lifetime = Duration::from_secs(1);
+        let admin_is_apart = random.one_in(3);
         let settings = Settings {
-            node: "rust-test-sim.1".to_owned(),
-            epoch: random.next_u64(),
-            score_lifetime: forces.then(|| random.between(lifetime, 3 * lifetime)),
-            detail_lifetime: forces.then(|| random.between(lifetime, 3 * lifetime)),
-            trusted_proxies: 0,
-            sockets_max: usize::MAX,
-            connections_max: usize::MAX,
-            connections_per_ip_max: usize::MAX,
-            drain: Duration::from_secs(2),
-            status_rows_max: 10,
-            raw_enabled: true,
-            kiosk_enabled: true,
-            page_enabled: false,
-            admin_token: None,
-            admin_is_apart: false,
-            keepalive,
-            // Nothing is to be lost across forced closes, so there must be room for what was missed.
-            log_bytes_max: if forces || random.one_in(2) {
-                16 * 1024 * 1024
-            } else {
-                256 * 1024
-            },
-            force_refresh: forces,
-            score_retry_ms: random.one_in(2).then_some(100),
-            detail_retry_ms: random.one_in(2).then_some(500),
-            // Small ones, so that fan-outs are cut into slices although there are few clients.
-            reads_per_turn: [3, 256][random.below(2) as usize],
-            writes_per_turn: [1, 10, 512][random.below(3) as usize],
-            verbose: random.one_in(2),
+            admin_is_apart,
+            ..settings(&mut random, forces)
         };
         // With nothing else, the source is read at ticks alone.
         let only_eps = random.one_in(4);
         let clients = 60 + random.below(80);
-        let clients = (0..clients)
-            .map(|number| Client::new(&mut random, number, busy_until, forces, only_eps));
+        let clients = (0..clients).map(|number| {
+            Client::new(
+                &mut random,
+                number,
+                busy_until,
+                forces,
+                only_eps,
+                admin_is_apart,
+            )
+        });
         let clients = clients.collect();
         let net = SimNet::new(random.next_u64(), faults);
         let engine = Engine::new(settings, net.now(), net.unix_seconds());
@@ -205,7 +224,6 @@ impl World {
             broker: Broker::new(plan, random.next_u64()),
             clients,
             random,
-            keepalive,
             forces,
             ends_at: busy_until + Duration::from_secs(quiet),
         }
@@ -261,7 +279,7 @@ impl World {
                 client.wish
             );
             client.was_there = !closed && !client.gone && client.answered_at.is_some();
-            client.check(&self.broker.delivered, closed, self.keepalive, net.now());
+            client.check(&self.broker.delivered, closed, KEEPALIVE, net.now());
         }
         assert!(self.broker.carbon.lines > 0, "graphite was told nothing");
         let counters = self.reactor.engine().counters();
@@ -310,7 +328,7 @@ impl World {
         const PROBE: &[u8] = b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n";
         let net = self.reactor.net_mut();
         let client_ip = IpAddr::from([10, 9, 9, 9]);
-        let dialed = (0..4).filter_map(|_| net.dial(client_ip, 64 * 1024));
+        let dialed = (0..4).filter_map(|_| net.dial(Door::Admin, client_ip, 64 * 1024));
         let probes: Vec<PipeId> = dialed.collect();
         for round in 0..3 {
             for &pipe in &probes {

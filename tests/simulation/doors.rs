@@ -1,0 +1,89 @@
+//! The doors: a crowd at the public one, more than there is room for, must neither keep out who looks after the
+//! server nor keep the server busy.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use emojitrack_streamer::engine::{Engine, Settings};
+use emojitrack_streamer::net::sim::{Faults, PipeId, SimNet};
+use emojitrack_streamer::net::{Door, Net};
+use emojitrack_streamer::random::Random;
+use emojitrack_streamer::reactor::{Feed, Reactor, Reports};
+use emojitrack_streamer::source::demo::Demo;
+
+use crate::receiver::Receiver;
+
+/// Places in all, and those that the public door gives away.
+const PLACES: usize = 9;
+const PUBLIC: usize = 6;
+
+fn server(random: &mut Random) -> Reactor<SimNet> {
+    let settings = Settings {
+        admin_is_apart: true,
+        sockets_max: PLACES,
+        public_sockets_max: PUBLIC,
+        ..crate::settings(random, false)
+    };
+    let faults = Faults {
+        spurious_events: 3,
+        stale_events: 3,
+        accept_failures: [0, 5][random.below(2) as usize],
+        ..Faults::default()
+    };
+    let net = SimNet::new(random.next_u64(), faults);
+    let engine = Engine::new(settings, net.now(), net.unix_seconds());
+    let feed = Feed::Demo(Box::new(Demo::new(250, random.next_u64(), 0)));
+    Reactor::new(net, engine, feed, Reports::new(Arc::default(), None))
+}
+
+fn come(server: &mut Reactor<SimNet>, door: Door) -> PipeId {
+    let client_ip = IpAddr::V4(Ipv4Addr::LOCALHOST);
+    let net = server.net_mut();
+    net.dial(door, client_ip, 64 * 1024).expect("a listener")
+}
+
+/// Lets the server turn until so much time has gone by.
+fn pass(server: &mut Reactor<SimNet>, span: Duration) {
+    let until = server.net().now() + span;
+    while server.net().now() < until {
+        server.net_mut().set_horizon(until);
+        server.turn().expect("a simulated poll does not fail");
+        assert!(server.net().spins() < 5, "the server turns without need");
+    }
+}
+
+#[test]
+fn a_crowd_at_the_public_door_leaves_the_admin_some_places() {
+    for seed in 0..200 {
+        let mut random = Random::new(seed);
+        let server = &mut server(&mut random);
+        let crowd: Vec<PipeId> = (0..20).map(|_| come(server, Door::Public)).collect();
+        // Accepting may have failed, which costs half a second each time.
+        pass(server, Duration::from_secs(4));
+        let accepted = |server: &Reactor<SimNet>| server.engine().counters().accepted as usize;
+        assert_eq!(accepted(server), PUBLIC, "seed {seed}");
+
+        let admin = come(server, Door::Admin);
+        let request = b"GET /admin/status.json HTTP/1.1\r\nHost: a\r\n\r\n";
+        server.net_mut().peer_write(admin, request);
+        pass(server, Duration::from_secs(3));
+        let mut receiver = Receiver::default();
+        let bytes = server.net_mut().peer_read(admin, usize::MAX);
+        receiver.receive(&bytes).expect("a reply");
+        assert_eq!(receiver.statuses(), [200], "seed {seed}");
+
+        // The admin's places are not endless either.
+        for _ in 0..PLACES {
+            come(server, Door::Admin);
+        }
+        pass(server, Duration::from_secs(2));
+        assert_eq!(accepted(server), PLACES, "seed {seed}");
+
+        // All have had their time, and made room for each other.
+        pass(server, Duration::from_secs(60));
+        assert_eq!(accepted(server), 20 + 1 + PLACES, "seed {seed}");
+        let net = server.net();
+        assert!(crowd.iter().all(|&pipe| net.is_server_closed(pipe)));
+    }
+}
