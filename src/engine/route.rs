@@ -49,6 +49,16 @@ pub enum Document {
     Readiness,
 }
 
+impl Document {
+    /// Whether it is about the server, which is not everybody's business.
+    pub fn is_private(self) -> bool {
+        match self {
+            Document::Status | Document::Cluster | Document::Admin | Document::Metrics => true,
+            Document::Page | Document::Health | Document::Readiness => false,
+        }
+    }
+}
+
 /// Decides about a request of a client who came through the admin's door, or through the public one.
 pub fn route(request: &Request<'_>, settings: &Settings, is_admin: bool) -> Action {
     let (path, query) = match target::split(request.target) {
@@ -67,8 +77,18 @@ pub fn route(request: &Request<'_>, settings: &Settings, is_admin: bool) -> Acti
     if !is_behind(&segments, settings, is_admin) {
         return nothing_here();
     }
+    let is_guarded = is_private(&segments) && settings.is_admin_guarded();
+    match answer(request, query, &segments, settings) {
+        Action::Reply(reply) if is_guarded => Action::Reply(reply.for_own_origin()),
+        action => action,
+    }
+}
+
+/// Decides about a request of a client who came through the right door.
+fn answer(request: &Request<'_>, query: &str, segments: &[&str], settings: &Settings) -> Action {
+    let is_private = is_private(segments);
     // Also where there is nothing: what there is, is not everybody's business.
-    if is_private(&segments) && request.method != Method::Options && !may_enter(request, settings) {
+    if is_private && request.method != Method::Options && !may_enter(request, settings) {
         return Action::Reply(Reply {
             extra: CHALLENGE.into(),
             ..Reply::error(
@@ -77,11 +97,14 @@ pub fn route(request: &Request<'_>, settings: &Settings, is_admin: bool) -> Acti
             )
         });
     }
-    let Some(resource) = find(&segments, settings) else {
+    let Some(resource) = find(segments, settings) else {
         return nothing_here();
     };
     let methods = resource.methods();
     match (request.method, resource) {
+        (Method::Options, _) if is_private && settings.is_admin_guarded() => {
+            Action::Reply(Reply::bare(204, format!("Allow: {methods}\r\n")))
+        }
         (Method::Options, _) => Action::Reply(options(methods)),
         (Method::Post, Resource::Cleanup(detail)) => match token_of(query) {
             // To go by the address instead would close what was not meant.
@@ -100,12 +123,9 @@ pub fn route(request: &Request<'_>, settings: &Settings, is_admin: bool) -> Acti
             child: child.map(str::to_owned),
         },
         (Method::Get | Method::Head, Resource::Document(document)) => Action::Show(document),
-        (Method::Get | Method::Head, Resource::Moved(location)) => Action::Reply(Reply {
-            status: 301,
-            content_type: None,
-            extra: format!("Location: {location}\r\n").into(),
-            body: Vec::new().into(),
-        }),
+        (Method::Get | Method::Head, Resource::Moved(location)) => {
+            Action::Reply(Reply::bare(301, format!("Location: {location}\r\n")))
+        }
         (_, _) => Action::Reply(Reply {
             extra: format!("Allow: {methods}\r\n").into(),
             ..Reply::error(405, &format!("the methods here are {methods}"))
@@ -203,12 +223,7 @@ fn options(methods: &str) -> Reply {
          Access-Control-Allow-Headers: Cache-Control, Last-Event-ID, Content-Type\r\n\
          Access-Control-Max-Age: 86400\r\n"
     );
-    Reply {
-        status: 204,
-        content_type: None,
-        extra: extra.into(),
-        body: Vec::new().into(),
-    }
+    Reply::bare(204, extra)
 }
 
 fn nothing_here() -> Action {
@@ -389,6 +404,59 @@ mod tests {
         ];
         for (line, expected) in open {
             assert_eq!(routed(line, &settings), expected, "for {line}");
+        }
+    }
+
+    #[test]
+    fn what_is_guarded_is_not_for_other_origins() {
+        let with_token = Settings {
+            admin_token: Secret::new("sesame"),
+            page_enabled: true,
+            ..settings()
+        };
+        let apart = Settings {
+            admin_is_apart: true,
+            page_enabled: true,
+            ..settings()
+        };
+        let open = Settings {
+            page_enabled: true,
+            ..settings()
+        };
+        let origins = |line: &str, settings: &Settings, is_admin| {
+            let fields = "Authorization: Bearer sesame\r\n";
+            let head = format!("{line} HTTP/1.1\r\nHost: a\r\n{fields}\r\n");
+            let (request, _) = parse_head(head.as_bytes()).unwrap().unwrap();
+            match route(&request, settings, is_admin) {
+                Action::Show(document) => !(document.is_private() && settings.is_admin_guarded()),
+                Action::Reply(reply) => {
+                    let is_told = reply.extra.contains("Access-Control-");
+                    assert!(reply.is_for_all_origins || !is_told, "{line}");
+                    reply.is_for_all_origins
+                }
+                other => panic!("{line}: {other:?}"),
+            }
+        };
+        let paths = ["", "/", "/status.json", "/cluster.json", "/other"];
+        let mut paths: Vec<String> = paths.map(|path| format!("/admin{path}")).into();
+        paths.push("/metrics".to_owned());
+        for path in paths {
+            for method in ["GET", "HEAD", "OPTIONS", "POST"] {
+                let line = format!("{method} {path}");
+                assert!(!origins(&line, &with_token, false), "{line}");
+                assert!(!origins(&line, &apart, true), "{line}");
+                assert!(origins(&line, &open, false), "{line}");
+            }
+        }
+        for line in [
+            "GET /",
+            "GET /healthz",
+            "GET /readyz",
+            "GET /nothing",
+            "OPTIONS /healthz",
+        ] {
+            assert!(origins(line, &with_token, false), "{line}");
+            assert!(origins(line, &apart, false), "{line}");
         }
     }
 

@@ -61,6 +61,12 @@ pub struct Settings {
 }
 
 impl Settings {
+    /// Whether what is about the server is kept from others, by the token or by the door. Then pages of other
+    /// origins must not read it either: a browser can be where others cannot, as at a port of loopback.
+    pub fn is_admin_guarded(&self) -> bool {
+        self.admin_is_apart || self.admin_token.is_some()
+    }
+
     /// Bounds what is accepted by the process's descriptors, of which the listening sockets take some.
     pub fn fit_into(&mut self, descriptors: usize, listeners: usize) {
         let others = limits::DESCRIPTORS_RESERVED + listeners;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use crate::time::civil_date;
 
-/// What is allowed of other origins' pages; the API has always been open to everybody.
+/// What is allowed of other origins' pages: the API has always been open to everybody.
 const CORS: &str = "Access-Control-Allow-Origin: *\r\n";
 
 /// The interim answer to `Expect: 100-continue` (RFC 9110 §10.1.1).
@@ -24,6 +24,8 @@ pub struct Reply {
     pub extra: Cow<'static, str>,
     /// The body, which several clients may share.
     pub body: Arc<[u8]>,
+    /// Whether pages of other origins may read it.
+    pub is_for_all_origins: bool,
 }
 
 impl Reply {
@@ -34,6 +36,24 @@ impl Reply {
             content_type: Some("application/json"),
             extra: Cow::Borrowed(""),
             body: body.into(),
+            is_for_all_origins: true,
+        }
+    }
+
+    /// An answer without a body, with these header lines.
+    pub fn bare(status: u16, extra: String) -> Reply {
+        Reply {
+            content_type: None,
+            extra: extra.into(),
+            ..Reply::json(status, Vec::new())
+        }
+    }
+
+    /// The same, which no other origin's page may read.
+    pub fn for_own_origin(self) -> Reply {
+        Reply {
+            is_for_all_origins: false,
+            ..self
         }
     }
 
@@ -68,10 +88,14 @@ pub struct Delivery {
 pub fn encode_head(out: &mut Vec<u8>, reply: &Reply, delivery: Delivery) {
     status_line(out, reply.status);
     date_line(out, delivery.unix_seconds);
-    out.extend_from_slice(CORS.as_bytes());
+    if reply.is_for_all_origins {
+        out.extend_from_slice(CORS.as_bytes());
+    }
     out.extend_from_slice(b"Cache-Control: no-cache\r\n");
     if let Some(content_type) = reply.content_type {
         let _infallible = write!(out, "Content-Type: {content_type}\r\n");
+        // A browser must not take a client's words in a document for anything else.
+        out.extend_from_slice(b"X-Content-Type-Options: nosniff\r\n");
     }
     out.extend_from_slice(reply.extra.as_bytes());
     // A 204 has no body, and must not say how long it is (RFC 9110 §8.6).
@@ -165,8 +189,14 @@ mod tests {
             Access-Control-Allow-Origin: *\r\n\
             Cache-Control: no-cache\r\n\
             Content-Type: application/json\r\n\
+            X-Content-Type-Options: nosniff\r\n\
             Content-Length: 2\r\n\
             Connection: keep-alive\r\n\r\n";
+        assert_eq!(String::from_utf8_lossy(&out), expected);
+        out.clear();
+        let private = Reply::json(200, b"{}".to_vec()).for_own_origin();
+        encode_head(&mut out, &private, delivery);
+        let expected = expected.replace("Access-Control-Allow-Origin: *\r\n", "");
         assert_eq!(String::from_utf8_lossy(&out), expected);
     }
 

@@ -142,7 +142,15 @@ impl<N: Net> Reactor<N> {
             Document::Cluster => return self.inquire(key, Question::Nodes),
             Document::Page => return self.inquire(key, Question::Scores),
         };
-        self.engine.on_rendered(key, &reply);
+        self.engine.on_rendered(key, &self.guarded(document, reply));
+    }
+
+    /// The reply, which no other origin's page may read where its document is kept from others.
+    fn guarded(&self, document: Document, reply: Reply) -> Reply {
+        match document.is_private() && self.engine.settings().is_admin_guarded() {
+            true => reply.for_own_origin(),
+            false => reply,
+        }
     }
 
     /// The broker has answered, or never will. What comes after we have given it up, and belongs to nothing
@@ -275,6 +283,10 @@ impl<N: Net> Reactor<N> {
     }
 
     fn give_out(&mut self, question: Question, reply: Reply, age_max: Duration) {
+        let reply = match question {
+            Question::Cluster => self.guarded(Document::Cluster, reply),
+            Question::Scores => reply,
+        };
         let inquiry = self.reports.inquiry(question);
         for key in inquiry.answer(reply.clone(), age_max, self.now) {
             self.engine.on_rendered(key, &reply);

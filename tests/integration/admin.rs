@@ -146,6 +146,45 @@ fn the_rest_stays_open() {
     subscriber.next_event();
 }
 
+#[test]
+fn what_is_kept_from_others_is_kept_from_other_origins() {
+    const CORS: &str = "Access-Control-Allow-Origin";
+    let open = ServerOptions::demo().start();
+    let apart = ServerOptions::demo()
+        .variable("ADMIN_LISTEN", "127.0.0.1:0")
+        .start();
+    let asking = with_token();
+    let (open, asking, admin) = (open.address(), asking.address(), admin_address(&apart));
+    for path in PRIVATE {
+        let allowed = |address, fields| {
+            let head = ask(address, "GET", path, fields).head;
+            head.field(CORS).map(str::to_owned)
+        };
+        assert_eq!(allowed(open, ""), Some("*".to_owned()), "{path}");
+        for (address, fields) in [(admin, ""), (asking, BEARER), (asking, "")] {
+            assert_eq!(allowed(address, fields), None, "{path} with {fields:?}");
+            assert_eq!(ask_for_head(address, path, fields).field(CORS), None);
+            let mut connection = send(address, "OPTIONS", path, "Origin: http://b\r\n");
+            let head = connection.read_head();
+            let name = |line: &String| line.starts_with("Access-Control-");
+            assert!(!head.lines_but_date().iter().any(name), "{path}: {head:?}");
+        }
+    }
+    // Again, because some documents are given out twice.
+    for (address, fields) in [(admin, ""), (asking, BEARER)] {
+        let reply = ask(address, "GET", "/admin/cluster.json", fields);
+        assert_eq!((reply.head.status(), reply.head.field(CORS)), (200, None));
+    }
+    for address in [apart.address(), asking] {
+        for path in ["/", "/healthz", "/nothing"] {
+            let head = ask(address, "GET", path, "").head;
+            assert_eq!(head.field(CORS), Some("*"), "{path}");
+        }
+        let mut stream = send(address, "GET", "/subscribe/eps", "");
+        assert_eq!(stream.read_head().field(CORS), Some("*"));
+    }
+}
+
 /// Where the admin's door is, by what the server says.
 #[track_caller]
 fn admin_address(server: &Server) -> SocketAddr {
