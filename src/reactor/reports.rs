@@ -284,7 +284,7 @@ impl<N: Net> Reactor<N> {
 
     fn give_out(&mut self, question: Question, reply: Reply, age_max: Duration) {
         let reply = match question {
-            Question::Cluster => self.guarded(Document::Cluster, reply),
+            Question::Nodes | Question::Row => self.guarded(Document::Cluster, reply),
             Question::Scores => reply,
         };
         let inquiry = self.reports.inquiry(question);

@@ -528,7 +528,9 @@ fn plain_requests(
         let (text, status, is_last) = TABLE[random.below(TABLE.len() as u64) as usize];
         bytes.extend_from_slice(text.as_bytes());
         let is_private = text.contains(" /admin/") || text.contains(" /metrics ");
-        let is_elsewhere = only.is_some_and(|door| is_private != (door == Door::Admin));
+        // Whether the server is alive can be asked through any.
+        let is_open = text.contains(" /healthz ");
+        let is_elsewhere = only.is_some_and(|door| !is_open && is_private != (door == Door::Admin));
         // What cannot be understood is said before it is known where it leads.
         statuses.push(if is_elsewhere && status != 400 {
             404
