@@ -1,0 +1,189 @@
+//! The report: all figures and goals of one run, as Markdown and as JSON. It owns how they look.
+
+use std::fmt::Write;
+use std::path::Path;
+use std::time::Duration;
+
+use serde_json::{Map, Value, json};
+
+use crate::Failure;
+use crate::figures::Figures;
+use crate::servers::Server;
+use crate::workloads::{Column, Workload};
+
+/// What was measured in one run.
+pub struct Report {
+    facts: Vec<(&'static str, String)>,
+    notes: Vec<String>,
+    tables: Vec<Table>,
+}
+
+/// The figures of one workload.
+struct Table {
+    name: &'static str,
+    about: String,
+    columns: &'static [Column],
+    rows: Vec<Row>,
+}
+
+struct Row {
+    server: Server,
+    median: Figures,
+    rounds: Vec<Figures>,
+}
+
+impl Report {
+    /// A report of a run on this machine.
+    pub fn new(facts: Vec<(&'static str, String)>) -> Report {
+        Report {
+            facts,
+            notes: Vec::new(),
+            tables: Vec::new(),
+        }
+    }
+
+    /// Adds something that a reader must know.
+    pub fn note(&mut self, line: String) {
+        self.notes.push(line);
+    }
+
+    /// Adds what a workload gave.
+    pub fn add(&mut self, workload: &Workload, results: Vec<(Server, Vec<Figures>)>) {
+        let rows = results.into_iter().map(|(server, rounds)| Row {
+            server,
+            median: Figures::median(&rounds),
+            rounds,
+        });
+        self.tables.push(Table {
+            name: workload.name,
+            about: workload.about.clone(),
+            columns: workload.columns,
+            rows: rows.collect(),
+        });
+    }
+
+    /// Adds how long the run was.
+    pub fn finish(&mut self, span: Duration) {
+        self.facts.push(("run", format!("{} s", span.as_secs())));
+    }
+
+    /// The median of a figure, where it was measured.
+    pub fn get(&self, workload: &str, server: Server, name: &str) -> Option<f64> {
+        self.row(workload, server)?.median.get(name)
+    }
+
+    fn row(&self, workload: &str, server: Server) -> Option<&Row> {
+        let table = self.tables.iter().find(|table| table.name == workload)?;
+        table.rows.iter().find(|row| row.server == server)
+    }
+
+    /// The report for people.
+    pub fn markdown(&self) -> String {
+        let mut text = String::from("# What a delivered event costs\n\n");
+        for (name, value) in &self.facts {
+            let _infallible = writeln!(text, "- {name}: {value}");
+        }
+        for note in &self.notes {
+            let _infallible = writeln!(text, "- {note}");
+        }
+        for table in &self.tables {
+            let _infallible = write!(text, "\n## {}\n\n{}.\n\n", table.name, table.about);
+            text += &table.markdown();
+        }
+        text
+    }
+
+    /// Writes both forms into this folder.
+    ///
+    /// # Errors
+    /// Where they cannot be written.
+    pub fn write(&self, folder: &Path) -> Result<(), Failure> {
+        std::fs::write(folder.join("report.md"), self.markdown())?;
+        let json = serde_json::to_string_pretty(&self.json())?;
+        std::fs::write(folder.join("report.json"), json + "\n")?;
+        Ok(())
+    }
+
+    fn json(&self) -> Value {
+        let facts = self
+            .facts
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), json!(value)));
+        let tables = self.tables.iter().map(|table| {
+            let rows = table.rows.iter().map(Row::json);
+            json!({
+                "workload": table.name,
+                "about": table.about,
+                "servers": rows.collect::<Vec<_>>(),
+            })
+        });
+        json!({
+            "machine": facts.collect::<Map<_, _>>(),
+            "notes": self.notes,
+            "workloads": tables.collect::<Vec<_>>(),
+        })
+    }
+}
+
+impl Table {
+    fn markdown(&self) -> String {
+        // A column that nobody has a figure for is of no interest.
+        let is_filled = |column: &&Column| {
+            self.rows
+                .iter()
+                .any(|row| row.median.get(column.name).is_some())
+        };
+        let columns: Vec<&Column> = self.columns.iter().filter(is_filled).collect();
+        let mut text = String::from("| server |");
+        for column in &columns {
+            let _infallible = write!(text, " {} |", column.heading);
+        }
+        text += "\n|---|";
+        text += &"--:|".repeat(columns.len());
+        for row in &self.rows {
+            let _infallible = write!(text, "\n| {} |", row.server.name());
+            for column in &columns {
+                let _infallible = write!(text, " {} |", shown(column, &row.median));
+            }
+        }
+        text.push('\n');
+        for row in &self.rows {
+            let wrong = row.median.wrong.iter();
+            for line in wrong {
+                let _infallible = write!(text, "\n- **{}**: {line}", row.server.name());
+            }
+        }
+        text
+    }
+}
+
+impl Row {
+    fn json(&self) -> Value {
+        let rounds = self.rounds.iter().map(|round| json!(round.values));
+        json!({
+            "server": self.server.name(),
+            "about": self.server.about(),
+            "median": self.median.values,
+            "rounds": rounds.collect::<Vec<_>>(),
+            "wrong": self.median.wrong,
+        })
+    }
+}
+
+/// A measurement in one line.
+pub fn line(workload: &Workload, figures: &Figures) -> String {
+    let figure = |column: &Column| {
+        figures.get(column.name)?;
+        Some(format!("{} {}", shown(column, figures), column.heading))
+    };
+    let mut parts: Vec<String> = workload.columns.iter().filter_map(figure).collect();
+    parts.extend(figures.wrong.iter().map(|line| format!("WRONG: {line}")));
+    parts.join(", ")
+}
+
+fn shown(column: &Column, figures: &Figures) -> String {
+    match figures.get(column.name) {
+        Some(value) => format!("{:.*}", column.digits, value * column.scale),
+        None => "—".to_owned(),
+    }
+}

@@ -1,0 +1,127 @@
+//! Workloads: what is measured, of whom, and which figures of it are shown. Each file owns one kind of
+//! measurement from the start of a server to its figures.
+
+mod fanout;
+
+use std::time::Duration;
+
+use crate::figures::Figures;
+use crate::options::Options;
+use crate::plan::Stream;
+use crate::servers::{Server, Task};
+use crate::{Bench, Failure};
+use fanout::Fanout;
+
+/// How long all clients of a measurement may take to connect.
+const CONNECT_DEADLINE: Duration = Duration::from_secs(20);
+
+/// One row of the bench.
+pub struct Workload {
+    /// The short name, as in options and reports.
+    pub name: &'static str,
+    /// What is done, in a sentence.
+    pub about: String,
+    /// What is shown of it.
+    pub columns: &'static [Column],
+    /// Whether it is measured several times.
+    pub is_repeated: bool,
+    /// Whom it concerns.
+    pub servers: fn(Server) -> bool,
+    /// Measures one server.
+    pub run: Box<dyn Fn(&Bench, Server) -> Result<Figures, Failure>>,
+}
+
+/// A figure in a table.
+pub struct Column {
+    /// The figure's name.
+    pub name: &'static str,
+    /// What stands above it.
+    pub heading: &'static str,
+    /// Digits behind the point.
+    pub digits: usize,
+    /// What it is multiplied with to be shown.
+    pub scale: f64,
+}
+
+const fn column(name: &'static str, heading: &'static str, digits: usize, scale: f64) -> Column {
+    Column {
+        name,
+        heading,
+        digits,
+        scale,
+    }
+}
+
+const FANOUT_COLUMNS: &[Column] = &[
+    column("cpu_us_per_event", "µs CPU/event", 2, 1.0),
+    column("ratio", "× floor", 2, 1.0),
+    column("events_per_second", "events/s", 0, 1.0),
+    column("share_of_due", "of due %", 0, 100.0),
+    column("server_core", "core %", 0, 100.0),
+    column("p50_us", "p50 µs", 0, 1.0),
+    column("p99_us", "p99 µs", 0, 1.0),
+    column("max_us", "max µs", 0, 1.0),
+    column("resident_mb", "RSS MB", 1, 1.0),
+    column("worst_client_share", "worst/best client", 2, 1.0),
+    column("loader_core", "loader core %", 0, 100.0),
+    column("others_on_core", "others on core %", 0, 100.0),
+];
+
+/// All workloads, in the order in which they run.
+pub fn all(options: &Options) -> Vec<Workload> {
+    let window = options.window;
+    let eps = |name, clients, servers| fanout(name, Stream::Eps, clients, 300, servers, window);
+    let raw = |name, rate| fanout(name, Stream::Raw, 100, rate, everybody, window);
+    vec![
+        eps("eps-1000", 1_000, everybody),
+        eps("eps-100", 100, |server| !server.is_peer()),
+        raw("raw-1000", 1_000),
+        raw("raw-10000", 10_000),
+        fanout(
+            "details",
+            Stream::Details,
+            1_000,
+            400,
+            |server| server != Server::Demo,
+            window,
+        ),
+        eps("eps-15000", 15_000, everybody),
+    ]
+}
+
+fn everybody(_: Server) -> bool {
+    true
+}
+
+fn fanout(
+    name: &'static str,
+    stream: Stream,
+    clients: usize,
+    per_second: u32,
+    servers: fn(Server) -> bool,
+    window: Duration,
+) -> Workload {
+    let task = Task {
+        stream,
+        per_second,
+        clients,
+    };
+    let about = match stream {
+        Stream::Eps => format!("{clients} clients, {per_second} updates a second, rolled up"),
+        Stream::Raw => format!("{clients} clients, {per_second} messages a second to each"),
+        Stream::Details => {
+            format!("{clients} clients over 100 IDs, {per_second} messages a second over 400 IDs")
+        }
+    };
+    Workload {
+        name,
+        about,
+        columns: FANOUT_COLUMNS,
+        is_repeated: clients < 10_000,
+        servers,
+        run: Box::new(move |bench, server| {
+            let is_probed = clients >= 10_000 && server.is_ours();
+            fanout::run(bench, server, Fanout { task, is_probed }, window)
+        }),
+    }
+}
