@@ -26,10 +26,34 @@ pub fn pin(core: usize) -> io::Result<()> {
     Ok(sched_setaffinity(all_of_this_thread, &cores)?)
 }
 
-/// Puts this process, and whatever it starts from now on, before others, where that is allowed: what else
-/// the machine does then disturbs less. Whether it was allowed.
-pub fn go_first() -> bool {
-    rustix::process::setpriority_process(None, -15).is_ok()
+/// As long as it is held, this process and whatever it starts go before others, where that is allowed:
+/// what else the machine does then disturbs less.
+pub struct Priority {
+    /// Whether it was allowed.
+    pub is_raised: bool,
+}
+
+/// Linux shares cores among sessions first, so a process's own niceness counts within its session alone.
+const SESSION: &str = "/proc/self/autogroup";
+
+const RAISED: i32 = -15;
+
+impl Priority {
+    /// Raises it.
+    pub fn raise() -> Priority {
+        let is_raised = rustix::process::setpriority_process(None, RAISED).is_ok();
+        if is_raised {
+            let _other_kernel = fs::write(SESSION, RAISED.to_string());
+        }
+        Priority { is_raised }
+    }
+}
+
+impl Drop for Priority {
+    fn drop(&mut self) {
+        // The session is the user's own and outlives us.
+        let _other_kernel = fs::write(SESSION, "0");
+    }
 }
 
 /// How many cores there are.

@@ -28,6 +28,7 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use figures::Figures;
+use machine::Priority;
 use options::Options;
 use redis::Redis;
 use report::Report;
@@ -118,11 +119,12 @@ fn run(options: Options) -> Result<(), Failure> {
     let _unchanged = rlimit::increase_nofile_limit(rlimit::INFINITY);
     machine::pin(own_core)?;
     let mut facts = machine::description();
-    let priority = match machine::go_first() {
+    let priority = Priority::raise();
+    let is_raised = match priority.is_raised {
         true => "raised, for everything measured and the loader alike",
         false => "as usual, because raising it is not allowed",
     };
-    facts.push(("priority", priority.to_owned()));
+    facts.push(("priority", is_raised.to_owned()));
     let folder = folder();
     std::fs::create_dir_all(&folder)?;
     let mut report = Report::new(facts);

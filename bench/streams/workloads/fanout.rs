@@ -69,10 +69,10 @@ pub fn run(
     figures.set("loader_core", spent.loader / spent.passed);
     let others = spent.server_core - spent.server;
     figures.set("others_on_core", others.max(0.0) / spent.passed);
-    figures.set(
-        "worst_client_share",
-        f64::from(fewest) / f64::from(most.max(1)),
-    );
+    if task.stream != Stream::Details {
+        let share = f64::from(fewest) / f64::from(most.max(1));
+        figures.set("worst_client_share", share);
+    }
     let resident = machine::resident_bytes(running.process.pid());
     figures.set("resident_mb", resident as f64 / 1e6);
     if judge.latency.total() > 0 {
