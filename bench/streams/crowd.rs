@@ -16,8 +16,8 @@ use super::{Failure, check::Judge};
 /// Clients that are connecting at a time: less than any server's backlog.
 const CONNECTING_MAX: usize = 256;
 
-/// Clients that share one source address: each has some 28,000 ports to one server.
-const CLIENTS_PER_ADDRESS: usize = 4_000;
+/// Connections in a row that share one source address: each has some 28,000 ports to one server.
+const CONNECTIONS_PER_ADDRESS: usize = 4_000;
 
 /// The receive buffer of a client that is to stall, in bytes: the less the kernel takes for it, the sooner
 /// the server notices.
@@ -34,6 +34,8 @@ pub struct Crowd {
     events: Events,
     clients: Vec<Client>,
     buffer: Box<[u8]>,
+    /// Connections so far: ports are not free again at once.
+    opened: usize,
     /// How many clients are in each phase.
     counts: [usize; 3],
     failed: u64,
@@ -47,6 +49,7 @@ struct Client {
     asked_at: u64,
     asked: bool,
     wire: Wire,
+    will_stall: bool,
     stalls: bool,
     /// How long it took from connecting to the head of the stream, in nanoseconds.
     waited: u64,
@@ -71,6 +74,7 @@ impl Crowd {
             asked_at: 0,
             asked: false,
             wire: Wire::default(),
+            will_stall: false,
             stalls: false,
             waited: 0,
         };
@@ -80,16 +84,12 @@ impl Crowd {
             poll: Poll::new()?,
             events: Events::with_capacity(1024),
             buffer: vec![0; 256 * 1024].into(),
+            opened: 0,
             counts: [clients.len(), 0, 0],
             clients,
             failed: 0,
             first_failure: None,
         })
-    }
-
-    /// How many clients there are.
-    pub fn len(&self) -> usize {
-        self.clients.len()
     }
 
     /// How many streams have begun and not ended.
@@ -198,8 +198,16 @@ impl Crowd {
         }
     }
 
-    /// Says of the clients of this range, before they connect, that they will stall.
+    /// Says of the clients of this range, before they connect, that they will stall: their kernel then
+    /// takes little for them.
     pub fn will_stall(&mut self, range: std::ops::Range<usize>) {
+        for client in &mut self.clients[range] {
+            client.will_stall = true;
+        }
+    }
+
+    /// Lets the clients of this range read nothing from now on.
+    pub fn stall(&mut self, range: std::ops::Range<usize>) {
         for client in &mut self.clients[range] {
             client.stalls = true;
         }
@@ -233,10 +241,16 @@ impl Crowd {
         let client = &mut self.clients[index];
         let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP))?;
         socket.set_nonblocking(true)?;
-        if client.stalls {
+        if client.will_stall {
             socket.set_recv_buffer_size(STALLING_BUFFER)?;
         }
-        let source = Ipv4Addr::new(127, 0, 0, (2 + index / CLIENTS_PER_ADDRESS % 250) as u8);
+        let source = Ipv4Addr::new(
+            127,
+            0,
+            0,
+            (2 + self.opened / CONNECTIONS_PER_ADDRESS % 250) as u8,
+        );
+        self.opened += 1;
         socket.bind(&SocketAddr::from((source, 0)).into())?;
         match socket.connect(&self.address.into()) {
             Err(error) if error.raw_os_error() != Some(EINPROGRESS) => return Err(error.into()),
@@ -317,8 +331,7 @@ impl Client {
                 Err(error) => return Err(error.into()),
             }
         }
-        // Who stalls still waits for the head.
-        while !(self.stalls && self.wire.has_begun()) {
+        while !self.stalls {
             match stream.read(buffer) {
                 Ok(0) => return Err("the connection was closed".into()),
                 Ok(len) => {

@@ -10,6 +10,7 @@ mod child;
 mod crowd;
 mod figures;
 mod floor;
+mod goals;
 mod histogram;
 mod machine;
 mod options;

@@ -8,6 +8,7 @@ use serde_json::{Map, Value, json};
 
 use crate::Failure;
 use crate::figures::Figures;
+use crate::goals::{self, Goal};
 use crate::servers::Server;
 use crate::workloads::{Column, Workload};
 
@@ -25,6 +26,20 @@ struct Table {
     columns: &'static [Column],
     rows: Vec<Row>,
 }
+
+/// Figures above which others mean less, and what to say then.
+const DOUBTS: [(&str, f64, &str); 2] = [
+    (
+        "loader_core",
+        0.9,
+        "the loader had no time left, so rates and latencies are its own",
+    ),
+    (
+        "others_on_core",
+        0.1,
+        "others were at work on the server's core",
+    ),
+];
 
 struct Row {
     server: Server,
@@ -54,11 +69,22 @@ impl Report {
             median: Figures::median(&rounds),
             rounds,
         });
+        let rows: Vec<Row> = rows.collect();
+        for row in &rows {
+            let (workload, server) = (workload.name, row.server.name());
+            for (name, bound, meaning) in DOUBTS {
+                if let Some(share) = row.median.get(name).filter(|share| *share > bound) {
+                    let percent = share * 100.0;
+                    let line = format!("{workload} {server}: {meaning} ({percent:.0} %)");
+                    self.notes.push(line);
+                }
+            }
+        }
         self.tables.push(Table {
             name: workload.name,
             about: workload.about.clone(),
             columns: workload.columns,
-            rows: rows.collect(),
+            rows,
         });
     }
 
@@ -70,6 +96,14 @@ impl Report {
     /// The median of a figure, where it was measured.
     pub fn get(&self, workload: &str, server: Server, name: &str) -> Option<f64> {
         self.row(workload, server)?.median.get(name)
+    }
+
+    /// How many things were wrong with a server's deliveries, where it was measured at all.
+    pub fn wrong(&self, server: Server) -> Option<usize> {
+        let rows = self.tables.iter().flat_map(|table| &table.rows);
+        let rows: Vec<&Row> = rows.filter(|row| row.server == server).collect();
+        let wrong = rows.iter().map(|row| row.median.wrong.len());
+        (!rows.is_empty()).then(|| wrong.sum())
     }
 
     fn row(&self, workload: &str, server: Server) -> Option<&Row> {
@@ -86,6 +120,7 @@ impl Report {
         for note in &self.notes {
             let _infallible = writeln!(text, "- {note}");
         }
+        text += &goals_markdown(&goals::all(self));
         for table in &self.tables {
             let _infallible = write!(text, "\n## {}\n\n{}.\n\n", table.name, table.about);
             text += &table.markdown();
@@ -117,7 +152,17 @@ impl Report {
                 "servers": rows.collect::<Vec<_>>(),
             })
         });
+        let goals = goals::all(self);
+        let goals = goals.iter().map(|goal| {
+            json!({
+                "what": goal.what,
+                "bound": goal.bound,
+                "measured": goal.measured,
+                "met": goal.is_met,
+            })
+        });
         json!({
+            "goals": goals.collect::<Vec<_>>(),
             "machine": facts.collect::<Map<_, _>>(),
             "notes": self.notes,
             "workloads": tables.collect::<Vec<_>>(),
@@ -168,6 +213,26 @@ impl Row {
             "wrong": self.median.wrong,
         })
     }
+}
+
+fn goals_markdown(goals: &[Goal]) -> String {
+    if goals.is_empty() {
+        return String::new();
+    }
+    let met = goals.iter().filter(|goal| goal.is_met).count();
+    let mut text = format!("\n## Goals\n\n{met} of {} are met.\n\n", goals.len());
+    text += "| goal | bound | measured | |\n|---|--:|--:|---|\n";
+    for goal in goals {
+        let Goal {
+            what,
+            bound,
+            measured,
+            is_met,
+        } = goal;
+        let verdict = if *is_met { "pass" } else { "**FAIL**" };
+        let _infallible = writeln!(text, "| {what} | {bound} | {measured:.2} | {verdict} |");
+    }
+    text
 }
 
 /// A measurement in one line.

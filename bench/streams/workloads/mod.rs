@@ -1,7 +1,11 @@
 //! Workloads: what is measured, of whom, and which figures of it are shown. Each file owns one kind of
 //! measurement from the start of a server to its figures.
 
+mod connects;
 mod fanout;
+mod rest;
+mod stall;
+mod startup;
 
 use std::time::Duration;
 
@@ -63,13 +67,50 @@ const FANOUT_COLUMNS: &[Column] = &[
     column("max_us", "max µs", 0, 1.0),
     column("resident_mb", "RSS MB", 1, 1.0),
     column("worst_client_share", "worst/best client", 2, 1.0),
+    column("accept_ms", "accept ms", 0, 1.0),
+    column("status_ms", "status.json ms", 0, 1.0),
     column("loader_core", "loader core %", 0, 100.0),
     column("others_on_core", "others on core %", 0, 100.0),
 ];
 
+const REST_COLUMNS: &[Column] = &[
+    column("bytes_per_client", "bytes/client", 0, 1.0),
+    column("resident_mb", "RSS MB", 1, 1.0),
+    column("wakeups_per_second", "wake-ups/s", 1, 1.0),
+    column("cpu_us_per_second", "µs CPU/s", 0, 1.0),
+    column("cpu_us_per_connect", "µs CPU/connect", 1, 1.0),
+];
+
+const STALL_COLUMNS: &[Column] = &[
+    column("stalled_mb", "RSS growth MB", 2, 1.0),
+    column("cpu_us_per_event", "µs CPU/event", 2, 1.0),
+    column("p99_us", "others' p99 µs", 0, 1.0),
+    column("silence_ms", "others' longest gap ms", 0, 1.0),
+    column("closed", "streams closed", 0, 1.0),
+];
+
+const CONNECTS_COLUMNS: &[Column] = &[
+    column("cpu_us_per_connect", "µs CPU/connect", 1, 1.0),
+    column("connects_per_second", "connects/s", 0, 1.0),
+    column("server_core", "core %", 0, 100.0),
+    column("loader_core", "loader core %", 0, 100.0),
+];
+
+const HERD_COLUMNS: &[Column] = &[
+    column("back_ms", "all back ms", 0, 1.0),
+    column("slowest_ms", "slowest ms", 0, 1.0),
+    column("silence_ms", "others' longest gap ms", 0, 1.0),
+];
+
+const START_COLUMNS: &[Column] = &[
+    column("start_ms", "start to answer ms", 1, 1.0),
+    column("slowest_ms", "slowest ms", 1, 1.0),
+    column("program_mb", "program MB", 2, 1.0),
+];
+
 /// All workloads, in the order in which they run.
 pub fn all(options: &Options) -> Vec<Workload> {
-    let window = options.window;
+    let (window, stall) = (options.window, options.stall);
     let eps = |name, clients, servers| fanout(name, Stream::Eps, clients, 300, servers, window);
     let raw = |name, rate| fanout(name, Stream::Raw, 100, rate, everybody, window);
     vec![
@@ -86,11 +127,78 @@ pub fn all(options: &Options) -> Vec<Workload> {
             window,
         ),
         eps("eps-15000", 15_000, everybody),
+        once(
+            "rest-0",
+            "no clients",
+            REST_COLUMNS,
+            Server::is_ours,
+            |bench, server| rest::run(bench, server, 0),
+        ),
+        once(
+            "rest-15000",
+            "15000 clients, nothing to send",
+            REST_COLUMNS,
+            |server| server != Server::Demo,
+            |bench, server| rest::run(bench, server, 15_000),
+        ),
+        once(
+            "stall",
+            &format!(
+                "1000 clients on eps, 1000 updates a second; 100 of them do not read for {} s",
+                stall.as_secs()
+            ),
+            STALL_COLUMNS,
+            is_fed,
+            move |bench, server| stall::run(bench, server, stall),
+        ),
+        once(
+            "herd",
+            "5000 clients of eps leave and come back at once, while 100 stay",
+            HERD_COLUMNS,
+            is_fed,
+            |bench, server| connects::herd(bench, server, 5_000),
+        ),
+        once(
+            "connects",
+            "clients come, get the head of a stream, and leave",
+            CONNECTS_COLUMNS,
+            |server| server != Server::Demo,
+            move |bench, server| connects::churn(bench, server, window),
+        ),
+        once(
+            "start",
+            "from starting the program to its first answer",
+            START_COLUMNS,
+            Server::is_ours,
+            startup::run,
+        ),
     ]
 }
 
 fn everybody(_: Server) -> bool {
     true
+}
+
+/// Whether a server is told what to deliver.
+fn is_fed(server: Server) -> bool {
+    !matches!(server, Server::Floor | Server::Demo)
+}
+
+fn once(
+    name: &'static str,
+    about: &str,
+    columns: &'static [Column],
+    servers: fn(Server) -> bool,
+    run: impl Fn(&Bench, Server) -> Result<Figures, Failure> + 'static,
+) -> Workload {
+    Workload {
+        name,
+        about: about.to_owned(),
+        columns,
+        is_repeated: false,
+        servers,
+        run: Box::new(run),
+    }
 }
 
 fn fanout(
