@@ -12,9 +12,11 @@ pub struct Figures {
 }
 
 impl Figures {
-    /// Adds a number.
+    /// Adds a number, unless it came from a division by nothing.
     pub fn set(&mut self, name: &'static str, value: f64) {
-        self.values.insert(name, value);
+        if value.is_finite() {
+            self.values.insert(name, value);
+        }
     }
 
     /// A number that was measured.

@@ -16,9 +16,12 @@ pub struct Goal {
     pub is_met: bool,
 }
 
-/// The wake-ups that a report to Redis costs each second: one to send it and one for the answer, every
-/// five seconds.
-const REPORT_WAKEUPS: f64 = 0.4;
+/// The wake-ups that Redis costs each second: one to send and one for the answer of a report every five
+/// seconds, and of a sign of life every ten.
+const REDIS_WAKEUPS: f64 = 0.6;
+
+/// Of those, what may fall into ten seconds by chance.
+const REDIS_WAKEUPS_CHANCE: f64 = 0.2;
 
 /// How much further from the floor other numbers of clients may be.
 const SPREAD: f64 = 1.15;
@@ -109,9 +112,9 @@ impl Goals<'_> {
         let start = get("start", Server::Redis, "start_ms");
         self.at_most("resident bytes of an idle client", idle, 700.0);
         self.at_most("wake-ups a second without clients", silent, 0.0);
-        let beyond = woken.map(|woken| (woken - REPORT_WAKEUPS).max(0.0));
-        let what = "wake-ups a second with 15000 idle clients, beyond those for reports to Redis";
-        self.at_most(what, beyond, 0.0);
+        let beyond = woken.map(|woken| (woken - REDIS_WAKEUPS).max(0.0));
+        let what = "wake-ups a second with 15000 idle clients, beyond those for Redis";
+        self.at_most(what, beyond, REDIS_WAKEUPS_CHANCE);
         self.at_most("growth while 100 of 1000 clients stall, in MB", grown, 2.0);
         self.at_most("size of the program, in MB", size, 1.5);
         self.at_most("from the start to the first answer, in ms", start, 10.0);

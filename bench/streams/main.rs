@@ -103,7 +103,10 @@ fn list() {
     }
     println!("servers:");
     for server in Server::ALL {
-        let missing = server.look().err().map(|line| format!(" [{line}]"));
+        let missing = server
+            .look(&folder())
+            .err()
+            .map(|line| format!(" [{line}]"));
         let missing = missing.unwrap_or_default();
         println!("  {:14} {}{missing}", server.name(), server.about());
     }
@@ -169,7 +172,7 @@ impl Bench {
             |server: &Server| names.is_empty() || names.iter().any(|name| name == server.name());
         let mut servers = Vec::new();
         for server in Server::ALL.into_iter().filter(is_asked_for) {
-            match server.look() {
+            match server.look(&self.folder) {
                 Ok(()) => servers.push(server),
                 Err(line) => {
                     let line = format!("{} is left out: {line}", server.name());

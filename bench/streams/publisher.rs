@@ -32,6 +32,9 @@ impl Way {
     }
 }
 
+/// The silence after which there will be no more answers.
+const LAST_REPLY: Duration = Duration::from_millis(200);
+
 /// A publisher at work.
 pub struct Publisher {
     stop: Arc<AtomicBool>,
@@ -87,6 +90,7 @@ fn publish(plan: &Plan, sink: &mut Sink, stop: &AtomicBool) -> io::Result<usize>
         }
     }
     sink.send(Duration::MAX)?;
+    sink.finish()?;
     Ok(next)
 }
 
@@ -180,6 +184,16 @@ impl Sink {
             "POST /pub/{channel} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len}\r\n\r\n"
         );
         self.out.extend_from_slice(payload);
+    }
+
+    /// Waits for the answers to posts: to close before would take back what was sent.
+    fn finish(&mut self) -> io::Result<()> {
+        if self.counts.is_some() {
+            self.connection.set_read_timeout(Some(LAST_REPLY))?;
+            let mut buffer = [0; 16 * 1024];
+            while self.connection.read(&mut buffer).is_ok_and(|len| len > 0) {}
+        }
+        Ok(())
     }
 
     fn discard_replies(&mut self) -> io::Result<()> {

@@ -2,7 +2,7 @@
 //! measured of them is for the workloads.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
@@ -120,7 +120,7 @@ impl Server {
     ///
     /// # Errors
     /// A line that says how to install it.
-    pub fn look(self) -> Result<(), String> {
+    pub fn look(self, folder: &Path) -> Result<(), String> {
         let has_redis = || which("redis-server").is_some();
         match self {
             Server::Floor | Server::Demo => Ok(()),
@@ -128,7 +128,7 @@ impl Server {
             Server::Redis => {
                 Err("redis-server is missing: apt-get install redis-server".to_owned())
             }
-            _ => peers::look(self),
+            _ => peers::look(self, folder),
         }
     }
 
