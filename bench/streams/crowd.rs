@@ -244,12 +244,10 @@ impl Crowd {
         if client.will_stall {
             socket.set_recv_buffer_size(STALLING_BUFFER)?;
         }
-        let source = Ipv4Addr::new(
-            127,
-            0,
-            0,
-            (2 + self.opened / CONNECTIONS_PER_ADDRESS % 250) as u8,
-        );
+        // Ports of ended connections are not free for a minute, so each server has addresses of its own.
+        let [high, low] = self.address.port().to_be_bytes();
+        let last = 2 + self.opened / CONNECTIONS_PER_ADDRESS % 250;
+        let source = Ipv4Addr::new(127, high, low, last as u8);
         self.opened += 1;
         socket.bind(&SocketAddr::from((source, 0)).into())?;
         match socket.connect(&self.address.into()) {

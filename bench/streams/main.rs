@@ -189,10 +189,7 @@ impl Bench {
         let servers = servers.iter().filter(|server| (workload.servers)(**server));
         let mut results: Vec<(Server, Vec<Figures>)> =
             servers.map(|server| (*server, Vec::new())).collect();
-        let rounds = match workload.is_repeated {
-            true => self.options.rounds,
-            false => 1,
-        };
+        let rounds = self.options.rounds.min(workload.rounds_max);
         for round in 0..rounds {
             let mut floor = None;
             for (server, figures) in &mut results {

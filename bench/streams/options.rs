@@ -34,8 +34,8 @@ Usage: cargo bench --bench streams -- [OPTIONS]
   --servers NAME,...   only these servers
   --rounds NUMBER      repeat each measurement, and take the median (3)
   --peer-rounds NUMBER the same for peers (1)
-  --seconds NUMBER     length of a measurement (4)
-  --stall NUMBER       seconds that stalling clients do not read (10, at most 60)
+  --seconds NUMBER     length of a measurement (3)
+  --stall NUMBER       seconds that stalling clients do not read (8, at most 60)
   --cores A,B          the core of the server under test, and that of everything else (0,1)
   --quick              one round of 2 seconds
   --list               show workloads and servers, and run nothing
@@ -48,8 +48,8 @@ impl Default for Options {
             servers: Vec::new(),
             rounds: 3,
             peer_rounds: 1,
-            window: Duration::from_secs(4),
-            stall: Duration::from_secs(10),
+            window: Duration::from_secs(3),
+            stall: Duration::from_secs(8),
             cores: (0, 1),
             list: false,
         }

@@ -106,6 +106,12 @@ impl Report {
         (!rows.is_empty()).then(|| wrong.sum())
     }
 
+    /// Whether nothing was wrong with what a server delivered.
+    pub fn is_whole(&self, workload: &str, server: Server) -> bool {
+        let row = self.row(workload, server);
+        row.is_some_and(|row| row.median.wrong.is_empty())
+    }
+
     fn row(&self, workload: &str, server: Server) -> Option<&Row> {
         let table = self.tables.iter().find(|table| table.name == workload)?;
         table.rows.iter().find(|row| row.server == server)

@@ -18,7 +18,7 @@ use crate::{Bench, Failure};
 const WARM_UP: Duration = Duration::from_secs(1);
 
 /// How long clients may take to get the last messages.
-const CATCH_UP: Duration = Duration::from_secs(4);
+const CATCH_UP: Duration = Duration::from_secs(2);
 
 /// One fan-out.
 #[derive(Clone, Copy, Debug)]

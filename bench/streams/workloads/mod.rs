@@ -17,7 +17,7 @@ use crate::{Bench, Failure};
 use fanout::Fanout;
 
 /// How long all clients of a measurement may take to connect.
-const CONNECT_DEADLINE: Duration = Duration::from_secs(20);
+const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
 
 /// One row of the bench.
 pub struct Workload {
@@ -27,8 +27,8 @@ pub struct Workload {
     pub about: String,
     /// What is shown of it.
     pub columns: &'static [Column],
-    /// Whether it is measured several times.
-    pub is_repeated: bool,
+    /// How often it is measured at most.
+    pub rounds_max: usize,
     /// Whom it concerns.
     pub servers: fn(Server) -> bool,
     /// Measures one server.
@@ -131,7 +131,7 @@ pub fn all(options: &Options) -> Vec<Workload> {
             "rest-0",
             "no clients",
             REST_COLUMNS,
-            Server::is_ours,
+            |server| server == Server::Demo,
             |bench, server| rest::run(bench, server, 0),
         ),
         once(
@@ -148,7 +148,7 @@ pub fn all(options: &Options) -> Vec<Workload> {
                 stall.as_secs()
             ),
             STALL_COLUMNS,
-            is_fed,
+            |server| server == Server::Redis,
             move |bench, server| stall::run(bench, server, stall),
         ),
         once(
@@ -195,7 +195,7 @@ fn once(
         name,
         about: about.to_owned(),
         columns,
-        is_repeated: false,
+        rounds_max: 1,
         servers,
         run: Box::new(run),
     }
@@ -225,7 +225,7 @@ fn fanout(
         name,
         about,
         columns: FANOUT_COLUMNS,
-        is_repeated: clients < 10_000,
+        rounds_max: if clients < 10_000 { usize::MAX } else { 2 },
         servers,
         run: Box::new(move |bench, server| {
             let is_probed = clients >= 10_000 && server.is_ours();
