@@ -84,21 +84,15 @@ impl Goals<'_> {
     }
 
     fn latency(&mut self) {
-        for (name, bound) in [("p50_us", 300.0), ("p99_us", 2_000.0)] {
+        let bounds = [("p50_us", 300.0), ("p99_us", 2_000.0)];
+        for (name, bound) in bounds {
             let measured = self.report.get("details", Server::Redis, name);
             self.at_most(
                 &format!("details: {name} from PUBLISH to the client"),
                 measured,
                 bound,
             );
-            let peers = Server::ALL.into_iter().filter(|server| server.is_peer());
-            let best = peers
-                .filter_map(|peer| self.report.get("details", peer, name))
-                .fold(f64::INFINITY, f64::min);
-            if best.is_finite() {
-                let what = format!("details: {name}, below every peer's");
-                self.at_most(&what, measured, best);
-            }
+            self.below_peers("details", name);
         }
     }
 
@@ -138,21 +132,29 @@ impl Goals<'_> {
         }
     }
 
-    /// Nobody in the run fans out for less, the floor aside. Who has not delivered everything is not
-    /// compared: to lose events is cheap, and so is to send them seconds later in large writes.
+    /// Nobody in the run fans out for less, the floor aside. With 15,000 clients nobody keeps up: then a
+    /// server that sends the events of seconds in one write is cheap for each, and latency tells.
     fn cheapest(&mut self) {
-        for workload in ["eps-1000", "raw-1000", "raw-10000", "details", "eps-15000"] {
-            let cost = |server| {
-                let is_whole = self.report.is_whole(workload, server);
-                let cost = self.report.get(workload, server, "cpu_us_per_event");
-                cost.filter(|_| is_whole)
-            };
-            let peers = Server::ALL.into_iter().filter(|server| server.is_peer());
-            let best = peers.filter_map(cost).fold(f64::INFINITY, f64::min);
-            if best.is_finite() {
-                let what = format!("{workload}: µs per event, below every peer's");
-                self.at_most(&what, cost(Server::Redis), best);
-            }
+        for workload in ["eps-1000", "raw-1000", "raw-10000", "details"] {
+            self.below_peers(workload, "cpu_us_per_event");
+        }
+        self.below_peers("eps-15000", "p50_us");
+    }
+
+    /// That a figure is below those of all peers that delivered everything: to lose events is cheap.
+    fn below_peers(&mut self, workload: &str, name: &str) {
+        let peers = Server::ALL.into_iter().filter(|server| server.is_peer());
+        let best = peers
+            .filter(|peer| self.report.is_whole(workload, *peer))
+            .filter_map(|peer| self.report.get(workload, peer, name))
+            .fold(f64::INFINITY, f64::min);
+        if best.is_finite() {
+            let measured = self.report.get(workload, Server::Redis, name);
+            self.at_most(
+                &format!("{workload}: {name}, below every peer's"),
+                measured,
+                best,
+            );
         }
     }
 

@@ -75,6 +75,11 @@ fn main() -> ExitCode {
         Some((mode, rest)) if mode == floor::FLOOR => floor::Options::parse(rest)
             .ok_or_else(|| "these are no options of the floor".into())
             .and_then(floor::run),
+        // `cargo test --all-targets` runs benchmarks as well, without the argument that `cargo bench` gives.
+        None => {
+            eprintln!("streams: nothing to test; cargo bench --bench streams runs it");
+            Ok(())
+        }
         _ => match Options::parse(arguments.into_iter()) {
             Ok(options) if options.list => {
                 list();

@@ -69,22 +69,11 @@ impl Report {
             median: Figures::median(&rounds),
             rounds,
         });
-        let rows: Vec<Row> = rows.collect();
-        for row in &rows {
-            let (workload, server) = (workload.name, row.server.name());
-            for (name, bound, meaning) in DOUBTS {
-                if let Some(share) = row.median.get(name).filter(|share| *share > bound) {
-                    let percent = share * 100.0;
-                    let line = format!("{workload} {server}: {meaning} ({percent:.0} %)");
-                    self.notes.push(line);
-                }
-            }
-        }
         self.tables.push(Table {
             name: workload.name,
             about: workload.about.clone(),
             columns: workload.columns,
-            rows,
+            rows: rows.collect(),
         });
     }
 
@@ -96,6 +85,32 @@ impl Report {
     /// The median of a figure, where it was measured.
     pub fn get(&self, workload: &str, server: Server, name: &str) -> Option<f64> {
         self.row(workload, server)?.median.get(name)
+    }
+
+    /// What must be said of the figures, and of which.
+    fn doubts(&self) -> Vec<String> {
+        let mut doubts = Vec::new();
+        for (name, bound, meaning) in DOUBTS {
+            let mut places = Vec::new();
+            for table in &self.tables {
+                let is_doubtful =
+                    |row: &&Row| row.median.get(name).is_some_and(|share| share > bound);
+                let servers = table.rows.iter().filter(is_doubtful);
+                let servers: Vec<&str> = servers.map(|row| row.server.name()).collect();
+                if !servers.is_empty() {
+                    places.push(format!("{} ({})", table.name, servers.join(", ")));
+                }
+            }
+            if !places.is_empty() {
+                doubts.push(format!("{meaning}: {}", places.join("; ")));
+            }
+        }
+        doubts
+    }
+
+    /// Whether a server was measured at all.
+    fn has(&self, server: Server) -> bool {
+        self.wrong(server).is_some()
     }
 
     /// How many things were wrong with a server's deliveries, where it was measured at all.
@@ -123,8 +138,14 @@ impl Report {
         for (name, value) in &self.facts {
             let _infallible = writeln!(text, "- {name}: {value}");
         }
-        for note in &self.notes {
+        for note in self.notes.iter().chain(&self.doubts()) {
             let _infallible = writeln!(text, "- {note}");
+        }
+        text += "\nServers:\n\n";
+        for server in Server::ALL {
+            if self.has(server) {
+                let _infallible = writeln!(text, "- {}: {}", server.name(), server.about());
+            }
         }
         text += &goals_markdown(&goals::all(self));
         for table in &self.tables {
@@ -170,7 +191,7 @@ impl Report {
         json!({
             "goals": goals.collect::<Vec<_>>(),
             "machine": facts.collect::<Map<_, _>>(),
-            "notes": self.notes,
+            "notes": self.notes.iter().chain(&self.doubts()).collect::<Vec<_>>(),
             "workloads": tables.collect::<Vec<_>>(),
         })
     }
@@ -198,11 +219,13 @@ impl Table {
             }
         }
         text.push('\n');
-        for row in &self.rows {
-            let wrong = row.median.wrong.iter();
-            for line in wrong {
-                let _infallible = write!(text, "\n- **{}**: {line}", row.server.name());
-            }
+        let is_wrong = |row: &&Row| !row.median.wrong.is_empty();
+        for row in self.rows.iter().filter(is_wrong) {
+            let wrong = row.median.wrong.join("; ");
+            let _infallible = write!(text, "\n- **{}**: {wrong}", row.server.name());
+        }
+        if self.rows.iter().any(|row| is_wrong(&row)) {
+            text.push('\n');
         }
         text
     }
