@@ -190,6 +190,8 @@ impl Goals<'_> {
         is_met: impl FnOnce(f64) -> bool,
     ) {
         if let Some(measured) = measured {
+            // As exact as it is shown.
+            let measured = (measured * 100.0).round() / 100.0;
             self.list.push(Goal {
                 what: what.to_owned(),
                 bound,

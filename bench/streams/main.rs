@@ -149,13 +149,9 @@ fn run(options: Options) -> Result<(), Failure> {
         options,
     };
     let servers = bench.servers(&mut report);
-    let is_asked_for = |workload: &Workload| {
-        let only = &bench.options.only;
-        only.is_empty()
-            || only
-                .iter()
-                .any(|name| workload.name.starts_with(name.as_str()))
-    };
+    let only = &bench.options.only;
+    let is_asked_for =
+        |workload: &Workload| only.is_empty() || only.iter().any(|name| workload.is_called(name));
     for workload in workloads::all(&bench.options) {
         if is_asked_for(&workload) {
             let results = bench.measure(&workload, &servers);

@@ -5,7 +5,7 @@ use std::time::Duration;
 /// What is to be run, and how.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Only workloads whose name begins so.
+    /// Only these workloads, by name or by its first word.
     pub only: Vec<String>,
     /// Only these servers, by name.
     pub servers: Vec<String>,
@@ -30,7 +30,7 @@ target/bench/report.md and report.json.
 
 Usage: cargo bench --bench streams -- [OPTIONS]
 
-  --only NAME,...      only workloads whose names begin so
+  --only NAME,...      only these workloads; eps means all of eps-...
   --servers NAME,...   only these servers
   --rounds NUMBER      repeat each measurement, and take the median (3)
   --peer-rounds NUMBER the same for peers (1)

@@ -119,7 +119,7 @@ http {{
         location ~ ^/pub/(.+)$ {{
             nchan_publisher;
             nchan_channel_id $1;
-            nchan_message_buffer_length 10000;
+            nchan_message_buffer_length 1000;
             nchan_message_timeout 30s;
         }}
         location ~ ^/subscribe/details/(.+)$ {{

@@ -17,6 +17,10 @@ use crate::{Bench, Failure};
 /// What is published before anything is measured.
 const WARM_UP: Duration = Duration::from_secs(1);
 
+/// How often clients look at their sockets where throughput matters: latencies are this much too long at
+/// most. Where few messages come and latency matters, they are woken by each.
+const PACE: Duration = Duration::from_micros(200);
+
 /// How long clients may take to get the last messages.
 const CATCH_UP: Duration = Duration::from_secs(2);
 
@@ -47,6 +51,9 @@ pub fn run(
     // Some servers answer before they have put the client on their list.
     if running.way.is_external() {
         crowd.run(Duration::from_millis(200), &mut judge)?;
+    }
+    if task.stream != Stream::Details {
+        crowd.look_every(PACE);
     }
     let publisher = Publisher::start(running.way, &plan)?;
     crowd.run(WARM_UP, &mut judge)?;

@@ -35,6 +35,13 @@ pub struct Workload {
     pub run: Box<dyn Fn(&Bench, Server) -> Result<Figures, Failure>>,
 }
 
+impl Workload {
+    /// Whether this is its name, or the first word of it.
+    pub fn is_called(&self, name: &str) -> bool {
+        self.name == name || self.name.split('-').next() == Some(name)
+    }
+}
+
 /// A figure in a table.
 pub struct Column {
     /// The figure's name.
