@@ -35,6 +35,9 @@ impl Way {
 /// The silence after which there will be no more answers.
 const LAST_REPLY: Duration = Duration::from_millis(200);
 
+/// How long answers are waited for. Who has not answered by then is as far behind as its clients are.
+const LAST_REPLIES: Duration = Duration::from_secs(1);
+
 /// A publisher at work.
 pub struct Publisher {
     stop: Arc<AtomicBool>,
@@ -58,12 +61,22 @@ impl Publisher {
         Ok(Some(Publisher { stop, thread }))
     }
 
-    /// Stops, and says how many messages were sent.
+    /// Says that nothing more is to be sent.
+    pub fn halt(&self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether everything is on its way.
+    pub fn is_finished(&self) -> bool {
+        self.thread.is_finished()
+    }
+
+    /// Waits for that, and says how many messages were sent.
     ///
     /// # Errors
     /// Where they could not be sent.
     pub fn stop(self) -> Result<usize, Failure> {
-        self.stop.store(true, Ordering::Relaxed);
+        self.halt();
         let joined = self.thread.join();
         let published = joined.map_err(|_| "the publisher failed")?;
         published.map_err(|error| format!("the publisher failed: {error}").into())
@@ -186,12 +199,15 @@ impl Sink {
         self.out.extend_from_slice(payload);
     }
 
-    /// Waits for the answers to posts: to close before would take back what was sent.
+    /// Waits for the answers to posts, for some time: to close before would take back what was sent.
     fn finish(&mut self) -> io::Result<()> {
         if self.counts.is_some() {
             self.connection.set_read_timeout(Some(LAST_REPLY))?;
             let mut buffer = [0; 16 * 1024];
-            while self.connection.read(&mut buffer).is_ok_and(|len| len > 0) {}
+            let started = Instant::now();
+            while started.elapsed() < LAST_REPLIES
+                && self.connection.read(&mut buffer).is_ok_and(|len| len > 0)
+            {}
         }
         Ok(())
     }

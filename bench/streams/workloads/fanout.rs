@@ -91,6 +91,10 @@ pub fn run(
         prober.stop(&mut figures);
     }
 
+    if let Some(publisher) = &publisher {
+        publisher.halt();
+        crowd.run_until(CATCH_UP, &mut judge, |_| publisher.is_finished())?;
+    }
     let published = publisher.map(Publisher::stop).transpose()?;
     if let Some(published) = published {
         crowd.run_until(CATCH_UP, &mut judge, |judge| judge.is_complete(published))?;
