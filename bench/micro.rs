@@ -256,7 +256,9 @@ impl Hall {
 
     fn enter(&mut self, request: &str) {
         self.begin_turn();
-        let key = self.engine.on_accept(IpAddr::V4(Ipv4Addr::LOCALHOST));
+        let key = self
+            .engine
+            .on_accept(IpAddr::V4(Ipv4Addr::LOCALHOST), false);
         self.engine.on_readable(key);
         let mut unread = request;
         while let Some((key, _)) = self.engine.poll_read() {
