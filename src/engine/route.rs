@@ -146,7 +146,7 @@ pub fn is_token(token: &str) -> bool {
 enum Resource<'a> {
     Stream(Stream, Option<&'a str>),
     Document(Document),
-    /// What is found at another address, relative to this one.
+    /// What is found at another path.
     Moved(&'static str),
     /// The closing of streams: of one ID, or of the scores.
     Cleanup(Option<&'a str>),
@@ -183,8 +183,7 @@ fn may_enter(request: &Request<'_>, settings: &Settings) -> bool {
 fn find<'a>(segments: &[&'a str], settings: &Settings) -> Option<Resource<'a>> {
     match *segments {
         [] if settings.page_enabled => Some(Resource::Document(Document::Page)),
-        // Relative, because a proxy may have cut off what stands before `/admin` for the client.
-        ["admin"] => Some(Resource::Moved("admin/")),
+        ["admin"] => Some(Resource::Moved("/admin/")),
         ["admin", ""] => Some(Resource::Document(Document::Admin)),
         ["admin", "cluster.json"] => Some(Resource::Document(Document::Cluster)),
         ["metrics"] => Some(Resource::Document(Document::Metrics)),
@@ -352,13 +351,13 @@ mod tests {
     }
 
     #[test]
-    fn the_way_from_admin_is_relative() {
+    fn the_admin_page_is_a_folder() {
         let head = "GET /admin HTTP/1.0\r\n\r\n";
         let (request, _) = parse_head(head.as_bytes()).unwrap().unwrap();
         let Action::Reply(reply) = route(&request, &settings(), false) else {
             panic!("not a reply");
         };
-        assert_eq!(reply.extra, "Location: admin/\r\n");
+        assert_eq!(reply.extra, "Location: /admin/\r\n");
     }
 
     #[test]
