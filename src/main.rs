@@ -132,7 +132,7 @@ fn greeting(net: &MioNet, config: &Config) -> Vec<String> {
         .map(|address| format!("{NAME_AND_VERSION} listening on http://{address}"))
         .collect();
     for address in net.local_addresses(Door::Admin) {
-        lines.push(format!("admin on http://{address}/admin/"));
+        lines.push(format!("admin page: http://{address}/admin/"));
     }
     lines.push(format!("settings: {}", config.in_force));
     let Some(first) = addresses.first() else {
@@ -156,6 +156,9 @@ fn greeting(net: &MioNet, config: &Config) -> Vec<String> {
     lines.push(format!("try:  curl -N {url}/subscribe/eps"));
     if config.engine.page_enabled {
         lines.push(format!("page: {url}/"));
+    }
+    if config.admin_listen.is_empty() {
+        lines.push(format!("admin page: {url}/admin/"));
     }
     lines
 }
