@@ -175,6 +175,7 @@ impl Raw {
                 detail_retry_ms,
                 reads_per_turn: limits::READS_PER_TURN,
                 writes_per_turn: limits::WRITES_PER_TURN,
+                paced_subscribers_min: limits::PACED_SUBSCRIBERS_MIN,
                 verbose: log_level >= Level::Debug,
             },
             listen,

@@ -29,6 +29,19 @@ pub const READ_BYTES: usize = 64 * 1024;
 /// thousand of them delays the others by this many writes, not by ten thousand.
 pub const WRITES_PER_NAMESPACE: usize = 64;
 
+/// Subscribers of a namespace from which on its passes are paced.
+pub const PACED_SUBSCRIBERS_MIN: usize = 32;
+
+/// The pause between the beginnings of two passes, for each subscriber: some three times what a pass takes, so
+/// that a busy stream fills a third of a core at most, and its messages share writes.
+pub const PASS_PAUSE_PER_SUBSCRIBER: Duration = Duration::from_micros(20);
+
+/// The longest such pause. A message waits no longer than that.
+pub const PASS_PAUSE_MAX: Duration = Duration::from_millis(2);
+
+/// Bytes of frames that may wait for a paced pass.
+pub const PACED_BYTES_MAX: usize = WRITE_BYTES / 2;
+
 /// Reads from the broker in one turn, so that a flood of messages leaves room for clients.
 pub const SOURCE_READS_PER_TURN: usize = 4;
 
@@ -305,6 +318,7 @@ const _: () = {
     assert!(LOG_BYTES_FLOOR <= LOG_BYTES_CEILING);
     assert!(LOG_BYTES_CEILING <= u32::MAX as usize / 2);
     assert!(WRITE_BYTES <= LOG_SEGMENT_BYTES);
+    assert!((PACED_BYTES_MAX as u64) < LOG_BYTES_FLOOR as u64 / LOG_UNFLUSHED_PART);
     assert!(READ_BYTES * 2 <= LOG_BYTES_FLOOR - LOG_BYTES_FLOOR / LOG_UNFLUSHED_PART as usize);
     assert!(HEAD_BYTES_MAX <= READ_BYTES);
     assert!(PEER_TIMEOUT.as_secs() > PATIENCE.as_secs() + TIMER_SLACK.as_secs());

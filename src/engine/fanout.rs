@@ -176,7 +176,7 @@ impl Engine {
                     return Some(in_flight);
                 }
             } else {
-                if self.write_queue.is_empty() && !self.hub.has_turns() {
+                if self.write_queue.is_empty() && self.hub.is_flushed() {
                     self.flushed = self.log.appended();
                 }
                 return None;

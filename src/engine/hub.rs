@@ -5,11 +5,13 @@
 //! namespace above it that has subscribers; a namespace's list is therefore all that a subscriber of it
 //! may need, in order.
 
-use std::collections::{HashMap, VecDeque};
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap, VecDeque};
+use std::time::Duration;
 
 use slab::Slab;
 
-use crate::limits::WRITES_PER_NAMESPACE;
+use crate::limits::{PASS_PAUSE_MAX, PASS_PAUSE_PER_SUBSCRIBER, WRITES_PER_NAMESPACE};
 use crate::time::Time;
 
 /// A namespace's place in the hub. Not reused while the log holds frames of it.
@@ -67,9 +69,11 @@ pub struct Namespace {
     pub complete_from: u64,
     /// Until when frames are kept although nobody is here, because somebody is to come back for them.
     lingers_until: Option<Time>,
-    /// What came since the last pass began. A namespace with something is in `touched`.
+    /// What came since the last pass began. A namespace with something is in `touched` or in `paced`.
     pending: Option<Pending>,
     pass: Option<Pass>,
+    /// When the next pass may begin.
+    ready_at: Time,
     parent: Option<NamespaceId>,
     segment: Box<[u8]>,
     children: HashMap<Box<[u8]>, NamespaceId>,
@@ -121,6 +125,12 @@ pub struct Hub {
     namespaces: Slab<Namespace>,
     /// Namespaces with a pass under way or pending; each once.
     touched: VecDeque<NamespaceId>,
+    /// Namespaces whose next pass must not begin yet, and when it may, the earliest first; each once.
+    paced: BinaryHeap<Reverse<(Time, u32)>>,
+    /// Subscribers of a namespace from which on its passes are paced.
+    paced_from: usize,
+    /// The moment of the turn.
+    now: Time,
     /// Writes left before the namespace in front goes to the back.
     quantum: usize,
     /// Subscribers of each stream.
@@ -132,8 +142,10 @@ pub struct Hub {
     finished: Vec<Finished>,
 }
 
-impl Default for Hub {
-    fn default() -> Hub {
+impl Hub {
+    /// A registry of the streams' roots. Passes over fewer subscribers than `paced_from` are not paced: they
+    /// cost little, and nobody is made to wait.
+    pub fn new(paced_from: usize) -> Hub {
         let mut namespaces = Slab::new();
         for stream in Stream::ALL {
             let index = namespaces.insert(Namespace::new(stream, None, b""));
@@ -142,15 +154,16 @@ impl Default for Hub {
         Hub {
             namespaces,
             touched: VecDeque::new(),
+            paced: BinaryHeap::new(),
+            paced_from,
+            now: Time::ZERO,
             quantum: WRITES_PER_NAMESPACE,
             subscribers: [0; Stream::ALL.len()],
             lingering: VecDeque::new(),
             finished: Vec::new(),
         }
     }
-}
 
-impl Hub {
     /// The namespace, which exists as long as somebody subscribes to it or the log has frames of it.
     pub fn get(&self, id: NamespaceId) -> Option<&Namespace> {
         self.namespaces.get(id.0 as usize)
@@ -232,6 +245,28 @@ impl Hub {
         }
     }
 
+    /// Begins a turn: passes whose time has come may begin, or all of them where they have been put off for
+    /// too long already.
+    pub fn begin_turn(&mut self, now: Time, is_late: bool) {
+        self.now = now;
+        while let Some(&Reverse((at, id))) = self.paced.peek()
+            && (at <= now || is_late)
+        {
+            self.paced.pop();
+            self.touched.push_back(NamespaceId(id));
+        }
+    }
+
+    /// When the first of the passes that have been put off may begin.
+    pub fn next_pass_at(&self) -> Option<Time> {
+        self.paced.peek().map(|&Reverse((at, _))| at)
+    }
+
+    /// Whether everybody has been offered everything.
+    pub fn is_flushed(&self) -> bool {
+        self.touched.is_empty() && self.paced.is_empty()
+    }
+
     /// Ends the lingering of those whose time has come.
     pub fn expire(&mut self, now: Time) {
         while let Some(&(until, id)) = self.lingering.front().filter(|(until, _)| *until <= now) {
@@ -278,7 +313,7 @@ impl Hub {
                         count: 1,
                     });
                     if namespace.pass.is_none() {
-                        self.touched.push_back(id);
+                        self.touch(id);
                     }
                 }
             }
@@ -318,6 +353,9 @@ impl Hub {
             if namespace.pass.is_none() {
                 let remaining = namespace.subscribers.len();
                 let pending = namespace.pending.take();
+                if remaining >= self.paced_from {
+                    namespace.ready_at = self.now + pause_between_passes(remaining);
+                }
                 namespace.pass = pending.map(|frames| Pass { frames, remaining });
             }
             if let Some(pass) = &mut namespace.pass
@@ -339,7 +377,7 @@ impl Hub {
             self.touched.pop_front();
             self.quantum = WRITES_PER_NAMESPACE;
             if namespace.pending.is_some() {
-                self.touched.push_back(id);
+                self.touch(id);
             }
         }
     }
@@ -362,8 +400,20 @@ impl Hub {
             let passing = namespace
                 .pass
                 .is_some_and(|pass| (slot as usize) < pass.remaining);
-            (pending || passing) && self.touched.contains(&id)
+            let is_paced = |entry: &Reverse<(Time, u32)>| entry.0.1 == id.0;
+            let is_queued = self.touched.contains(&id) || self.paced.iter().any(is_paced);
+            (pending || passing) && is_queued
         })
+    }
+
+    /// Queues a namespace for its next pass, now or when that may begin.
+    fn touch(&mut self, id: NamespaceId) {
+        let ready_at = self.namespaces[id.0 as usize].ready_at;
+        if ready_at <= self.now {
+            self.touched.push_back(id);
+        } else {
+            self.paced.push(Reverse((ready_at, id.0)));
+        }
     }
 
     fn child_or_insert(&mut self, stream: Stream, segment: &[u8]) -> NamespaceId {
@@ -391,6 +441,7 @@ impl Hub {
         }
         if namespace.pass.is_some() || namespace.pending.is_some() {
             self.touched.retain(|&touched| touched != id);
+            self.paced.retain(|&Reverse((_, paced))| paced != id.0);
         }
         let namespace = self.namespaces.remove(id.0 as usize);
         self.namespaces[parent.0 as usize]
@@ -409,6 +460,7 @@ impl Namespace {
             lingers_until: None,
             pending: None,
             pass: None,
+            ready_at: Time::ZERO,
             parent,
             segment: segment.into(),
             children: HashMap::new(),
@@ -426,6 +478,14 @@ impl Namespace {
     }
 }
 
+/// How long after the beginning of a pass over so many subscribers the next one may begin. A pass costs one
+/// system call for each of them, however many messages it brings: where more come than that, they are gathered
+/// meanwhile.
+fn pause_between_passes(subscribers: usize) -> Duration {
+    let subscribers = u32::try_from(subscribers).unwrap_or(u32::MAX);
+    PASS_PAUSE_MAX.min(PASS_PAUSE_PER_SUBSCRIBER.saturating_mul(subscribers))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -438,7 +498,7 @@ mod tests {
 
     #[test]
     fn a_parent_gets_its_children_and_a_child_its_own_only() {
-        let mut hub = Hub::default();
+        let mut hub = Hub::new(usize::MAX);
         hub.subscribe(Stream::Details, None, 1, 0);
         hub.subscribe(Stream::Details, Some(b"1F4C2"), 2, 0);
         hub.subscribe(Stream::Details, Some(b"1F4"), 3, 0);
@@ -456,7 +516,7 @@ mod tests {
     fn a_pass_visits_everybody_although_subscribers_leave_and_join() {
         for leaver in 0..4_u32 {
             for visited in 0..4 {
-                let mut hub = Hub::default();
+                let mut hub = Hub::new(usize::MAX);
                 let mut slots: Vec<u32> = Vec::new();
                 for subscriber in 0..4 {
                     slots.push(hub.subscribe(Stream::Raw, None, subscriber, 0).1);
@@ -481,7 +541,7 @@ mod tests {
 
     #[test]
     fn a_frame_published_during_a_pass_starts_another_one() {
-        let mut hub = Hub::default();
+        let mut hub = Hub::new(usize::MAX);
         hub.subscribe(Stream::Eps, None, 1, 0);
         hub.subscribe(Stream::Eps, None, 2, 0);
         hub.publish(Stream::Eps.root(), 5, Time::ZERO);
@@ -500,7 +560,7 @@ mod tests {
 
     #[test]
     fn namespaces_go_with_their_last_subscriber_and_frame() {
-        let mut hub = Hub::default();
+        let mut hub = Hub::new(usize::MAX);
         let (id, slot) = hub.subscribe(Stream::Details, Some(b"A"), 1, 0);
         hub.publish(id, 0, Time::ZERO);
         hub.unsubscribe(id, slot);
@@ -514,7 +574,7 @@ mod tests {
 
     #[test]
     fn a_frame_is_forgotten_above_a_namespace_that_nobody_is_left_in() {
-        let mut hub = Hub::default();
+        let mut hub = Hub::new(usize::MAX);
         let (child, slot) = hub.subscribe(Stream::Details, Some(b"A"), 1, 0);
         hub.subscribe(Stream::Details, None, 2, 0);
         for sequence in 0..2 {
@@ -532,7 +592,7 @@ mod tests {
 
     #[test]
     fn a_big_namespace_does_not_hold_up_a_small_one() {
-        let mut hub = Hub::default();
+        let mut hub = Hub::new(usize::MAX);
         for subscriber in 0..1_000 {
             hub.subscribe(Stream::Eps, None, subscriber, 0);
         }
@@ -544,5 +604,41 @@ mod tests {
             .iter()
             .position(|&(subscriber, _)| subscriber == 5_000);
         assert_eq!((place, order.len()), (Some(WRITES_PER_NAMESPACE), 1_001));
+    }
+
+    #[test]
+    fn a_pass_over_many_waits_for_more_messages_but_not_for_long() {
+        let mut hub = Hub::new(2);
+        let raw = Stream::Raw.root();
+        for subscriber in 0..2 {
+            hub.subscribe(Stream::Raw, None, subscriber, 0);
+        }
+        let mut now = Time::from_micros(1_000_000);
+        hub.begin_turn(now, false);
+        hub.publish(raw, 0, now);
+        assert_eq!(
+            turns(&mut hub),
+            [(1, 0), (0, 0)],
+            "the first is not put off"
+        );
+        hub.publish(raw, 1, now);
+        assert!(!hub.has_turns() && !hub.is_flushed() && hub.will_visit(raw, 0, 1));
+        let at = now + 2 * PASS_PAUSE_PER_SUBSCRIBER;
+        assert_eq!(hub.next_pass_at(), Some(at));
+        hub.publish(raw, 2, now);
+        hub.begin_turn(now, false);
+        assert!(turns(&mut hub).is_empty());
+        now = at;
+        hub.begin_turn(now, false);
+        assert_eq!(turns(&mut hub), [(1, 1), (0, 1)], "both messages at once");
+        hub.publish(raw, 3, now);
+        hub.begin_turn(now, true);
+        assert_eq!(
+            turns(&mut hub),
+            [(1, 3), (0, 3)],
+            "too much would be put off"
+        );
+        assert!(hub.is_flushed());
+        assert_eq!(pause_between_passes(1_000_000), PASS_PAUSE_MAX);
     }
 }

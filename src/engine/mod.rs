@@ -125,7 +125,7 @@ impl Engine {
             startup_time: unix_seconds,
             started_at: now,
             conns: Conns::default(),
-            hub: Hub::default(),
+            hub: Hub::new(settings.paced_subscribers_min),
             rollup: Rollup::default(),
             tick_at: None,
             rest_until: None,
@@ -161,6 +161,9 @@ impl Engine {
         self.reads_left = self.settings.reads_per_turn;
         self.queue_writes_left = self.settings.writes_per_turn.div_ceil(2);
         self.pass_writes_left = self.settings.writes_per_turn.div_ceil(2);
+        let unflushed = self.log.appended() - self.flushed;
+        self.hub
+            .begin_turn(now, unflushed >= limits::PACED_BYTES_MAX as u64);
         if self.wants_messages() {
             self.held_since = None;
         } else if now.since(*self.held_since.get_or_insert(now)) >= limits::SOURCE_HOLD_MAX {
@@ -184,6 +187,7 @@ impl Engine {
         let deadlines = [
             self.tick_at,
             self.rest_until(),
+            self.hub.next_pass_at(),
             self.timers.next(),
             self.farewell.next_at,
         ];

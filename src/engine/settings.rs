@@ -56,6 +56,8 @@ pub struct Settings {
     pub reads_per_turn: usize,
     /// Writes to clients in one turn.
     pub writes_per_turn: usize,
+    /// Subscribers of a namespace from which on its messages are gathered for some hundred microseconds.
+    pub paced_subscribers_min: usize,
     /// Whether each connect and disconnect is logged.
     pub verbose: bool,
 }
@@ -140,6 +142,7 @@ pub(super) mod tests {
             detail_retry_ms: None,
             reads_per_turn: 1,
             writes_per_turn: 1,
+            paced_subscribers_min: 1,
             verbose: false,
         }
     }

@@ -129,6 +129,7 @@ fn settings(random: &mut Random, forces: bool) -> Settings {
         // Small ones, so that fan-outs are cut into slices although there are few clients.
         reads_per_turn: [3, 256][random.below(2) as usize],
         writes_per_turn: [1, 10, 512][random.below(3) as usize],
+        paced_subscribers_min: [1, 8, 1_000][random.below(3) as usize],
         verbose: random.one_in(2),
     }
 }
