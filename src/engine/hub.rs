@@ -184,6 +184,12 @@ impl Hub {
         self.subscribers() == self.subscribers[stream as usize]
     }
 
+    /// Whether all subscribers are those of scores.
+    pub fn has_only_scores(&self) -> bool {
+        let of = |stream: Stream| self.subscribers[stream as usize];
+        self.subscribers() == of(Stream::Raw) + of(Stream::Eps)
+    }
+
     /// All namespaces, in no order that means anything.
     pub fn iter(&self) -> impl Iterator<Item = &Namespace> {
         self.namespaces.iter().map(|(_, namespace)| namespace)

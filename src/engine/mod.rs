@@ -210,6 +210,11 @@ impl Engine {
         unflushed < self.settings.log_bytes_max as u64 / limits::LOG_UNFLUSHED_PART
     }
 
+    /// Whether somebody subscribes to anything but scores.
+    pub fn wants_tweets(&self) -> bool {
+        !self.hub.has_only_scores()
+    }
+
     /// Until when the source may be left alone, because all that it could bring would wait for the next tick:
     /// a busy stream of score updates then costs one wake-up a tick, and not one for each update. When that
     /// moment has come, the source is read, and what it brought is sent in the same turn.

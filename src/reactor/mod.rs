@@ -151,6 +151,7 @@ impl<N: Net> Reactor<N> {
         self.rest();
         if let Feed::Demo(demo) = &mut self.feed {
             demo.set_listened(self.engine.subscribers() > 0, now);
+            demo.set_tweets(self.engine.wants_tweets());
         }
         self.turn_ended_at = self.net.now();
         self.engine.end_turn(self.turn_ended_at);

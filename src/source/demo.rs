@@ -34,6 +34,10 @@ pub struct Demo {
     /// The index of the emoji whose score has been handed out and whose tweet comes next.
     tweeting: Option<usize>,
     tweet_id: u64,
+    /// What tweets draw from: the scores are the same whether tweets are made or not.
+    tweet_random: Random,
+    /// Whether tweets are made.
+    tweets: bool,
 }
 
 /// One emoji that can be drawn.
@@ -59,7 +63,14 @@ impl Demo {
             due: None,
             tweeting: None,
             tweet_id: 0,
+            tweet_random: Random::new(!seed),
+            tweets: true,
         }
+    }
+
+    /// Says whether anybody would read a tweet: to make one takes some microseconds.
+    pub fn set_tweets(&mut self, wanted: bool) {
+        self.tweets = wanted;
     }
 
     /// When the next update is due; none while nobody listens, so that an idle server makes no wake-ups.
@@ -83,14 +94,13 @@ impl Demo {
     /// is made up for and what lies before it is skipped. A caller may stop early: the deadline then
     /// stays in the past.
     pub fn next_message(&mut self, now: Time) -> Option<Message> {
-        let due = self.due?;
-        if let Some(index) = self.tweeting.take() {
+        if let (Some(index), Some(due)) = (self.tweeting.take(), self.due) {
             self.advance();
-            return self.tweet(index, due);
+            if self.tweets {
+                return self.tweet(index, due);
+            }
         }
-        if due > now {
-            return None;
-        }
+        let due = self.due.filter(|&due| due <= now)?;
         if now.since(due) >= CATCH_UP_MAX {
             self.start_at(now - CATCH_UP_MAX);
         }
@@ -109,9 +119,9 @@ impl Demo {
 
     fn tweet(&mut self, index: usize, due: Time) -> Option<Message> {
         let unix_ms = self.unix_origin_ms.saturating_add(due.as_micros() / 1_000);
-        self.tweet_id = next_tweet_id(self.tweet_id, unix_ms, &mut self.random);
+        self.tweet_id = next_tweet_id(self.tweet_id, unix_ms, &mut self.tweet_random);
         let choice = self.choices.get(index)?;
-        let tweet = tweet_json(self.tweet_id, unix_ms, &choice.text, &mut self.random);
+        let tweet = tweet_json(self.tweet_id, unix_ms, &choice.text, &mut self.tweet_random);
         Some(Message {
             channel: format!("stream.tweet_updates.{}", choice.id).into_bytes(),
             payload: tweet.into_bytes(),
@@ -399,6 +409,23 @@ mod tests {
 
     fn at_ms(milliseconds: u64) -> Time {
         Time::from_micros(milliseconds * 1_000)
+    }
+
+    #[test]
+    fn scores_are_the_same_whether_tweets_are_made_or_not() {
+        let scores = |tweets: bool| -> Vec<Vec<u8>> {
+            let mut demo = listened(250, 7);
+            demo.set_tweets(tweets);
+            let messages = std::iter::from_fn(|| demo.next_message(Time::from_micros(900_000)));
+            let messages: Vec<Message> = messages.collect();
+            let (scores, others): (Vec<Message>, Vec<Message>) = messages
+                .into_iter()
+                .partition(|message| message.channel == b"stream.score_updates");
+            assert_eq!(others.len(), if tweets { scores.len() } else { 0 });
+            scores.into_iter().map(|score| score.payload).collect()
+        };
+        assert!(scores(true).len() > 200);
+        assert_eq!(scores(true), scores(false));
     }
 
     #[test]
