@@ -61,6 +61,9 @@ pub const CHUNK_LINE_BYTES_MAX: usize = 256;
 /// The longest segment of a namespace, decoded.
 pub const SEGMENT_BYTES_MAX: usize = 200;
 
+/// Namespaces that one connection may carry. A browser has six connections to a host, and a page some emoji.
+pub const NAMESPACES_MAX: usize = 32;
+
 /// Bytes of a request target and of a user agent that are kept to be shown on status pages.
 pub const SHOWN_BYTES_MAX: usize = 256;
 

@@ -71,7 +71,7 @@ impl Engine {
         let is_meant = |conn: &Conn| {
             let listens = conn
                 .subscription()
-                .is_some_and(|subscription| subscription.namespace == namespace);
+                .is_some_and(|subscription| self.hub.includes(subscription.namespace, namespace));
             listens && (cleanup.token.is_some() || conn.about.client_ip == client_ip)
         };
         let meant = candidates.iter().copied();

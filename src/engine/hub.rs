@@ -3,7 +3,8 @@
 //!
 //! Namespaces form a tree by whole segments. A frame published to one is listed there and in every
 //! namespace above it that has subscribers; a namespace's list is therefore all that a subscriber of it
-//! may need, in order.
+//! may need, in order. Who subscribes to several namespaces at once subscribes to their *group*, a namespace
+//! of its own that lists what any of them does.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, VecDeque};
@@ -29,19 +30,28 @@ pub enum Stream {
     Details,
     /// Commands of the kiosk.
     Kiosk,
+    /// Groups: several namespaces of the others, over one connection.
+    Several,
 }
 
 impl Stream {
     /// All streams, in the order of their roots.
-    pub const ALL: [Stream; 4] = [Stream::Raw, Stream::Eps, Stream::Details, Stream::Kiosk];
+    pub const ALL: [Stream; 5] = [
+        Stream::Raw,
+        Stream::Eps,
+        Stream::Details,
+        Stream::Kiosk,
+        Stream::Several,
+    ];
 
-    /// The first segment of the stream's namespaces.
+    /// The first segment of the stream's namespaces; of groups, a name for reports.
     pub const fn segment(self) -> &'static str {
         match self {
             Stream::Raw => "raw",
             Stream::Eps => "eps",
             Stream::Details => "details",
             Stream::Kiosk => "kiosk_interaction",
+            Stream::Several => "several",
         }
     }
 
@@ -77,6 +87,10 @@ pub struct Namespace {
     parent: Option<NamespaceId>,
     segment: Box<[u8]>,
     children: HashMap<Box<[u8]>, NamespaceId>,
+    /// Of a group: the namespaces whose frames it lists as well. They stay as long as it does.
+    members: Vec<NamespaceId>,
+    /// The groups that this is a member of.
+    groups: Vec<NamespaceId>,
 }
 
 /// Frames that the next pass is about.
@@ -204,10 +218,44 @@ impl Hub {
         subscriber: u32,
         head: u64,
     ) -> (NamespaceId, u32) {
-        let id = match child {
-            Some(segment) => self.child_or_insert(stream, segment),
-            None => stream.root(),
-        };
+        let id = self.find_or_insert(stream, child);
+        self.enter(id, subscriber, head)
+    }
+
+    /// The same for several streams, or children of them, at once: for the group of these.
+    pub fn subscribe_to_several(
+        &mut self,
+        members: &[(Stream, Option<&[u8]>)],
+        subscriber: u32,
+        head: u64,
+    ) -> (NamespaceId, u32) {
+        let insert =
+            |&(stream, child): &(Stream, Option<&[u8]>)| self.find_or_insert(stream, child);
+        let mut members: Vec<NamespaceId> = members.iter().map(insert).collect();
+        members.sort_unstable_by_key(|id| id.0);
+        members.dedup();
+        let name: Vec<u8> = members.iter().flat_map(|id| id.0.to_be_bytes()).collect();
+        let group = self.find_or_insert(Stream::Several, Some(&name));
+        if self.namespaces[group.0 as usize].members.is_empty() {
+            for id in &members {
+                let member = &mut self.namespaces[id.0 as usize];
+                if !member.is_wanted() {
+                    member.complete_from = head;
+                }
+                member.groups.push(group);
+            }
+            self.namespaces[group.0 as usize].members = members;
+        }
+        self.enter(group, subscriber, head)
+    }
+
+    /// Whether a namespace is `member`, or a group that it is a member of.
+    pub fn includes(&self, id: NamespaceId, member: NamespaceId) -> bool {
+        let is_in = |namespace: &Namespace| namespace.members.contains(&member);
+        id == member || self.get(id).is_some_and(is_in)
+    }
+
+    fn enter(&mut self, id: NamespaceId, subscriber: u32, head: u64) -> (NamespaceId, u32) {
         let namespace = &mut self.namespaces[id.0 as usize];
         if !namespace.is_wanted() {
             // Nothing was kept while nobody was here.
@@ -308,19 +356,34 @@ impl Hub {
             if !namespace.is_wanted() {
                 continue;
             }
-            debug_assert!(namespace.frames.back().is_none_or(|&last| last < sequence));
-            namespace.frames.push_back(sequence);
-            match &mut namespace.pending {
-                Some(pending) => pending.count = pending.count.saturating_add(1),
-                None => {
-                    namespace.pending = Some(Pending {
-                        from: sequence,
-                        arrived_at,
-                        count: 1,
-                    });
-                    if namespace.pass.is_none() {
-                        self.touch(id);
-                    }
+            self.list(id, sequence, arrived_at);
+            for index in 0..self.namespaces[id.0 as usize].groups.len() {
+                let group = self.namespaces[id.0 as usize].groups[index];
+                // It may have it already, from a namespace below this one.
+                if self.namespaces[group.0 as usize].frames.back() != Some(&sequence) {
+                    self.list(group, sequence, arrived_at);
+                }
+            }
+        }
+    }
+
+    fn list(&mut self, id: NamespaceId, sequence: u64, arrived_at: Time) {
+        let namespace = &mut self.namespaces[id.0 as usize];
+        debug_assert!(namespace.frames.back().is_none_or(|&last| last < sequence));
+        namespace.frames.push_back(sequence);
+        if namespace.subscribers.is_empty() {
+            return;
+        }
+        match &mut namespace.pending {
+            Some(pending) => pending.count = pending.count.saturating_add(1),
+            None => {
+                namespace.pending = Some(Pending {
+                    from: sequence,
+                    arrived_at,
+                    count: 1,
+                });
+                if namespace.pass.is_none() {
+                    self.touch(id);
                 }
             }
         }
@@ -334,10 +397,15 @@ impl Hub {
                 break;
             };
             next = namespace.parent;
-            if namespace.frames.front() == Some(&sequence) {
-                namespace.frames.pop_front();
+            namespace.forget(sequence);
+            for index in 0..self.namespaces[id.0 as usize].groups.len() {
+                let group = self.namespaces[id.0 as usize].groups[index];
+                self.namespaces[group.0 as usize].forget(sequence);
             }
-            namespace.complete_from = namespace.complete_from.max(sequence + 1);
+            // A group that goes takes members with it that nobody else wants, this one perhaps among them.
+            while let Some(group) = self.unused_group_of(id) {
+                self.remove_if_unused(group);
+            }
             self.remove_if_unused(id);
         }
     }
@@ -422,8 +490,9 @@ impl Hub {
         }
     }
 
-    fn child_or_insert(&mut self, stream: Stream, segment: &[u8]) -> NamespaceId {
+    fn find_or_insert(&mut self, stream: Stream, child: Option<&[u8]>) -> NamespaceId {
         let root = stream.root();
+        let Some(segment) = child else { return root };
         if let Some(&id) = self.namespaces[root.0 as usize].children.get(segment) {
             return id;
         }
@@ -437,12 +506,19 @@ impl Hub {
         id
     }
 
+    fn unused_group_of(&self, id: NamespaceId) -> Option<NamespaceId> {
+        let is_unused = |group: &NamespaceId| self.get(*group).is_some_and(Namespace::is_unused);
+        self.get(id)?.groups.iter().copied().find(is_unused)
+    }
+
     fn remove_if_unused(&mut self, id: NamespaceId) {
-        let namespace = &self.namespaces[id.0 as usize];
+        let Some(namespace) = self.namespaces.get(id.0 as usize) else {
+            return;
+        };
         let Some(parent) = namespace.parent else {
             return;
         };
-        if namespace.is_wanted() || !namespace.frames.is_empty() {
+        if !namespace.is_unused() {
             return;
         }
         if namespace.pass.is_some() || namespace.pending.is_some() {
@@ -453,6 +529,11 @@ impl Hub {
         self.namespaces[parent.0 as usize]
             .children
             .remove(&namespace.segment);
+        for member in namespace.members {
+            let groups = &mut self.namespaces[member.0 as usize].groups;
+            groups.retain(|&group| group != id);
+            self.remove_if_unused(member);
+        }
     }
 }
 
@@ -470,6 +551,8 @@ impl Namespace {
             parent,
             segment: segment.into(),
             children: HashMap::new(),
+            members: Vec::new(),
+            groups: Vec::new(),
         }
     }
 
@@ -480,7 +563,19 @@ impl Namespace {
     }
 
     fn is_wanted(&self) -> bool {
-        !self.subscribers.is_empty() || self.lingers_until.is_some()
+        let has_groups = !self.groups.is_empty();
+        !self.subscribers.is_empty() || self.lingers_until.is_some() || has_groups
+    }
+
+    fn is_unused(&self) -> bool {
+        !self.is_wanted() && self.frames.is_empty()
+    }
+
+    fn forget(&mut self, sequence: u64) {
+        if self.frames.front() == Some(&sequence) {
+            self.frames.pop_front();
+        }
+        self.complete_from = self.complete_from.max(sequence + 1);
     }
 }
 
@@ -646,5 +741,51 @@ mod tests {
         );
         assert!(hub.is_flushed());
         assert_eq!(pause_between_passes(1_000_000), PASS_PAUSE_MAX);
+    }
+
+    #[test]
+    fn a_group_lists_what_any_of_its_members_does_and_goes_with_its_last_subscriber() {
+        let mut hub = Hub::new(usize::MAX);
+        let members: [(Stream, Option<&[u8]>); 3] = [
+            (Stream::Eps, None),
+            (Stream::Details, Some(b"A")),
+            (Stream::Details, None),
+        ];
+        let (group, slot) = hub.subscribe_to_several(&members, 1, 0);
+        let mut others = members;
+        others.reverse();
+        let (same, other_slot) = hub.subscribe_to_several(&others, 2, 0);
+        assert_eq!(
+            (same, other_slot),
+            (group, 1),
+            "the same namespaces are one group"
+        );
+        let detail = hub.find(Stream::Details, Some(b"A")).unwrap();
+        assert!(hub.includes(group, detail) && hub.includes(group, Stream::Eps.root()));
+        assert!(!hub.includes(group, Stream::Raw.root()) && hub.includes(detail, detail));
+        // A tweet of A is in two of its members, and one for it.
+        let published = [
+            (Stream::Details, Some(&b"A"[..])),
+            (Stream::Eps, None),
+            (Stream::Details, Some(b"B")),
+        ];
+        for (sequence, (stream, child)) in (0..).zip(published) {
+            let id = hub.destination(stream, child).unwrap();
+            hub.publish(id, sequence, Time::ZERO);
+        }
+        assert_eq!(hub.get(group).unwrap().frames, [0, 1, 2]);
+        assert_eq!(turns(&mut hub), [(2, 0), (1, 0)]);
+        assert!(hub.destination(Stream::Raw, None).is_none());
+        hub.forget(detail, 0);
+        assert_eq!(hub.get(group).unwrap().frames, [1, 2]);
+        assert_eq!(hub.get(group).unwrap().complete_from, 1);
+        hub.unsubscribe(group, slot);
+        hub.unsubscribe(group, 0);
+        assert!(hub.get(group).is_some(), "the log still has frames of it");
+        hub.forget(Stream::Eps.root(), 1);
+        hub.forget(Stream::Details.root(), 2);
+        assert_eq!(hub.iter().count(), Stream::ALL.len());
+        assert!(hub.destination(Stream::Eps, None).is_none());
+        assert_eq!(hub.subscribers(), 0);
     }
 }

@@ -130,13 +130,13 @@ impl Engine {
             Ok(body) => body,
             Err(error) => return self.refuse(key, &refusal_of_body(error), CloseReason::Protocol),
         };
-        let is_probe = matches!(accepted.action, Action::Show(_) | Action::Subscribe { .. });
+        let is_probe = matches!(accepted.action, Action::Show(_) | Action::Subscribe(_));
         if self.stopping && !is_probe {
             return self.refuse(key, &stopping_reply(), CloseReason::Drain);
         }
         let answer = match accepted.action {
-            Action::Subscribe { stream, ref child } => {
-                let begun = self.subscribe(key, stream, child.as_deref(), &accepted);
+            Action::Subscribe(ref topics) => {
+                let begun = self.subscribe(key, topics, &accepted);
                 return begun.unwrap_or_else(|reply| self.refuse(key, &reply, CloseReason::Shed));
             }
             Action::CleanUp(ref cleanup) => {
@@ -339,7 +339,7 @@ fn accept(request: &Request<'_>, about: &About, settings: &Settings) -> Accepted
 
 /// A client's words as they are kept to be shown: readable, and bounded. Control characters, of which some
 /// above ASCII steer terminals as well, become escapes.
-fn shown(bytes: &[u8]) -> Box<str> {
+pub(super) fn shown(bytes: &[u8]) -> Box<str> {
     let cut = &bytes[..bytes.len().min(limits::SHOWN_BYTES_MAX)];
     let mut shown = String::with_capacity(cut.len());
     for letter in String::from_utf8_lossy(cut).chars() {

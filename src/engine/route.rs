@@ -4,7 +4,7 @@
 use super::cleanup::Cleanup;
 use super::hub::Stream;
 use super::settings::Settings;
-use crate::limits::TOKEN_BYTES_MAX;
+use crate::limits::{NAMESPACES_MAX, SEGMENT_BYTES_MAX, TOKEN_BYTES_MAX};
 use crate::proto::authorization::CHALLENGE;
 use crate::proto::http::{Method, Request};
 use crate::proto::reply::Reply;
@@ -13,13 +13,8 @@ use crate::proto::target::{self, TargetError};
 /// What is done about a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// A stream begins.
-    Subscribe {
-        /// Of which family.
-        stream: Stream,
-        /// The child's segment; `None` for all of the stream.
-        child: Option<String>,
-    },
+    /// A stream begins, of these namespaces: at least one, and at most [`NAMESPACES_MAX`].
+    Subscribe(Vec<Topic>),
     /// Only the head of a stream (`HEAD`).
     ShowStream(Stream),
     /// A client's own streams end.
@@ -28,6 +23,15 @@ pub enum Action {
     Show(Document),
     /// An answer that needs nothing but the request.
     Reply(Reply),
+}
+
+/// A namespace as a client asks for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Topic {
+    /// Of which stream.
+    pub stream: Stream,
+    /// The child's segment; `None` for all of the stream.
+    pub child: Option<String>,
 }
 
 /// What reports make.
@@ -118,9 +122,14 @@ fn answer(request: &Request<'_>, query: &str, segments: &[&str], settings: &Sett
             }),
         },
         (Method::Head, Resource::Stream(stream, _)) => Action::ShowStream(stream),
-        (Method::Get, Resource::Stream(stream, child)) => Action::Subscribe {
-            stream,
-            child: child.map(str::to_owned),
+        (Method::Get, Resource::Stream(stream, child)) => {
+            let child = child.map(str::to_owned);
+            Action::Subscribe(vec![Topic { stream, child }])
+        }
+        (Method::Get | Method::Head, Resource::Several) => match topics(query, settings) {
+            Err(reply) => Action::Reply(reply),
+            Ok(topics) if request.method == Method::Head => Action::ShowStream(topics[0].stream),
+            Ok(topics) => Action::Subscribe(topics),
         },
         (Method::Get | Method::Head, Resource::Document(document)) => Action::Show(document),
         (Method::Get | Method::Head, Resource::Moved(location)) => {
@@ -145,6 +154,8 @@ pub fn is_token(token: &str) -> bool {
 
 enum Resource<'a> {
     Stream(Stream, Option<&'a str>),
+    /// Several streams at once, which the query names.
+    Several,
     Document(Document),
     /// What is found at another path.
     Moved(&'static str),
@@ -156,9 +167,48 @@ impl Resource<'_> {
     fn methods(&self) -> &'static str {
         match self {
             Resource::Cleanup(_) => "POST, OPTIONS",
-            Resource::Stream(..) | Resource::Document(_) | Resource::Moved(_) => {
-                "GET, HEAD, OPTIONS"
-            }
+            Resource::Stream(..)
+            | Resource::Several
+            | Resource::Document(_)
+            | Resource::Moved(_) => "GET, HEAD, OPTIONS",
+        }
+    }
+}
+
+/// The namespaces that a query names with `ns`, each once.
+fn topics(query: &str, settings: &Settings) -> Result<Vec<Topic>, Reply> {
+    let mut topics = Vec::new();
+    for name in target::query_values(query, "ns") {
+        if name.len() > SEGMENT_BYTES_MAX || name.bytes().any(|byte| byte.is_ascii_control()) {
+            let message = format!("ns: use at most {SEGMENT_BYTES_MAX} bytes, none a control byte");
+            return Err(Reply::error(400, &message));
+        }
+        let segments: Vec<&str> = name.split('/').collect();
+        let found = match segments.split_first() {
+            Some((&"", below)) => find(&[&["subscribe"], below].concat(), settings),
+            _ => None,
+        };
+        let Some(Resource::Stream(stream, child)) = found else {
+            return Err(Reply::error(
+                404,
+                "ns: there is no such stream; use one such as /eps",
+            ));
+        };
+        let child = child.map(str::to_owned);
+        let topic = Topic { stream, child };
+        if !topics.contains(&topic) {
+            topics.push(topic);
+        }
+    }
+    match topics.len() {
+        0 => Err(Reply::error(
+            404,
+            "there is nothing at this path without ns=/<stream>",
+        )),
+        1..=NAMESPACES_MAX => Ok(topics),
+        count => {
+            let message = format!("ns: {count} streams are too many; use at most {NAMESPACES_MAX}");
+            Err(Reply::error(400, &message))
         }
     }
 }
@@ -197,6 +247,7 @@ fn find<'a>(segments: &[&'a str], settings: &Settings) -> Option<Resource<'a>> {
         ["subscribe", "details", id] if !id.is_empty() => {
             Some(Resource::Stream(Stream::Details, Some(id)))
         }
+        ["subscribe"] => Some(Resource::Several),
         ["subscribe", name] => {
             let stream = Stream::ALL
                 .into_iter()
@@ -212,6 +263,8 @@ fn is_enabled(stream: Stream, settings: &Settings) -> bool {
         Stream::Raw => settings.raw_enabled,
         Stream::Kiosk => settings.kiosk_enabled,
         Stream::Eps | Stream::Details => true,
+        // They are named by what they consist of.
+        Stream::Several => false,
     }
 }
 
@@ -257,7 +310,11 @@ mod tests {
         let head = format!("{line} HTTP/1.1\r\nHost: a\r\n{fields}\r\n");
         let (request, _) = parse_head(head.as_bytes()).unwrap().unwrap();
         match route(&request, settings, is_admin) {
-            Action::Subscribe { stream, child } => format!("{stream:?} {child:?}"),
+            Action::Subscribe(topics) => topics
+                .iter()
+                .map(|topic| format!("{:?} {:?}", topic.stream, topic.child))
+                .collect::<Vec<_>>()
+                .join(", "),
             Action::ShowStream(stream) => format!("head of {stream:?}"),
             Action::Show(document) => format!("{document:?}"),
             Action::CleanUp(cleanup) => format!("{:?} {:?}", cleanup.detail, cleanup.token),
@@ -278,6 +335,24 @@ mod tests {
             ("GET /subscribe/kiosk_interaction", "404"),
             ("GET /", "404"),
             ("GET /subscribe", "404"),
+            ("GET /subscribe?ns=/eps", "Eps None"),
+            (
+                "GET /subscribe?ns=/eps&ns=/details/2665&ns=/eps&x=y",
+                "Eps None, Details Some(\"2665\")",
+            ),
+            (
+                "GET /subscribe?ns=%2Fdetails%2Fa+b",
+                "Details Some(\"a b\")",
+            ),
+            ("HEAD /subscribe?ns=/raw&ns=/eps", "head of Raw"),
+            ("GET /subscribe?ns=eps", "404"),
+            ("GET /subscribe?ns=/eps&ns=/other", "404"),
+            ("GET /subscribe?ns=/eps&ns=/kiosk_interaction", "404"),
+            ("GET /subscribe?ns=/several", "404"),
+            ("GET /subscribe/several", "404"),
+            ("GET /subscribe?ns=", "404"),
+            ("GET /subscribe?ns=/details/%0A", "400"),
+            ("POST /subscribe?ns=/eps", "405"),
             ("GET /subscribe/", "404"),
             ("GET /subscribe/other", "404"),
             ("GET /subscribe/eps/", "404"),
@@ -328,6 +403,20 @@ mod tests {
         for (line, expected) in table {
             assert_eq!(routed(line, &settings()), expected, "for {line}");
         }
+    }
+
+    #[test]
+    fn so_many_streams_go_over_one_connection() {
+        let names = |count: usize| -> String {
+            let names = (0..count).map(|number| format!("ns=/details/{number}"));
+            names.collect::<Vec<_>>().join("&")
+        };
+        let ask = |count| routed(&format!("GET /subscribe?{}", names(count)), &settings());
+        assert_eq!(
+            ask(NAMESPACES_MAX).matches("Details").count(),
+            NAMESPACES_MAX
+        );
+        assert_eq!(ask(NAMESPACES_MAX + 1), "400");
     }
 
     #[test]

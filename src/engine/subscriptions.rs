@@ -5,7 +5,8 @@ use super::conn::{Cursor, Key, Phase, Subscription};
 use super::event_id::{self, EventId};
 use super::hub::Stream;
 use super::log::Coding;
-use super::requests::Accepted;
+use super::requests::{Accepted, shown};
+use super::route::Topic;
 use super::{Effect, Engine, encode_piece};
 use crate::level::Level;
 use crate::limits;
@@ -23,21 +24,50 @@ enum Start {
     Missed(u64),
 }
 
+impl Topic {
+    fn name(&self) -> (Stream, Option<&[u8]>) {
+        (self.stream, self.child.as_ref().map(String::as_bytes))
+    }
+}
+
+/// What is shown of a request: its path, and of one for several streams which these are.
+fn shown_path(topics: &[Topic], accepted: &Accepted) -> Box<str> {
+    if topics.len() < 2 {
+        return accepted.path.clone();
+    }
+    let mut path = accepted.path.to_string();
+    for (index, topic) in topics.iter().enumerate() {
+        path.push_str(if index == 0 { "?ns=/" } else { "&ns=/" });
+        path.push_str(topic.stream.segment());
+        if let Some(child) = &topic.child {
+            path.push('/');
+            path.push_str(child);
+        }
+    }
+    shown(path.as_bytes())
+}
+
 impl Engine {
     /// Begins a stream, or says why it cannot begin now.
     pub(super) fn subscribe(
         &mut self,
         key: Key,
-        stream: Stream,
-        child: Option<&str>,
+        topics: &[Topic],
         accepted: &Accepted,
     ) -> Result<(), Reply> {
         if let Some(reply) = self.shed(accepted) {
             return Err(reply);
         }
-        let child_bytes = child.map(str::as_bytes);
         let head = self.log.head();
-        let (namespace, slot) = self.hub.subscribe(stream, child_bytes, key.index, head);
+        let names: Vec<_> = topics.iter().map(Topic::name).collect();
+        let (namespace, slot) = match names[..] {
+            [(stream, child)] => self.hub.subscribe(stream, child, key.index, head),
+            _ => self.hub.subscribe_to_several(&names, key.index, head),
+        };
+        // What carries anything but scores lasts as long as that.
+        let stream = topics.iter().map(|topic| topic.stream);
+        let stream = stream.max_by_key(|stream| !stream.is_score());
+        let stream = stream.unwrap_or(Stream::Details);
         let start = self.start_of(accepted.last_event_id.as_deref(), namespace);
         let Some(conn) = self.conns.get_mut(key) else {
             return Ok(());
@@ -72,8 +102,11 @@ impl Engine {
         });
         conn.about.subscribed_at = self.now;
         conn.about.client_ip = accepted.client_ip;
-        conn.about.path = accepted.path.clone();
-        conn.about.tag = child.map(Box::from);
+        conn.about.path = shown_path(topics, accepted);
+        conn.about.tag = match topics {
+            [topic] => topic.child.as_deref().map(Box::from),
+            _ => None,
+        };
         conn.about.user_agent = accepted.user_agent.clone();
         conn.about.token = accepted.token.as_deref().map(Box::from);
         let out = conn.outbox.buffer();

@@ -43,6 +43,7 @@ fn stream_name(stream: Stream) -> &'static str {
         Stream::Eps => "eps",
         Stream::Details => "detail",
         Stream::Kiosk => "kiosk",
+        Stream::Several => "several",
     }
 }
 
@@ -170,6 +171,7 @@ mod tests {
             ("stream.eps.clients", "7"),
             ("stream.detail.clients", "5"),
             ("stream.kiosk.clients", "3"),
+            ("stream.several.clients", "1"),
             ("connections.open", "19"),
             ("connections.accepted", "101"),
             ("subscriptions", "102"),

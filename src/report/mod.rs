@@ -102,6 +102,7 @@ mod example {
                 histogram(&[(1_500, 4)]),
                 Histogram::default(),
                 Histogram::default(),
+                Histogram::default(),
             ],
         }
     }
@@ -114,7 +115,7 @@ mod example {
             uptime: Duration::from_secs(100),
             counters,
             sockets: 19,
-            streams: [2, 7, 5, 3],
+            streams: [2, 7, 5, 3, 1],
             log: LogState {
                 bytes: 120,
                 bytes_max: 121,

@@ -1,6 +1,7 @@
 //! The status document of one node, as the admin service reads it. It owns its names; it must not know
 //! where it goes.
 
+use std::borrow::Cow;
 use std::io::Write;
 use std::time::Duration;
 
@@ -107,14 +108,17 @@ fn millis(span: Duration) -> u64 {
 }
 
 fn encode_row(out: &mut Vec<u8>, row: &ConnectionRow<'_>) {
-    let namespace = row
-        .request_path
-        .strip_prefix("/subscribe")
-        .unwrap_or(row.request_path);
+    let namespace = row.request_path.strip_prefix("/subscribe");
+    let namespace = namespace.unwrap_or(row.request_path);
+    // Several namespaces stand in a list.
+    let namespace = match namespace.strip_prefix("?ns=") {
+        Some(names) => Cow::Owned(names.replace("&ns=", ",")),
+        None => Cow::Borrowed(namespace),
+    };
     out.extend_from_slice(b"{\"request_path\":");
     text(out, row.request_path);
     out.extend_from_slice(b",\"namespace\":");
-    text(out, namespace);
+    text(out, &namespace);
     out.extend_from_slice(b",\"tag\":");
     match row.tag {
         Some(tag) => foreign_text(out, tag),
@@ -186,7 +190,7 @@ mod tests {
             uptime: Duration::from_secs(50),
             counters: &counters,
             sockets: 10,
-            streams: [0, 7, 2, 0],
+            streams: [0, 7, 2, 0, 0],
             log: LogState::default(),
             source: SourceState {
                 kind: "redis",

@@ -69,7 +69,7 @@ inBrowser('the admin page', (tab) => {
       await until(async () => numberIn((await rowsOf('totals'))[0][2]) > 0, 'there is a minute to speak of');
 
       const streams = Object.fromEntries((await rowsOf('streams')).map(([name, count]) => [name, count]));
-      assert.deepEqual(streams, { raw: '1', eps: '1', details: '1', kiosk_interaction: '0' });
+      assert.deepEqual(streams, { raw: '1', eps: '1', details: '1', kiosk_interaction: '0', several: '0' });
       const connections = await rowsOf('connections');
       const agents = Object.fromEntries(connections.map((cells) => [cells[0], cells[5]]));
       assert.deepEqual(agents, { '/eps': 'one', '/raw': 'two', '/details/1F602': 'three' });

@@ -35,6 +35,7 @@ mod replay;
 mod reports;
 mod resources;
 mod scale;
+mod several;
 mod slow_clients;
 mod status;
 mod streams;

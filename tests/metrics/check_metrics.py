@@ -28,7 +28,7 @@ OWN = "emojitrack_streamer_"
 # Every label, and the values it may have. A label with a value that a client chose would be a new time
 # series for each client.
 LABELS = {
-    "stream": r"raw|eps|details|kiosk_interaction",
+    "stream": r"raw|eps|details|kiosk_interaction|several",
     "reason": "client|reset|timeout|slow|idle|answered|protocol|lifetime|cleanup|shed|drain|failure",
     "cause": r"encoding|channel|oversized|unknown|relay",
     "source": r"redis|demo",

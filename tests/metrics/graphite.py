@@ -56,6 +56,7 @@ OLD_NAMES = ["stream.raw.clients", "stream.eps.clients", "stream.detail.clients"
 
 NEW_NAMES = [
     "stream.kiosk.clients",
+    "stream.several.clients",
     "connections.open",
     "connections.accepted",
     "connections.closed.client",

@@ -20,6 +20,10 @@ pub enum Wish {
     Details,
     Detail(&'static str),
     Kiosk,
+    /// Raw and the tweets of two IDs over one connection: everything in the order in which it was published.
+    Several(&'static str, &'static str),
+    /// Eps and the tweets of an ID over one connection.
+    EpsAnd(&'static str),
     /// Plain requests on one connection: the statuses that must come back, in order, and then whether
     /// the server ends the connection.
     Requests(Vec<u16>, bool),
@@ -389,14 +393,20 @@ fn wish(random: &mut Random, only_eps: bool) -> Wish {
     match random.below(20) {
         0..=15 if only_eps => Wish::Eps,
         0..=3 => Wish::Raw,
-        4..=9 => Wish::Eps,
+        4..=7 => Wish::Eps,
+        8 => Wish::Several(id(random), id(random)),
+        9 => Wish::EpsAnd(id(random)),
         10 | 11 => Wish::Details,
-        12..=14 => Wish::Detail(IDS[random.below(IDS.len() as u64) as usize]),
+        12..=14 => Wish::Detail(id(random)),
         15 => Wish::Kiosk,
         16 | 17 => Wish::Requests(Vec::new(), false),
         18 => Wish::EndlessHead,
         _ => Wish::Silence,
     }
+}
+
+fn id(random: &mut Random) -> &'static str {
+    IDS[random.below(IDS.len() as u64) as usize]
 }
 
 fn encoded(id: &str) -> String {
@@ -432,8 +442,17 @@ fn request(random: &mut Random, wish: &Wish) -> Vec<u8> {
             )
         }
         Wish::Kiosk => "kiosk_interaction".to_owned(),
+        Wish::Several(one, other) => {
+            let (one, other) = (encoded(one), encoded(other));
+            format!("?ns=/details/{one}&ns=/raw&x=y&ns=/details/{other}")
+        }
+        Wish::EpsAnd(id) => format!("?ns=/eps&ns=%2Fdetails%2F{}", encoded(id)),
         Wish::EndlessHead => return b"GET /subscribe/eps HTTP/1.1\r\nHost: a\r\nX: ".to_vec(),
         Wish::Silence | Wish::Requests(..) => return Vec::new(),
+    };
+    let path = match path.starts_with('?') {
+        true => path,
+        false => format!("/{path}"),
     };
     let version = if random.one_in(3) { "1.0" } else { "1.1" };
     let behind = if random.one_in(5) {
@@ -442,10 +461,8 @@ fn request(random: &mut Random, wish: &Wish) -> Vec<u8> {
         ""
     };
     let agent = "simulated".repeat(1 + random.below(5) as usize);
-    format!(
-        "GET /subscribe/{path} HTTP/{version}\r\nHost: a\r\nUser-Agent: {agent}\r\n\r\n{behind}"
-    )
-    .into_bytes()
+    format!("GET /subscribe{path} HTTP/{version}\r\nHost: a\r\nUser-Agent: {agent}\r\n\r\n{behind}")
+        .into_bytes()
 }
 
 /// Stands for a status that depends on what the broker does: 200, or 503.

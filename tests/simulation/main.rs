@@ -376,7 +376,13 @@ impl Client {
     fn is_stream(&self) -> bool {
         matches!(
             self.wish,
-            Wish::Raw | Wish::Eps | Wish::Details | Wish::Detail(_) | Wish::Kiosk
+            Wish::Raw
+                | Wish::Eps
+                | Wish::Details
+                | Wish::Detail(_)
+                | Wish::Kiosk
+                | Wish::Several(..)
+                | Wish::EpsAnd(_)
         )
     }
 
@@ -471,30 +477,32 @@ impl Client {
         else {
             return;
         };
-        let wanted: Vec<&Delivered> = delivered
-            .iter()
-            .filter(|message| self.wants(message))
-            .collect();
-        let count_before = |end: usize| {
-            delivered[..end]
-                .iter()
-                .filter(|message| self.wants(message))
-                .count()
+        let is_sum = |message: &Delivered| {
+            let sums_up = matches!(self.wish, Wish::Eps | Wish::EpsAnd(_));
+            sums_up && message.channel == "stream.score_updates"
         };
-        let (first, last) = (count_before(asked), count_before(answered));
-        if self.wish == Wish::Eps {
+        // Sums stand in events without a name, whatever else comes over the connection.
+        let sums_up = matches!(self.wish, Wish::Eps | Wish::EpsAnd(_));
+        let (unnamed, named): (Vec<&Event>, Vec<&Event>) = self
+            .events()
+            .partition(|event| sums_up && event.name.is_empty());
+        let part = |of_sums: bool| {
+            let is_in = |message: &&Delivered| self.wants(message) && is_sum(message) == of_sums;
+            let wanted: Vec<&Delivered> = delivered.iter().filter(is_in).collect();
+            let count_before = |end: usize| delivered[..end].iter().filter(is_in).count();
+            (wanted, count_before(asked), count_before(answered))
+        };
+        if sums_up {
+            let (wanted, first, last) = part(true);
             // The first tick may hold what was counted just before.
             let tick_began = asked_at - Duration::from_millis(18);
             let early = wanted.iter().position(|message| message.at >= tick_began);
-            self.check_sums(
-                &wanted,
-                early.unwrap_or(first).min(first),
-                last,
-                closed,
-                context,
-            );
-        } else {
-            self.check_sequence(&wanted, first, last, closed, context);
+            let first = early.unwrap_or(first).min(first);
+            self.check_sums(&unnamed, &wanted, first, last, closed, context);
+        }
+        if self.wish != Wish::Eps {
+            let (wanted, first, last) = part(false);
+            self.check_sequence(&named, &wanted, first, last, closed, context);
         }
     }
 
@@ -504,6 +512,15 @@ impl Client {
             Wish::Details => message.channel.starts_with("stream.tweet_updates."),
             Wish::Detail(id) => message.channel.strip_prefix("stream.tweet_updates.") == Some(id),
             Wish::Kiosk => message.channel.starts_with("stream.interaction."),
+            Wish::Several(one, other) => {
+                let id = message.channel.strip_prefix("stream.tweet_updates.");
+                message.channel == "stream.score_updates"
+                    || id.is_some_and(|id| id == *one || id == *other)
+            }
+            Wish::EpsAnd(id) => {
+                let of = message.channel.strip_prefix("stream.tweet_updates.");
+                message.channel == "stream.score_updates" || of == Some(id)
+            }
             _ => false,
         }
     }
@@ -511,19 +528,23 @@ impl Client {
     /// The events are a run of the messages without a gap, that began between the request and its answer.
     fn check_sequence(
         &self,
+        events: &[&Event],
         wanted: &[&Delivered],
         first: usize,
         last: usize,
         closed: bool,
         context: &str,
     ) {
-        let events: Vec<&Event> = self.events().collect();
         let fits = |start: usize| {
             let Some(run) = wanted.get(start..start + events.len()) else {
                 return false;
             };
-            run.iter().zip(&events).all(|(message, event)| {
-                let named = self.wish == Wish::Raw || event.name == message.channel;
+            run.iter().zip(events).all(|(message, event)| {
+                let is_score = message.channel == "stream.score_updates";
+                let named = match is_score {
+                    true => event.name.is_empty() || event.name == "message",
+                    false => event.name == message.channel,
+                };
                 named && event.data == joined_lines(&message.payload)
             })
         };
@@ -550,6 +571,7 @@ impl Client {
     /// The sums are those of a run of the messages without a gap.
     fn check_sums(
         &self,
+        events: &[&Event],
         wanted: &[&Delivered],
         first: usize,
         last: usize,
@@ -558,7 +580,7 @@ impl Client {
     ) {
         let mut sums: HashMap<String, u64> = HashMap::new();
         let mut total = 0;
-        for event in self.events() {
+        for event in events {
             let counts: HashMap<String, u64> = serde_json::from_str(&event.data)
                 .unwrap_or_else(|_| panic!("{context}: {event:?}"));
             assert!(!counts.is_empty(), "{context} got an event about nothing");
