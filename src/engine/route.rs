@@ -101,8 +101,12 @@ fn answer(request: &Request<'_>, query: &str, segments: &[&str], settings: &Sett
             )
         });
     }
-    let Some(resource) = find(segments, settings) else {
-        return nothing_here();
+    let names_none = target::query_values(query, "ns").next().is_none();
+    let resource = match find(segments, settings) {
+        // Several streams are there where they are named.
+        None => return nothing_here(),
+        Some(Resource::Several) if names_none => return nothing_here(),
+        Some(resource) => resource,
     };
     let methods = resource.methods();
     match (request.method, resource) {
@@ -201,11 +205,7 @@ fn topics(query: &str, settings: &Settings) -> Result<Vec<Topic>, Reply> {
         }
     }
     match topics.len() {
-        0 => Err(Reply::error(
-            404,
-            "there is nothing at this path without ns=/<stream>",
-        )),
-        1..=NAMESPACES_MAX => Ok(topics),
+        0..=NAMESPACES_MAX => Ok(topics),
         count => {
             let message = format!("ns: {count} streams are too many; use at most {NAMESPACES_MAX}");
             Err(Reply::error(400, &message))
@@ -353,6 +353,7 @@ mod tests {
             ("GET /subscribe?ns=", "404"),
             ("GET /subscribe?ns=/details/%0A", "400"),
             ("POST /subscribe?ns=/eps", "405"),
+            ("POST /subscribe", "404"),
             ("GET /subscribe/", "404"),
             ("GET /subscribe/other", "404"),
             ("GET /subscribe/eps/", "404"),
