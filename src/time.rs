@@ -22,6 +22,13 @@ impl Time {
         self.0
     }
 
+    /// The first moment after this one on the grid of an interval, which starts at the origin. Beats on it do not
+    /// drift, however late one of them is served, and those of several intervals fall together.
+    pub fn next_beat(self, interval: Duration) -> Time {
+        let micros = interval.as_micros() as u64;
+        Time((self.0 / micros + 1) * micros)
+    }
+
     /// How much later this is than `earlier`; zero when it is not.
     pub fn since(self, earlier: Time) -> Duration {
         Duration::from_micros(self.0.saturating_sub(earlier.0))

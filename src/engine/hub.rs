@@ -193,15 +193,12 @@ impl Hub {
         self.subscribers
     }
 
-    /// Whether no other stream has subscribers.
-    pub fn has_only(&self, stream: Stream) -> bool {
-        self.subscribers() == self.subscribers[stream as usize]
-    }
-
-    /// Whether all subscribers are those of scores.
-    pub fn has_only_scores(&self) -> bool {
-        let of = |stream: Stream| self.subscribers[stream as usize];
-        self.subscribers() == of(Stream::Raw) + of(Stream::Eps)
+    /// Whether no other streams than these have subscribers.
+    pub fn has_only(&self, streams: &[Stream]) -> bool {
+        let counts = streams
+            .iter()
+            .map(|&stream| self.subscribers[stream as usize]);
+        self.subscribers() == counts.sum::<usize>()
     }
 
     /// All namespaces, in no order that means anything.

@@ -90,7 +90,7 @@ impl Engine {
         match counted {
             Ok(()) if self.tick_at.is_none() => {
                 let rested = self.rest_until.filter(|&at| at <= self.now);
-                self.tick_at = Some(rested.unwrap_or_else(|| next_beat(self.now)));
+                self.tick_at = Some(rested.unwrap_or_else(|| self.now.next_beat(limits::TICK)));
                 // What has been waiting may have come as early as when the rest began.
                 self.counted_since = rested.map_or(self.now, |at| at - limits::TICK);
             }
@@ -114,18 +114,11 @@ impl Engine {
             // One that is full before its time is not late.
             let lateness = self.now.since(due_at.unwrap_or(self.now));
             self.counters.tick_lateness.observe(lateness, 1);
-            self.rest_until = Some(next_beat(self.now));
+            self.rest_until = Some(self.now.next_beat(limits::TICK));
             if let Some(namespace) = self.hub.destination(Stream::Eps, None) {
                 self.append(namespace, &body, self.counted_since);
             }
         }
         self.body = body;
     }
-}
-
-/// The first moment after `now` on the grid of ticks, which starts at the clock's origin: ticks do not
-/// drift, however late one of them is served.
-fn next_beat(now: Time) -> Time {
-    let tick_micros = limits::TICK.as_micros() as u64;
-    Time::from_micros((now.as_micros() / tick_micros + 1) * tick_micros)
 }

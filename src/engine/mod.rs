@@ -161,9 +161,8 @@ impl Engine {
         self.reads_left = self.settings.reads_per_turn;
         self.queue_writes_left = self.settings.writes_per_turn.div_ceil(2);
         self.pass_writes_left = self.settings.writes_per_turn.div_ceil(2);
-        let unflushed = self.log.appended() - self.flushed;
-        self.hub
-            .begin_turn(now, unflushed >= limits::PACED_BYTES_MAX as u64);
+        let is_late = self.unflushed() >= limits::PACED_BYTES_MAX as u64;
+        self.hub.begin_turn(now, is_late);
         if self.wants_messages() {
             self.held_since = None;
         } else if now.since(*self.held_since.get_or_insert(now)) >= limits::SOURCE_HOLD_MAX {
@@ -206,20 +205,25 @@ impl Engine {
     /// offered to everybody, a burst must not push them out of the log: it waits in the source's socket,
     /// but not for long.
     pub fn wants_messages(&self) -> bool {
-        let unflushed = self.log.appended() - self.flushed;
-        unflushed < self.settings.log_bytes_max as u64 / limits::LOG_UNFLUSHED_PART
+        self.unflushed() < self.settings.log_bytes_max as u64 / limits::LOG_UNFLUSHED_PART
+    }
+
+    /// Bytes of frames that have not been offered to everybody.
+    fn unflushed(&self) -> u64 {
+        self.log.appended() - self.flushed
     }
 
     /// Whether somebody subscribes to anything but scores.
     pub fn wants_tweets(&self) -> bool {
-        !self.hub.has_only_scores()
+        !self.hub.has_only(&[Stream::Raw, Stream::Eps])
     }
 
     /// Until when the source may be left alone, because all that it could bring would wait for the next tick:
     /// a busy stream of score updates then costs one wake-up a tick, and not one for each update. When that
     /// moment has come, the source is read, and what it brought is sent in the same turn.
     pub fn rest_until(&self) -> Option<Time> {
-        self.rest_until.filter(|_| self.hub.has_only(Stream::Eps))
+        self.rest_until
+            .filter(|_| self.hub.has_only(&[Stream::Eps]))
     }
 
     /// The source has more to say than can be taken at a tick, or has ended: it is read as it comes.

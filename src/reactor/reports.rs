@@ -218,7 +218,7 @@ impl<N: Net> Reactor<N> {
         if !self.has_row() || self.reports.row.due_at > self.now {
             return;
         }
-        self.reports.row.due_at = next_beat(self.now, limits::REPORT_INTERVAL);
+        self.reports.row.due_at = self.now.next_beat(limits::REPORT_INTERVAL);
         let (node, document) = (self.engine.settings().node.clone(), self.row());
         self.reports.row.is_written |= self.command(&row::write(&node, &document));
     }
@@ -242,7 +242,7 @@ impl<N: Net> Reactor<N> {
         if self.reports.graphite.as_ref().is_some_and(is_due)
             && let Some(mut graphite) = self.reports.graphite.take()
         {
-            graphite.due_at = next_beat(now, limits::GRAPHITE_INTERVAL);
+            graphite.due_at = now.next_beat(limits::GRAPHITE_INTERVAL);
             let mut lines = Vec::new();
             let snapshot = self.snapshot(0);
             let before = graphite.before.as_ref();
@@ -354,12 +354,6 @@ fn source_state(feed: &Feed, now: Time) -> SourceState<'_> {
             losses: 0,
         },
     }
-}
-
-/// The first moment after `now` on the grid of an interval: beats of several intervals share their wake-ups.
-fn next_beat(now: Time, interval: Duration) -> Time {
-    let micros = interval.as_micros() as u64;
-    Time::from_micros((now.as_micros() / micros + 1) * micros)
 }
 
 /// What is said instead of the cluster, and for how long.

@@ -323,10 +323,11 @@ impl Session {
     /// The broker's words against us, without our password: some brokers quote what they were sent.
     fn words_of(&self, error: &ServerError) -> String {
         let details = error.details().unwrap_or_default();
-        let words = shown(&format!("{} {details}", error.code()));
+        let words = format!("{} {details}", error.code());
+        // Before it is cut to its length, which might leave a part of it.
         match self.endpoints[self.current].password.as_deref() {
-            None | Some("") => words,
-            Some(password) => words.replace(password, "***"),
+            None | Some("") => shown(&words),
+            Some(password) => shown(&words.replace(password, "***")),
         }
     }
 
@@ -442,7 +443,6 @@ impl Conversation for Session {
                 *pinged = true;
                 *check_at = now + limits::PING_DEADLINE;
                 resp::encode_command(&mut self.outgoing, &[b"PING"]);
-                // Where something is subscribed to, the answer is an array, which is no answer to us.
                 self.awaited.push_back(Awaited::Nothing);
             }
         }
