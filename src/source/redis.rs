@@ -8,8 +8,6 @@
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::io;
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use redis::{ServerError, Value};
@@ -19,8 +17,8 @@ use crate::level::Level;
 use crate::limits;
 use crate::proto::resp::{self, Decoder, ReplyError};
 use crate::time::Time;
-use crate::upstream::dialer::{Dialer, Due};
-use crate::upstream::{Conversation, Target, Transport};
+use crate::upstream::dialer::Dialer;
+use crate::upstream::{Conversation, Failure, Target, Transport};
 
 /// What to subscribe to.
 #[derive(Clone, Debug, Default)]
@@ -43,14 +41,8 @@ impl Topics {
 /// Why a connection was given up.
 #[derive(Debug)]
 pub enum SessionError {
-    /// The name has no address.
-    Unresolved(io::Error),
-    /// The connection failed or ended.
-    Link(io::Error),
-    /// The broker closed it.
-    Ended,
-    /// Nothing came in time; what was waited for.
-    Late(&'static str),
+    /// As any connection may be.
+    Upstream(Failure),
     /// The broker refused a command: the command and its words.
     Refused(&'static str, String),
     /// The broker sent what cannot be followed.
@@ -237,7 +229,7 @@ impl Session {
                     Err(other) => self.on_reply(other, now),
                 },
                 Ok(None) => return None,
-                Err(error) => self.fail(SessionError::Protocol(error), now),
+                Err(error) => self.give_up(SessionError::Protocol(error), now),
             }
         }
         // The rest belongs to a connection that has been given up.
@@ -262,21 +254,6 @@ impl Session {
             if let Awaited::Question(question) = awaited {
                 self.answers.push_back((question, Err(Unanswered::Lost)));
             }
-        }
-    }
-
-    fn dial(&mut self, now: Time) {
-        match self.endpoints[self.current].address.clone() {
-            Address::Tcp { host, port } => {
-                let transport = Transport::Tcp;
-                let target = Target {
-                    transport,
-                    host,
-                    port,
-                };
-                self.dialer.dial(&target, now);
-            }
-            Address::Unix(path) => self.dialer.dial_unix(path, now),
         }
     }
 
@@ -308,12 +285,12 @@ impl Session {
             // Some brokers quote what they were sent.
             (Awaited::Auth, Some(words)) => {
                 let code = words.split(' ').next().unwrap_or_default().to_owned();
-                return self.fail(SessionError::Refused(command, code), now);
+                return self.give_up(SessionError::Refused(command, code), now);
             }
             (_, None) => {}
             (Awaited::SetName, Some(words)) => self.objection = Some(words),
             (Awaited::Optional | Awaited::Nothing, Some(words)) => self.complain(&words),
-            (_, Some(words)) => return self.fail(SessionError::Refused(command, words), now),
+            (_, Some(words)) => return self.give_up(SessionError::Refused(command, words), now),
         }
         if self.awaited.is_empty() && !self.is_live() {
             self.become_live(now);
@@ -361,14 +338,14 @@ impl Session {
     }
 
     /// Gives the connection up and plans the next attempt: the other endpoints at once, then a pause.
-    fn fail(&mut self, error: SessionError, now: Time) {
+    fn give_up(&mut self, error: SessionError, now: Time) {
         let was_live = self.is_live();
         // A broker that takes us and drops us at once is not to be asked ten times a second.
         if was_live && now.since(self.since) >= limits::PING_INTERVAL {
             self.failures = 0;
         }
         let error = match (error, self.objection.take()) {
-            (SessionError::Ended | SessionError::Link(_), Some(words)) => {
+            (SessionError::Upstream(Failure::Ended | Failure::Link(_)), Some(words)) => {
                 SessionError::Refused("a connection", words)
             }
             (error, _) => error,
@@ -418,57 +395,27 @@ impl Conversation for Session {
         &mut self.dialer
     }
 
-    fn deadline(&self) -> Option<Time> {
-        self.dialer.deadline().or(Some(match self.talk {
-            Talk::Greeting { deadline } => deadline,
-            Talk::Live { check_at, .. } => check_at,
-        }))
-    }
-
-    fn on_time(&mut self, now: Time) {
-        if self.deadline().is_none_or(|deadline| deadline > now) {
-            return;
-        }
-        match (self.dialer.due(now), &mut self.talk) {
-            (Some(Due::Dial), _) => self.dial(now),
-            (Some(Due::Resolving), _) => self.fail(SessionError::Late("the name's address"), now),
-            (Some(Due::Connecting), _) => self.on_lost(Some(io::ErrorKind::TimedOut.into()), now),
-            (None, Talk::Greeting { .. }) => {
-                self.fail(SessionError::Late("the first answers"), now);
+    fn dial(&mut self, now: Time) {
+        match self.endpoints[self.current].address.clone() {
+            Address::Tcp { host, port } => {
+                let transport = Transport::Tcp;
+                let target = Target {
+                    transport,
+                    host,
+                    port,
+                };
+                self.dialer.dial(&target, now);
             }
-            (None, Talk::Live { pinged: true, .. }) => {
-                self.fail(SessionError::Late("a sign of life"), now);
-            }
-            (None, Talk::Live { check_at, pinged }) => {
-                *pinged = true;
-                *check_at = now + limits::PING_DEADLINE;
-                resp::encode_command(&mut self.outgoing, &[b"PING"]);
-                self.awaited.push_back(Awaited::Nothing);
-            }
+            Address::Unix(path) => self.dialer.dial_unix(path, now),
         }
     }
 
-    fn unsent(&self) -> &[u8] {
-        if self.dialer.is_connected() {
-            &self.outgoing
-        } else {
-            &[]
-        }
-    }
-
-    fn on_sent(&mut self, len: usize) {
-        self.outgoing.drain(..len);
-    }
-
-    fn on_resolved(&mut self, result: io::Result<Vec<SocketAddr>>, now: Time) {
-        if let Err(error) = self.dialer.on_resolved(result, now) {
-            self.fail(SessionError::Unresolved(error), now);
-        }
+    fn fail(&mut self, failure: Failure, now: Time) {
+        self.give_up(SessionError::Upstream(failure), now);
     }
 
     /// Says who we are and what we want, all in one write.
-    fn on_connected(&mut self, now: Time) {
-        self.dialer.on_connected();
+    fn begin(&mut self, now: Time) {
         self.forget_conversation();
         let endpoint = &self.endpoints[self.current];
         let (out, awaited) = (&mut self.outgoing, &mut self.awaited);
@@ -516,21 +463,43 @@ impl Conversation for Session {
         };
     }
 
-    fn on_lost(&mut self, error: Option<io::Error>, now: Time) {
-        let is_under_way = self.dialer.is_connecting() || self.dialer.is_connected();
-        if is_under_way && !self.dialer.try_next_address(now) {
-            self.fail(error.map_or(SessionError::Ended, SessionError::Link), now);
+    fn talk_deadline(&self) -> Option<Time> {
+        Some(match self.talk {
+            Talk::Greeting { deadline } => deadline,
+            Talk::Live { check_at, .. } => check_at,
+        })
+    }
+
+    fn on_talk_time(&mut self, now: Time) {
+        match &mut self.talk {
+            Talk::Greeting { .. } => self.fail(Failure::Late("the first answers"), now),
+            Talk::Live { pinged: true, .. } => self.fail(Failure::Late("a sign of life"), now),
+            Talk::Live { check_at, pinged } => {
+                *pinged = true;
+                *check_at = now + limits::PING_DEADLINE;
+                resp::encode_command(&mut self.outgoing, &[b"PING"]);
+                self.awaited.push_back(Awaited::Nothing);
+            }
         }
+    }
+
+    fn unsent(&self) -> &[u8] {
+        if self.dialer.is_connected() {
+            &self.outgoing
+        } else {
+            &[]
+        }
+    }
+
+    fn on_sent(&mut self, len: usize) {
+        self.outgoing.drain(..len);
     }
 }
 
 impl fmt::Display for SessionError {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            SessionError::Unresolved(error) => write!(out, "cannot be resolved: {error}"),
-            SessionError::Link(error) => write!(out, "{error}"),
-            SessionError::Ended => write!(out, "the connection was closed by the server"),
-            SessionError::Late(what) => write!(out, "{what} did not come in time"),
+            SessionError::Upstream(failure) => write!(out, "{failure}"),
             SessionError::Refused(command, words) => {
                 write!(out, "{command} was refused: {words}")
             }

@@ -8,12 +8,11 @@
 //! stands as the next one comes: a connection alone may be that of a proxy without a daemon behind it, and
 //! one for datagrams always stands.
 
-use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::time::Duration;
 
-use super::dialer::{Dialer, Due};
-use super::{Conversation, Target, Transport};
+use super::dialer::Dialer;
+use super::{Conversation, Failure, Target, Transport};
 use crate::level::Level;
 use crate::limits;
 use crate::time::Time;
@@ -91,27 +90,6 @@ impl Carbon {
         };
         self.dialer.log(Level::Info, line);
     }
-
-    /// Gives the connection up and plans the next attempt. That nobody takes our figures is said once for
-    /// each time that it begins.
-    fn fail(&mut self, error: &io::Error, now: Time) {
-        self.failures = self.failures.saturating_add(1);
-        let pause = self.dialer.pause_after(self.failures);
-        if self.away_since.is_none() {
-            self.away_since = Some(now);
-            let target = &self.target;
-            let line = format!("graphite: {target}: {error}; figures are dropped until it is back");
-            self.dialer.log(Level::Warn, line);
-        }
-        self.outgoing.clear();
-        self.dialer.hang_up(pause, now);
-    }
-
-    /// When the name is to be resolved again: not before what was begun is sent, because with the connection
-    /// the rest of the report would go.
-    fn renewal(&self) -> Option<Time> {
-        self.renew_at.filter(|_| self.outgoing.is_empty())
-    }
 }
 
 impl Conversation for Carbon {
@@ -123,20 +101,42 @@ impl Conversation for Carbon {
         &mut self.dialer
     }
 
-    fn deadline(&self) -> Option<Time> {
-        self.dialer.deadline().or(self.renewal())
+    fn dial(&mut self, now: Time) {
+        self.dialer.dial(&self.target, now);
     }
 
-    fn on_time(&mut self, now: Time) {
-        match self.dialer.due(now) {
-            Some(Due::Dial) => self.dialer.dial(&self.target, now),
-            Some(Due::Resolving) => self.fail(&io::ErrorKind::TimedOut.into(), now),
-            Some(Due::Connecting) => self.on_lost(Some(io::ErrorKind::TimedOut.into()), now),
-            None if self.deadline().is_some_and(|at| at <= now) => {
-                self.dialer.hang_up(Duration::ZERO, now);
-            }
-            None => {}
+    /// That nobody takes our figures is said once for each time that it begins.
+    fn fail(&mut self, failure: Failure, now: Time) {
+        self.failures = self.failures.saturating_add(1);
+        let pause = self.dialer.pause_after(self.failures);
+        if self.away_since.is_none() {
+            self.away_since = Some(now);
+            let target = &self.target;
+            let line =
+                format!("graphite: {target}: {failure}; figures are dropped until it is back");
+            self.dialer.log(Level::Warn, line);
         }
+        self.outgoing.clear();
+        self.dialer.hang_up(pause, now);
+    }
+
+    fn begin(&mut self, now: Time) {
+        self.outgoing.clear();
+        self.within_line = false;
+        self.reported_at = None;
+        let is_name = self.target.host.parse::<IpAddr>().is_err();
+        let may_move = self.target.transport == Transport::Udp && is_name;
+        self.renew_at = may_move.then(|| now + limits::DATAGRAM_TARGET_AGE_MAX);
+    }
+
+    /// When the name is to be resolved again: not before what was begun is sent, because with the connection
+    /// the rest of the report would go.
+    fn talk_deadline(&self) -> Option<Time> {
+        self.renew_at.filter(|_| self.outgoing.is_empty())
+    }
+
+    fn on_talk_time(&mut self, now: Time) {
+        self.dialer.hang_up(Duration::ZERO, now);
     }
 
     fn kernel_bytes_max(&self) -> Option<usize> {
@@ -158,34 +158,13 @@ impl Conversation for Carbon {
         self.within_line = len > 0 && self.outgoing.get(len - 1) != Some(&b'\n');
         self.outgoing.drain(..len);
     }
-
-    fn on_resolved(&mut self, result: io::Result<Vec<SocketAddr>>, now: Time) {
-        if let Err(error) = self.dialer.on_resolved(result, now) {
-            self.fail(&error, now);
-        }
-    }
-
-    fn on_connected(&mut self, now: Time) {
-        self.dialer.on_connected();
-        self.outgoing.clear();
-        self.within_line = false;
-        self.reported_at = None;
-        let is_name = self.target.host.parse::<IpAddr>().is_err();
-        let may_move = self.target.transport == Transport::Udp && is_name;
-        self.renew_at = may_move.then(|| now + limits::DATAGRAM_TARGET_AGE_MAX);
-    }
-
-    fn on_lost(&mut self, error: Option<io::Error>, now: Time) {
-        let is_under_way = self.dialer.is_connecting() || self.dialer.is_connected();
-        if is_under_way && !self.dialer.try_next_address(now) {
-            let ended = || io::Error::other("the connection was closed by the server");
-            self.fail(&error.unwrap_or_else(ended), now);
-        }
-    }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::io;
+    use std::net::SocketAddr;
+
     use super::super::dialer::Intent;
     use super::*;
 

@@ -9,7 +9,7 @@ use std::io;
 use std::net::SocketAddr;
 
 use crate::time::Time;
-use dialer::Dialer;
+use dialer::{Dialer, Due};
 
 /// Where a metrics daemon listens.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,7 +46,32 @@ impl fmt::Display for Target {
     }
 }
 
-/// What is said over one connection that we make, as a state machine without I/O.
+/// Why a connection was given up, whatever was to be said over it.
+#[derive(Debug)]
+pub enum Failure {
+    /// The name has no address.
+    Unresolved(io::Error),
+    /// The connection failed, or was not made.
+    Link(io::Error),
+    /// The other side closed it.
+    Ended,
+    /// Nothing came in time; what was waited for.
+    Late(&'static str),
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Failure::Unresolved(error) => write!(out, "cannot be resolved: {error}"),
+            Failure::Link(error) => write!(out, "{error}"),
+            Failure::Ended => write!(out, "the connection was closed by the server"),
+            Failure::Late(what) => write!(out, "{what} did not come in time"),
+        }
+    }
+}
+
+/// What is said over one connection that we make, as a state machine without I/O. How one is dialed is the same
+/// for all, and provided; what is said is not.
 pub trait Conversation {
     /// The way to the connection.
     fn dialer(&self) -> &Dialer;
@@ -54,11 +79,20 @@ pub trait Conversation {
     /// The way to the connection, to be asked for intents.
     fn dialer_mut(&mut self) -> &mut Dialer;
 
-    /// When [`Conversation::on_time`] must be called, whatever happens before.
-    fn deadline(&self) -> Option<Time>;
+    /// Begins to dial.
+    fn dial(&mut self, now: Time);
 
-    /// Does what has become due.
-    fn on_time(&mut self, now: Time);
+    /// Gives the connection, or the attempt, up and plans the next one.
+    fn fail(&mut self, failure: Failure, now: Time);
+
+    /// The connection stands, and the dialer knows.
+    fn begin(&mut self, now: Time);
+
+    /// While connected: when [`Conversation::on_talk_time`] must be called, whatever happens before.
+    fn talk_deadline(&self) -> Option<Time>;
+
+    /// While connected: does what has become due.
+    fn on_talk_time(&mut self, now: Time);
 
     /// How many bytes the kernel may hold for an other side that does not take them, where few are wanted.
     fn kernel_bytes_max(&self) -> Option<usize> {
@@ -71,12 +105,42 @@ pub trait Conversation {
     /// So many of them were sent.
     fn on_sent(&mut self, len: usize);
 
+    /// When [`Conversation::on_time`] must be called, whatever happens before.
+    fn deadline(&self) -> Option<Time> {
+        self.dialer().deadline().or_else(|| self.talk_deadline())
+    }
+
+    /// Does what has become due.
+    fn on_time(&mut self, now: Time) {
+        match self.dialer().due(now) {
+            Some(Due::Dial) => self.dial(now),
+            Some(Due::Resolving) => self.fail(Failure::Late("the name's address"), now),
+            // The host's other addresses, if any, have their turn.
+            Some(Due::Connecting) => self.on_lost(Some(io::ErrorKind::TimedOut.into()), now),
+            None if self.deadline().is_some_and(|at| at <= now) => self.on_talk_time(now),
+            None => {}
+        }
+    }
+
     /// The answer to [`dialer::Intent::Resolve`].
-    fn on_resolved(&mut self, result: io::Result<Vec<SocketAddr>>, now: Time);
+    fn on_resolved(&mut self, result: io::Result<Vec<SocketAddr>>, now: Time) {
+        if let Err(error) = self.dialer_mut().on_resolved(result, now) {
+            self.fail(Failure::Unresolved(error), now);
+        }
+    }
 
     /// The connection stands.
-    fn on_connected(&mut self, now: Time);
+    fn on_connected(&mut self, now: Time) {
+        self.dialer_mut().on_connected();
+        self.begin(now);
+    }
 
     /// The connection failed, or could not be made; `None` where the other side ended it.
-    fn on_lost(&mut self, error: Option<io::Error>, now: Time);
+    fn on_lost(&mut self, error: Option<io::Error>, now: Time) {
+        let dialer = self.dialer_mut();
+        let is_under_way = dialer.is_connecting() || dialer.is_connected();
+        if is_under_way && !dialer.try_next_address(now) {
+            self.fail(error.map_or(Failure::Ended, Failure::Link), now);
+        }
+    }
 }
