@@ -778,7 +778,11 @@ mod tests {
         assert_eq!(hub.get(group).unwrap().complete_from, 1);
         hub.unsubscribe(group, slot);
         hub.unsubscribe(group, 0);
-        assert!(hub.get(group).is_some(), "the log still has frames of it");
+        assert!(hub.get(group).is_none());
+        for (stream, child) in members {
+            let wanted = hub.destination(stream, child);
+            assert_eq!(wanted, None, "nobody is left who wants {stream:?}");
+        }
         hub.forget(Stream::Eps.root(), 1);
         hub.forget(Stream::Details.root(), 2);
         assert_eq!(hub.iter().count(), Stream::ALL.len());
