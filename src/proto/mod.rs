@@ -4,6 +4,7 @@
 pub mod authorization;
 pub mod body;
 pub mod forwarded;
+pub mod glob;
 pub mod http;
 pub mod reply;
 pub mod resp;
