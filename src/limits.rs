@@ -52,8 +52,12 @@ pub const HEAD_BYTES_MAX: usize = 16 * 1024;
 /// Header lines in one request; httparse wants the array up front, on the stack.
 pub const HEADERS_MAX: usize = 96;
 
-/// The longest request body that is read and discarded; no endpoint here needs one.
+/// The longest request body that is read and discarded, by endpoints that need none.
 pub const BODY_BYTES_MAX: u64 = 64 * 1024;
+
+/// The longest body of a publication: a large tweet has 10 KiB, and what is longer than this would push out of
+/// the log what everybody else waits for.
+pub const PUBLISH_BODY_BYTES_MAX: u64 = 1024 * 1024;
 
 /// The longest line that gives a chunk's size, extensions included.
 pub const CHUNK_LINE_BYTES_MAX: usize = 256;

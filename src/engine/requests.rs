@@ -126,9 +126,13 @@ impl Engine {
         let Some(conn) = self.conns.get_mut(key) else {
             return;
         };
-        let mut body = match Body::new(accepted.framing) {
+        let bytes_max = limits::BODY_BYTES_MAX;
+        let body = match Body::new(accepted.framing, bytes_max) {
             Ok(body) => body,
-            Err(error) => return self.refuse(key, &refusal_of_body(error), CloseReason::Protocol),
+            Err(error) => {
+                let reply = refusal_of_body(error, bytes_max);
+                return self.refuse(key, &reply, CloseReason::Protocol);
+            }
         };
         let is_probe = matches!(accepted.action, Action::Show(_) | Action::Subscribe(_));
         if self.stopping && !is_probe {
@@ -148,7 +152,7 @@ impl Engine {
                 reply::encode_stream_head(out, accepted.http_11, extra, self.unix_seconds);
                 // The head is exactly that of a stream, which nothing announces the end of; an HTTP/1.0
                 // client, and one that sends a body with it, is told the end by the end.
-                let is_whole = body == Body::Length(0);
+                let is_whole = body.has_ended();
                 let keep_alive = accepted.keep_alive && is_whole && !self.stopping;
                 return self.after_reply(key, keep_alive);
             }
@@ -161,7 +165,7 @@ impl Engine {
         let Phase::Reading(reading) = &mut conn.phase else {
             return;
         };
-        let has_body = !matches!(body.consume(&[]), Ok((0, true)));
+        let has_body = !body.has_ended();
         let wants_continue = has_body && accepted.expects_continue && reading.buffer.is_empty();
         let (keep_alive, head_only) = (accepted.keep_alive, accepted.head_only);
         reading.pending = Some(Pending {
@@ -359,12 +363,12 @@ pub(super) fn shown(bytes: &[u8]) -> Box<str> {
 
 /// Takes bytes of a body from the input.
 fn discard(buffer: &mut Vec<u8>, pending: &mut Pending) -> Step {
-    match pending.body.consume(buffer) {
+    match pending.body.consume(buffer, None) {
         Ok((len, ended)) => {
             buffer.drain(..len);
             if ended { Step::BodyEnd } else { Step::Wait }
         }
-        Err(error) => Step::Refuse(refusal_of_body(error)),
+        Err(error) => Step::Refuse(refusal_of_body(error, pending.body.bytes_max())),
     }
 }
 
@@ -389,15 +393,9 @@ fn refusal_of_head(error: HeadError) -> Reply {
     }
 }
 
-fn refusal_of_body(error: BodyError) -> Reply {
+fn refusal_of_body(error: BodyError, bytes_max: u64) -> Reply {
     match error {
         BodyError::Malformed => Reply::error(400, "the body is not chunked as announced"),
-        BodyError::TooLarge => {
-            let bytes = limits::BODY_BYTES_MAX;
-            Reply::error(
-                413,
-                &format!("a body may have {bytes} bytes; none is needed"),
-            )
-        }
+        BodyError::TooLarge => Reply::error(413, &format!("the body may have {bytes_max} bytes")),
     }
 }
