@@ -44,10 +44,14 @@ pub struct Request<'a> {
     pub expects_continue: bool,
     /// `Authorization`, raw; empty where there is none. The last one counts.
     pub authorization: &'a [u8],
+    /// `Content-Type`, raw; empty where there is none. The last one counts.
+    pub content_type: &'a [u8],
     /// `User-Agent`, raw.
     pub user_agent: &'a [u8],
     /// Whether a stream of events would be taken as the answer (RFC 9110 §12.5.1).
     pub accepts_stream: bool,
+    /// Whether a script asks that has no `EventSource` (`X-Requested-With: XMLHttpRequest`, in any case).
+    pub is_xhr: bool,
     /// `Last-Event-ID`, raw.
     pub last_event_id: &'a [u8],
     /// The lines of `X-Forwarded-For`, raw, in order.
@@ -109,8 +113,10 @@ pub fn parse_head(bytes: &[u8]) -> Result<Option<(Request<'_>, usize)>, HeadErro
         framing: fields.framing(http_11)?,
         expects_continue: http_11 && fields.expects_continue,
         authorization: fields.authorization,
+        content_type: fields.content_type,
         user_agent: fields.user_agent,
         accepts_stream: fields.accepts_stream.unwrap_or(true),
+        is_xhr: fields.is_xhr,
         last_event_id: fields.last_event_id,
         forwarded_for: fields.forwarded_for,
     };
@@ -126,7 +132,9 @@ struct Fields<'a> {
     keep_alive: Option<bool>,
     expects_continue: bool,
     authorization: &'a [u8],
+    content_type: &'a [u8],
     user_agent: &'a [u8],
+    is_xhr: bool,
     accepts_stream: Option<bool>,
     last_event_id: &'a [u8],
     forwarded_for: Vec<&'a [u8]>,
@@ -160,6 +168,10 @@ impl<'a> Fields<'a> {
                 fields.expects_continue = true;
             } else if is("authorization") {
                 fields.authorization = value;
+            } else if is("content-type") {
+                fields.content_type = value;
+            } else if is("x-requested-with") {
+                fields.is_xhr = value.trim_ascii().eq_ignore_ascii_case(b"XMLHttpRequest");
             } else if is("user-agent") {
                 fields.user_agent = value;
             } else if is("accept") {
@@ -382,6 +394,24 @@ mod tests {
             let text = format!("GET / HTTP/1.1\r\nHost: a\r\n{line}\r\n");
             let accepts = parse(&text).unwrap().unwrap().0.accepts_stream;
             assert_eq!(accepts, expected, "for {line:?}");
+        }
+    }
+
+    #[test]
+    fn what_a_body_and_a_client_call_themselves() {
+        let table: [(&str, &[u8], bool); 6] = [
+            ("", b"", false),
+            ("Content-Type: a/b; c=d\r\n", b"a/b; c=d", false),
+            ("content-type: a/b\r\nContent-Type:\r\n", b"", false),
+            ("X-Requested-With: XMLHttpRequest\r\n", b"", true),
+            ("x-requested-with:  xmlhttprequest \r\n", b"", true),
+            ("X-Requested-With: com.android.browser\r\n", b"", false),
+        ];
+        for (lines, content_type, is_xhr) in table {
+            let text = format!("GET / HTTP/1.1\r\nHost: a\r\n{lines}\r\n");
+            let (request, _) = parse(&text).unwrap().unwrap();
+            assert_eq!(request.content_type, content_type, "for {lines:?}");
+            assert_eq!(request.is_xhr, is_xhr, "for {lines:?}");
         }
     }
 

@@ -158,10 +158,12 @@ fn reason(status: u16) -> &'static str {
         301 => "Moved Permanently",
         400 => "Bad Request",
         401 => "Unauthorized",
+        403 => "Forbidden",
         404 => "Not Found",
         405 => "Method Not Allowed",
         408 => "Request Timeout",
         413 => "Content Too Large",
+        415 => "Unsupported Media Type",
         417 => "Expectation Failed",
         429 => "Too Many Requests",
         431 => "Request Header Fields Too Large",
@@ -202,6 +204,11 @@ mod tests {
 
     #[test]
     fn an_error_says_what_was_wrong() {
+        for (status, text) in [(403, "Forbidden"), (415, "Unsupported Media Type")] {
+            let body = Reply::error(status, "").body;
+            let shown = String::from_utf8_lossy(&body);
+            assert!(shown.contains(&format!("\"status\":\"{text}\"")), "{shown}");
+        }
         let reply = Reply::error(404, "nothing here");
         assert_eq!(
             &reply.body[..],
