@@ -6,6 +6,7 @@ pub mod body;
 pub mod forwarded;
 pub mod glob;
 pub mod http;
+pub mod publication;
 pub mod reply;
 pub mod resp;
 pub mod sse;
