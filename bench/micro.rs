@@ -143,6 +143,7 @@ mod engine {
             _ => (ids[100], 0),
         };
         let tweets = [Message {
+            pattern: None,
             channel: format!("stream.tweet_updates.{id}").into_bytes(),
             payload: TWEET.as_bytes().to_vec(),
         }];
@@ -313,6 +314,7 @@ impl Hall {
 
 fn score(id: &str) -> Message {
     Message {
+        pattern: None,
         channel: b"stream.score_updates".to_vec(),
         payload: id.as_bytes().to_vec(),
     }

@@ -2,6 +2,7 @@
 //! must not read the process's environment or look names up: both are passed in.
 
 mod addresses;
+mod channels;
 mod graphite;
 mod in_force;
 mod options;
@@ -67,6 +68,8 @@ pub struct Config {
 pub enum SourceConfig {
     /// Redis servers that are tried in turn, never empty.
     Redis(Vec<Endpoint>),
+    /// No broker: whatever is published here goes straight to who listens here.
+    None,
     /// The embedded feeder.
     Demo {
         /// Score updates in a second.
@@ -142,17 +145,32 @@ impl Raw {
         let (listen, log_level) = (self.listen()?, self.log_level()?);
         let admin_listen = self.admin_listen(&listen)?;
         let place = self.place(host_name);
+        let source = self.source(demo)?;
+        let has_no_broker = !matches!(source, SourceConfig::Redis(_));
         let mut config = Config {
             reuse_port: self.boolean(Key::ReusePort)?,
             log_level,
-            source: self.source(demo)?,
+            source,
             graphite: self.graphite(&place)?,
             engine: Settings {
                 node: self.node(&place),
-                admin_token: self.admin_token()?,
+                admin_token: self.secret(Key::AdminToken, "a token")?,
                 admin_is_apart: !admin_listen.is_empty(),
                 raw_enabled: self.boolean(Key::RawStream)?,
                 kiosk_enabled: self.boolean(Key::KioskStream)?,
+                channels: self.channels()?,
+                publish_key: self.secret(Key::PublishSecret, "a key")?,
+                has_no_broker,
+                channel_linger: Duration::from_secs(self.number(
+                    Key::ReplaySec,
+                    seconds,
+                    0..=limits::REPLAY_SEC_MAX,
+                )?),
+                channel_stats_max: self.number(
+                    Key::ChannelStatsMax,
+                    "a number of channels",
+                    0..=limits::CHANNEL_STATS_MAX,
+                )?,
                 page_enabled: self.boolean(Key::DemoPage)? || demo,
                 score_lifetime: self.lifetime(Key::ScoreLifetimeSec)?,
                 detail_lifetime: self.lifetime(Key::DetailLifetimeSec)?,
@@ -197,17 +215,17 @@ impl Raw {
         })
     }
 
-    fn admin_token(&self) -> Result<Option<Secret>, Misuse> {
-        let given = self.get(Key::AdminToken);
+    fn secret(&self, key: Key, noun: &str) -> Result<Option<Secret>, Misuse> {
+        let given = self.get(key);
         if given.is_default {
             return Ok(None);
         }
         let forms = format!(
-            "a token: use 1 to {} ASCII letters, digits and signs, without spaces",
+            "{noun}: use 1 to {} ASCII letters, digits and signs, without spaces",
             limits::SECRET_BYTES_MAX
         );
-        let token = Secret::new(&given.value).ok_or_else(|| given.refuse_secret(&forms))?;
-        Ok(Some(token))
+        let secret = Secret::new(&given.value).ok_or_else(|| given.refuse_secret(&forms))?;
+        Ok(Some(secret))
     }
 
     fn source(&self, demo: bool) -> Result<SourceConfig, Misuse> {
@@ -217,11 +235,15 @@ impl Raw {
             false => self.number(Key::DemoSeed, "a seed", 0..=u64::MAX)?,
         };
         let redis_url = self.get(Key::RedisUrl);
+        let is_none = redis_url.value.eq_ignore_ascii_case("none");
+        if !demo && is_none {
+            return Ok(SourceConfig::None);
+        }
         if !demo {
             return Ok(SourceConfig::Redis(endpoints(redis_url)?));
         }
         // The environment may be shared with other programs; a flag was meant for this one.
-        if redis_url.name.starts_with("--") {
+        if redis_url.name.starts_with("--") && !is_none {
             let (flag, demo) = (&redis_url.name, &self.get(Key::Demo).name);
             let advice = "which needs no Redis: leave one of them out";
             return Err(Misuse(format!("{flag} contradicts {demo}, {advice}")));
@@ -310,6 +332,7 @@ mod tests {
         REDIS_FORMS, REDIS_NO_PASSWORD, REDIS_NO_SCHEME, REDIS_NO_TLS, REDIS_WILDCARD,
     };
     use super::*;
+    use crate::proto::glob::Glob;
     use crate::source::Address;
 
     type Variables<'a> = &'a [(&'a str, &'a str)];
@@ -347,7 +370,7 @@ mod tests {
     fn redis(url: &str) -> Vec<Endpoint> {
         match config(&[], &[("REDIS_URL", url)]).source {
             SourceConfig::Redis(endpoints) => endpoints,
-            SourceConfig::Demo { .. } => Vec::new(),
+            SourceConfig::Demo { .. } | SourceConfig::None => Vec::new(),
         }
     }
 
@@ -375,6 +398,11 @@ mod tests {
         );
         let engine = config.engine;
         assert_eq!(engine.node, "rust-development-box");
+        assert!(engine.channels.is_empty() && engine.publish_key.is_none());
+        assert_eq!(
+            (engine.channel_linger, engine.channel_stats_max),
+            (Duration::from_secs(8), 100)
+        );
         assert!(engine.raw_enabled && !engine.kiosk_enabled && !engine.page_enabled);
         assert_eq!(engine.keepalive, Duration::from_secs(15));
         assert_eq!(engine.log_bytes_max, 4 * 1024 * 1024);
@@ -431,6 +459,13 @@ mod tests {
             ("LISTEN", "::1", show_listen, "Addresses([[::1]:8001])"),
             ("REUSE_PORT", "y", |config| config.reuse_port.to_string(), "true"),
             ("REDIS_URL", "redis://a", show_source, "Redis([Endpoint(redis://a:6379)])"),
+            ("REDIS_URL", "None", show_source, "None"),
+            ("CHANNELS", "news, room.*,news", |config| format!("{:?}", config.engine.channels),
+                "[Glob { text: \"news\" }, Glob { text: \"room.*\" }]"),
+            ("PUBLISH_KEY", "s", |config| format!("{:?}", config.engine.publish_key), "Some(Secret(***))"),
+            ("REPLAY_SEC", "0", |config| format!("{:?}", config.engine.channel_linger), "0ns"),
+            ("REPLAY_SEC", "3600", |config| format!("{:?}", config.engine.channel_linger), "3600s"),
+            ("CHANNEL_STATS_MAX", "10000", |config| config.engine.channel_stats_max.to_string(), "10000"),
             ("ENABLE_RAW_STREAM", "f", |config| config.engine.raw_enabled.to_string(), "false"),
             ("ENABLE_KIOSK_INTERACTION_STREAM", "1", |config| config.engine.kiosk_enabled.to_string(), "true"),
             ("SSE_FORCE_REFRESH", "t", show_retry, "Some(100) Some(500)"),
@@ -630,6 +665,9 @@ mod tests {
                 "a number of milliseconds: use a number from 0 to 3600000"),
             ("STATUS_CONNECTIONS_MAX", &["-1", "1251", "all"],
                 "a number of connections: use a number from 0 to 1250"),
+            ("REPLAY_SEC", &["-1", "3601", "8s"], "a number of seconds: use a number from 0 to 3600"),
+            ("CHANNEL_STATS_MAX", &["-1", "10001", "all"],
+                "a number of channels: use a number from 0 to 10000"),
             ("KEEPALIVE_SEC", &["0", "56", "15s"], "a number of seconds: use a number from 1 to 55"),
             ("LOG_BYTES_MAX", &["262143", "1073741825", "0", "k", "4 m", "4g", "-4m", "4mm", "4é",
                 "255k", "1025m", "99999999999999999999m", "18014398509481984k"],
@@ -976,7 +1014,8 @@ mod tests {
             defaults,
             "PORT=8001 LISTEN=all REUSE_PORT=false REDIS_URL=redis://localhost:6379 DEMO=false \
              DEMO_RATE=none DEMO_SEED=none ENABLE_DEMO_PAGE=false ENABLE_RAW_STREAM=true \
-             ENABLE_KIOSK_INTERACTION_STREAM=false SSE_FORCE_REFRESH=false SSE_SCORE_RETRY_MS=none \
+             ENABLE_KIOSK_INTERACTION_STREAM=false CHANNELS=none PUBLISH_KEY=none REPLAY_SEC=8 \
+             CHANNEL_STATS_MAX=100 SSE_FORCE_REFRESH=false SSE_SCORE_RETRY_MS=none \
              SSE_DETAIL_RETRY_MS=none SSE_RECONNECT_MS=none SSE_SCORE_FORCECLOSE_SEC=none \
              SSE_DETAIL_FORCECLOSE_SEC=none TRUST_PROXY=0 MAX_CONNECTIONS=none \
              MAX_CONNECTIONS_PER_IP=none STATUS_CONNECTIONS_MAX=1000 DRAIN_SEC=20 KEEPALIVE_SEC=15 \
@@ -989,6 +1028,8 @@ mod tests {
         let table: &[(&[&str], &str)] = &[
             (&["--demo", "--demo-seed=9"], " REDIS_URL=none DEMO=true DEMO_RATE=250 DEMO_SEED=9 ENABLE_DEMO_PAGE=true "),
             (&["--redis-url=redis://u:secret@a/1,redis+unix:///b"], " REDIS_URL=redis://u@a:6379/1,redis+unix:///b "),
+            (&["--redis-url=none"], " REDIS_URL=none DEMO=false DEMO_RATE=none "),
+            (&["--channels=b,a.*", "--publish-key=secret"], " CHANNELS=b,a.* PUBLISH_KEY=*** REPLAY_SEC=8 "),
             (&["--listen=::1,127.0.0.1:9"], "PORT=8001 LISTEN=[::1]:8001,127.0.0.1:9 "),
             (&["--sse-force-refresh"], " SSE_SCORE_RETRY_MS=100 SSE_DETAIL_RETRY_MS=500 SSE_RECONNECT_MS=none \
                 SSE_SCORE_FORCECLOSE_SEC=300 "),
@@ -1029,6 +1070,10 @@ mod tests {
                 format!("--admin-token: {token}")
             );
         }
+        for value in ["the secret", "secret\u{e9}", &too_long] {
+            let expected = format!("PUBLISH_KEY: {}", token.replace("a token", "a key"));
+            assert_eq!(misuse(&[], &[("PUBLISH_KEY", value)]), expected);
+        }
         let key = misuse(&[], &[("HOSTEDGRAPHITE_APIKEY", "secret/")]);
         assert!(
             key.starts_with("HOSTEDGRAPHITE_APIKEY: the value (a secret, not shown) is not "),
@@ -1048,7 +1093,11 @@ mod tests {
             );
             assert!(!refused.contains("secret"), "{refused}");
         }
-        let flags = ["--admin-token=secret", "--hostedgraphite-apikey=secret"];
+        let flags = [
+            "--admin-token=secret",
+            "--publish-key=secret",
+            "--hostedgraphite-apikey=secret",
+        ];
         let config = config(&flags, &[]);
         assert!(!format!("{config:?}").contains("secret"), "{config:?}");
         assert!(!config.in_force.to_string().contains("secret"));
@@ -1261,6 +1310,84 @@ mod tests {
         );
         let off = config(&["--demo=false", flags[0], flags[1]], &[("DEMO", "1")]).source;
         assert!(matches!(off, SourceConfig::Redis(_)));
+    }
+
+    #[test]
+    fn no_redis_is_asked_for_with_one_word() {
+        for url in ["none", "NONE", "None"] {
+            assert_eq!(
+                config(&[], &[("REDIS_URL", url)]).source,
+                SourceConfig::None
+            );
+            assert_eq!(
+                config(&["--redis-url", url], &[]).source,
+                SourceConfig::None
+            );
+            let demo = config(&["--demo", "--redis-url", url], &[]).source;
+            assert!(matches!(demo, SourceConfig::Demo { .. }));
+        }
+        for (list, place) in [("none,redis://a", 1), ("redis://a,none", 2)] {
+            let expected = format!("REDIS_URL: address {place} \"none\" {REDIS_NO_SCHEME}");
+            assert_eq!(misuse(&[], &[("REDIS_URL", list)]), expected);
+        }
+    }
+
+    #[test]
+    fn patterns_of_channels() {
+        let longest = "a".repeat(200);
+        let too_long = "a".repeat(201);
+        #[rustfmt::skip]
+        let table: &[(&str, &[&str])] = &[
+            ("*", &["*"]),
+            (" a b ,c", &["a b", "c"]),
+            ("a,a,b.[cd]", &["a", "b.[cd]"]),
+            ("\u{2764}", &["\u{2764}"]),
+            (&longest, &[&longest]),
+            ("stream.*,stream.score_updates.*,stream.score_updates?", &["stream.*", "stream.score_updates.*",
+                "stream.score_updates?"]),
+            ("stream.tweet_updates,stream.tweet_updates*,stream.admin", &["stream.tweet_updates",
+                "stream.tweet_updates*", "stream.admin"]),
+        ];
+        for (typed, expected) in table {
+            let found = config(&["--demo", "--channels", typed], &[])
+                .engine
+                .channels;
+            let texts: Vec<&str> = found.iter().map(Glob::text).collect();
+            assert_eq!(texts, *expected, "{typed}");
+        }
+        for entry in ["", "a\nb", "a\u{85}b", &too_long] {
+            let expected = format!(
+                "CHANNELS: {entry:?} is not a pattern of channels: use 1 to 200 bytes without control \
+                 characters, as in news or room.*"
+            );
+            let typed = format!("news,{entry}");
+            assert_eq!(
+                misuse(&[], &[("CHANNELS", &format!("{typed},b"))]),
+                expected
+            );
+        }
+        #[rustfmt::skip]
+        let own = ["stream.score_updates", "stream.tweet_updates.*", "stream.tweet_updates.1F4C2",
+            "stream.interaction.[a]", "stream.admin.", "stream.admin.a?"];
+        for entry in own {
+            let expected = format!(
+                "--channels: {entry:?} can match no channel, because all such names are the server's own: \
+                 leave it out"
+            );
+            assert_eq!(
+                misuse(&["--channels", &format!("a,{entry}")], &[]),
+                expected
+            );
+        }
+        let list = |count: usize| -> String {
+            let entries: Vec<String> = (0..count).map(|index| format!("c{index}")).collect();
+            entries.join(",")
+        };
+        assert!(command(&[], &[("CHANNELS", &list(64))]).is_ok());
+        assert_eq!(
+            misuse(&[], &[("CHANNELS", &list(65))]),
+            "CHANNELS: 65 patterns are too many: use 64 at most"
+        );
     }
 
     #[test]

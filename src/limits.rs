@@ -59,6 +59,13 @@ pub const BODY_BYTES_MAX: u64 = 64 * 1024;
 /// the log what everybody else waits for.
 pub const PUBLISH_BODY_BYTES_MAX: u64 = 1024 * 1024;
 
+/// Bytes of one message on all channels it is published to together: half of what may wait to be sent to a
+/// broker, so that it is sent on all of them or on none.
+pub const PUBLISH_BYTES_MAX: usize = COMMAND_BYTES_MAX / 2;
+
+/// Bytes held of bodies whose senders have not shown a key yet: eight of the longest.
+pub const UNPROVEN_BYTES_MAX: usize = 8 * 1024 * 1024;
+
 /// The longest line that gives a chunk's size, extensions included.
 pub const CHUNK_LINE_BYTES_MAX: usize = 256;
 
@@ -67,6 +74,16 @@ pub const SEGMENT_BYTES_MAX: usize = 200;
 
 /// Namespaces that one connection may carry. A browser has six connections to a host, and a page some emoji.
 pub const NAMESPACES_MAX: usize = 32;
+
+/// Patterns of channels that can be configured: each name that is asked for is compared with all of them.
+pub const CHANNEL_PATTERNS_MAX: usize = 64;
+
+/// The longest time that can be configured for which a channel is kept without subscribers: an hour. Its
+/// messages take their part of the log meanwhile, and Redis sends them to us.
+pub const REPLAY_SEC_MAX: u64 = 3_600;
+
+/// The most channels that can be configured to be counted in reports: some hundred bytes each.
+pub const CHANNEL_STATS_MAX: usize = 10_000;
 
 /// Bytes of a request target and of a user agent that are kept to be shown on status pages.
 pub const SHOWN_BYTES_MAX: usize = 256;
@@ -204,8 +221,8 @@ pub const SUMMED_BYTES_PER_WRITE: usize = 2 * 1024;
 pub const ROW_REMOVAL_DEADLINE: Duration = Duration::from_secs(1);
 
 /// Bytes of the status that is written to Redis; connections beyond are left out, and the total beside them
-/// stays true. It is half of what may wait to be sent, so that the other half is left to relays.
-pub const STATUS_BYTES_MAX: usize = COMMAND_BYTES_MAX / 2;
+/// stays true. It is a small part of what may wait to be sent, so that the rest is left to relays.
+pub const STATUS_BYTES_MAX: usize = 512 * 1024;
 
 /// What a connection takes in that status at most as a rule: a detail stream of a client with an IPv6 address
 /// and a browser's long name. Others take some 250 bytes, and who wants to can take more than a thousand.
@@ -276,8 +293,9 @@ pub const DOCUMENT_VERSIONS_MAX: usize = 8;
 /// 2 MiB; beyond this bound the session is ended, because the stream cannot be followed any more.
 pub const REPLY_BYTES_MAX: usize = 8 * 1024 * 1024;
 
-/// Commands waiting to be sent to a broker; more are dropped.
-pub const COMMAND_BYTES_MAX: usize = 1024 * 1024;
+/// Commands waiting to be sent to a broker; more are dropped. Two of the longest publications, which is what
+/// takes most of it, have room at a time.
+pub const COMMAND_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// Time for resolving a broker's name. The system asks its second name server after five seconds.
 pub const RESOLVE_DEADLINE: Duration = Duration::from_secs(30);

@@ -78,6 +78,7 @@ fn run(mut config: Config) -> io::Result<()> {
         SourceConfig::Demo { per_second, seed } => {
             Feed::Demo(Box::new(Demo::new(per_second, seed, unix_seconds * 1_000)))
         }
+        SourceConfig::None => Feed::Embedded,
         SourceConfig::Redis(endpoints) => redis(&config.engine, &endpoints),
     };
     let engine = Engine::new(config.engine, now, unix_seconds);
@@ -97,8 +98,9 @@ fn reports(config: &Config) -> Reports {
     let page = match (config.engine.page_enabled, &config.source) {
         (false, _) => Arc::default(),
         (true, SourceConfig::Demo { .. }) => page::render_demo(demo::emoji()).into(),
-        // Where Redis has the scores, those that were made up for the demo would be lies until it says them.
-        (true, SourceConfig::Redis(_)) => {
+        // Where Redis has the scores, those that were made up for the demo would be lies until it says them; and
+        // where it is told nothing of any, they begin with nothing.
+        (true, SourceConfig::Redis(_) | SourceConfig::None) => {
             page::render(demo::emoji().map(|(id, _, name)| (id, 0, name))).into()
         }
     };
@@ -148,6 +150,10 @@ fn greeting(net: &MioNet, config: &Config) -> Vec<String> {
                 "demo: {per_second} made-up updates a second while somebody listens"
             ));
         }
+        SourceConfig::None => lines.push(match &config.engine.publish_key {
+            Some(_) => "broker: embedded, fed by POST /publish".to_owned(),
+            None => "broker: embedded; set PUBLISH_KEY to feed it by POST /publish".to_owned(),
+        }),
         SourceConfig::Redis(endpoints) => {
             let names: Vec<String> = endpoints.iter().map(ToString::to_string).collect();
             lines.push(format!("redis: connecting to {}", names.join(", ")));

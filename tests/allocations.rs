@@ -76,6 +76,7 @@ impl Bench {
 
 fn message(channel: &str, payload: &str) -> Message {
     Message {
+        pattern: None,
         channel: channel.as_bytes().to_vec(),
         payload: payload.as_bytes().to_vec(),
     }

@@ -39,6 +39,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
             "limits",
             "net::Listen",
             "proto::authorization::Secret",
+            "proto::glob::Glob",
             "random",
             "report::graphite::ROOT_BYTES_MAX",
             "report::names",

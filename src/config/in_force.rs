@@ -7,6 +7,7 @@ use super::options::{Key, OPTIONS};
 use super::raw::Raw;
 use super::{Config, Place, SourceConfig};
 use crate::net::Listen;
+use crate::proto::glob::Glob;
 
 /// What is shown of an option that is not set, or of a bound that there is not.
 const NONE: &str = "none";
@@ -68,6 +69,13 @@ impl Raw {
             Key::DemoPage => engine.page_enabled.to_string(),
             Key::RawStream => engine.raw_enabled.to_string(),
             Key::KioskStream => engine.kiosk_enabled.to_string(),
+            Key::Channels if engine.channels.is_empty() => NONE.to_owned(),
+            Key::Channels => {
+                let texts: Vec<&str> = engine.channels.iter().map(Glob::text).collect();
+                list(&texts)
+            }
+            Key::ReplaySec => engine.channel_linger.as_secs().to_string(),
+            Key::ChannelStatsMax => engine.channel_stats_max.to_string(),
             Key::ForceRefresh => engine.force_refresh.to_string(),
             Key::ScoreRetryMs => or_none(engine.score_retry_ms),
             Key::DetailRetryMs => or_none(engine.detail_retry_ms),
@@ -85,10 +93,12 @@ impl Raw {
             Key::Environment => self.get(key).value.clone(),
             Key::GraphiteUrl => or_none(config.graphite.as_ref().map(|graphite| &graphite.target)),
             Key::GraphitePrefix => self.get(key).value.clone(),
-            Key::HostedGraphite | Key::AdminToken => match self.get(key).is_default {
-                true => NONE.to_owned(),
-                false => MASK.to_owned(),
-            },
+            Key::HostedGraphite | Key::AdminToken | Key::PublishSecret => {
+                match self.get(key).is_default {
+                    true => NONE.to_owned(),
+                    false => MASK.to_owned(),
+                }
+            }
             Key::AdminListen if config.admin_listen.is_empty() => NONE.to_owned(),
             Key::AdminListen => list(&config.admin_listen),
             Key::LogLevel => config.log_level.to_string(),

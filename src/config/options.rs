@@ -83,13 +83,17 @@ options! {
     Port: "PORT", [], "PORT", "8001", "port to serve on; 0 takes any free one";
     Listen: "LISTEN", [], "IP[:PORT],...", "all", "addresses to serve on";
     ReusePort: "REUSE_PORT", [], "", "false", "let several processes share the port";
-    RedisUrl: "REDIS_URL", ["BOXEN_REDIS_URL"], "URL,...", "redis://localhost:6379", "tried in turn";
+    RedisUrl: "REDIS_URL", ["BOXEN_REDIS_URL"], "URL,...", "redis://localhost:6379", "or none; tried in turn";
     Demo: "DEMO", [], "", "false", "serve random updates; needs no Redis";
     DemoRate: "DEMO_RATE", [], "NUMBER", "250", "demo: updates in a second";
     DemoSeed: "DEMO_SEED", [], "NUMBER", "random", "demo: repeat the run of this seed";
     DemoPage: "ENABLE_DEMO_PAGE", [], "", "false", "show the live page without --demo, too";
     RawStream: "ENABLE_RAW_STREAM", [], "", "true", "serve /subscribe/raw";
     KioskStream: "ENABLE_KIOSK_INTERACTION_STREAM", [], "", "false", "serve /subscribe/kiosk_interaction";
+    Channels: "CHANNELS", [], "GLOB,...", "none", "channels that may be asked for";
+    PublishSecret: "PUBLISH_KEY", [], "SECRET", "none", "allows POST /publish, with this";
+    ReplaySec: "REPLAY_SEC", [], "SECONDS", "8", "how long a channel outlives its clients";
+    ChannelStatsMax: "CHANNEL_STATS_MAX", [], "NUMBER", "100", "channels listed in reports";
     ForceRefresh: "SSE_FORCE_REFRESH", [], "", "false", "for routers that hide disconnects";
     ScoreRetryMs: "SSE_SCORE_RETRY_MS", [], "MS", "100", "force refresh: retry of raw and eps";
     DetailRetryMs: "SSE_DETAIL_RETRY_MS", [], "MS", "500", "force refresh: retry of the rest";

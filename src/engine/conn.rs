@@ -8,6 +8,7 @@ use slab::Slab;
 
 use super::hub::NamespaceId;
 use super::log::Coding;
+use super::publications::Submission;
 use super::route::Document;
 use super::stats::CloseReason;
 use crate::limits;
@@ -102,9 +103,15 @@ pub struct Subscription {
     pub cursor: Cursor,
     /// Events sent.
     pub events: u64,
-    /// When the client has all before this number, it is told to forget its event id.
+    /// Until the client has all before this number, each event has its id; then it is told to forget that.
+    /// [`u64::MAX`] where events have their ids to the end.
     pub forgets_at: Option<u64>,
+    /// Where this is a long poll, which the first event ends: whether the connection stays open then.
+    pub poll: Option<KeepAlive>,
 }
+
+/// Whether the connection stays open for another request.
+pub type KeepAlive = bool;
 
 /// Input that is not yet a request.
 #[derive(Default)]
@@ -142,6 +149,8 @@ pub enum Answer {
     Reply(Reply),
     /// What a report says at the time of the answer.
     Document(Document),
+    /// What becomes of what is to be published.
+    Submission(Submission),
 }
 
 /// Bytes for one client alone.

@@ -5,6 +5,7 @@ use std::io;
 
 use super::conn::{Key, Phase, Subscription};
 use super::event_id::EventId;
+use super::hub::Stream;
 use super::log::Coding;
 use super::stats::CloseReason;
 use super::{Effect, Engine, encode_piece};
@@ -96,6 +97,9 @@ impl Engine {
         let Some(conn) = self.conns.get_mut(key) else {
             return;
         };
+        if conn.subscription().is_some_and(|it| it.poll.is_some()) {
+            return self.answer_poll(key, Vec::new());
+        }
         let Some(&Subscription {
             namespace,
             coding,
@@ -122,7 +126,9 @@ impl Engine {
         EventId { epoch, sequence }.encode_line(&mut block);
         block.push(b'\n');
         encode_piece(conn.outbox.buffer(), coding, &block);
-        self.hub.linger(namespace, self.now + limits::LINGER);
+        if !self.hub.carries(namespace, Stream::Channels) {
+            self.hub.linger(namespace, self.now + limits::LINGER);
+        }
         self.end_stream(key, reason);
     }
 
@@ -152,6 +158,9 @@ impl Engine {
         let Some(conn) = self.conns.get_mut(key) else {
             return;
         };
+        if let Phase::Reading(reading) = &conn.phase {
+            self.unproven_bytes -= reading.unproven();
+        }
         conn.phase = Phase::Draining { reason, unfinished };
         conn.deadline = self.now + limits::DRAIN_DEADLINE;
         self.queue_write(key);
@@ -188,6 +197,9 @@ impl Engine {
         if matches!(phase, Phase::Closed) {
             return;
         }
+        if let Phase::Reading(reading) = &phase {
+            self.unproven_bytes -= reading.unproven();
+        }
         if self.settings.verbose && !conn.about.path.is_empty() {
             let age = self.now.since(conn.about.subscribed_at).as_secs_f64();
             let (path, client_ip) = (&conn.about.path, conn.about.client_ip);
@@ -203,7 +215,12 @@ impl Engine {
     }
 
     /// Takes a subscriber out of the registries. Another takes its place in the list, and must know.
-    fn leave(&mut self, key: Key, subscription: &Subscription) {
+    pub(super) fn leave(&mut self, key: Key, subscription: &Subscription) {
+        // Of a channel, everybody has an id to come back with.
+        if self.hub.carries(subscription.namespace, Stream::Channels) {
+            let until = (self.now + self.settings.channel_linger).next_beat(limits::TIMER_SLACK);
+            self.hub.linger(subscription.namespace, until);
+        }
         if let Some(about) = self.conns.get(key).map(|conn| &conn.about) {
             self.addresses
                 .remove(key, about.client_ip, about.token.as_deref());

@@ -39,6 +39,11 @@ impl EventId {
     pub fn encode_line(self, out: &mut Vec<u8>) {
         let _infallible = writeln!(out, "id:{:x}-{}", self.epoch, self.sequence);
     }
+
+    /// The same in the form that a channel's messages have.
+    pub fn encode_channel_line(self, out: &mut Vec<u8>) {
+        let _infallible = writeln!(out, "id: {:x}-{}", self.epoch, self.sequence);
+    }
 }
 
 #[cfg(test)]

@@ -65,6 +65,8 @@ pub(super) struct Batch {
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct BatchKey {
     namespace: NamespaceId,
+    /// How many namespaces had gone by then: with another number, this one may be another.
+    removals: u64,
     /// The first frame.
     first: u64,
     coding: Coding,
@@ -249,8 +251,16 @@ impl Engine {
         if first >= end {
             return None;
         }
+        if subscription.poll.is_some() {
+            let event = self.log.frame(first, Coding::Bare)?.to_vec();
+            self.answer_poll(key, event);
+            let len = self.conns.get(key)?.outbox.unsent().len();
+            let piece = Piece::Outbox;
+            return Some(InFlight { key, piece, len });
+        }
         let plan = self.prepare(BatchKey {
             namespace: subscription.namespace,
+            removals: self.hub.removals(),
             first,
             coding: subscription.coding,
             ids: self.ids_of(&subscription),
@@ -343,6 +353,7 @@ impl Engine {
         let end = first + u64::from(cursor.merged.max(1));
         let plan = self.prepare(BatchKey {
             namespace,
+            removals: self.hub.removals(),
             first,
             coding,
             ids,

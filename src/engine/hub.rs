@@ -7,11 +7,13 @@
 //! of its own that lists what any of them does.
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap, VecDeque};
+use std::collections::{BinaryHeap, VecDeque};
 use std::time::Duration;
 
 use slab::Slab;
 
+pub use super::namespace::Namespace;
+use super::namespace::{Pass, Pending};
 use crate::limits::{PASS_PAUSE_MAX, PASS_PAUSE_PER_SUBSCRIBER, WRITES_PER_NAMESPACE};
 use crate::time::Time;
 
@@ -30,17 +32,20 @@ pub enum Stream {
     Details,
     /// Commands of the kiosk.
     Kiosk,
+    /// Messages of any backend, by channel.
+    Channels,
     /// Groups: several namespaces of the others, over one connection.
     Several,
 }
 
 impl Stream {
     /// All streams, in the order of their roots.
-    pub const ALL: [Stream; 5] = [
+    pub const ALL: [Stream; 6] = [
         Stream::Raw,
         Stream::Eps,
         Stream::Details,
         Stream::Kiosk,
+        Stream::Channels,
         Stream::Several,
     ];
 
@@ -51,6 +56,7 @@ impl Stream {
             Stream::Eps => "eps",
             Stream::Details => "details",
             Stream::Kiosk => "kiosk_interaction",
+            Stream::Channels => "channels",
             Stream::Several => "several",
         }
     }
@@ -60,58 +66,15 @@ impl Stream {
         matches!(self, Stream::Raw | Stream::Eps)
     }
 
+    /// Whether the source is asked for each child of it by itself, as long as somebody wants it.
+    pub const fn is_on_demand(self) -> bool {
+        matches!(self, Stream::Channels)
+    }
+
     /// The stream's root.
     pub const fn root(self) -> NamespaceId {
         NamespaceId(self as u32)
     }
-}
-
-/// One node of the tree.
-pub struct Namespace {
-    /// Which stream this belongs to.
-    pub stream: Stream,
-    /// Connections, as indices into the engine's table. A connection knows its place in here.
-    pub subscribers: Vec<u32>,
-    /// Numbers of the frames that the log holds for this namespace, oldest first.
-    pub frames: VecDeque<u64>,
-    /// Every frame from this number on is in `frames`; one before it may have been evicted, or not have
-    /// been kept because nobody was subscribed.
-    pub complete_from: u64,
-    /// Until when frames are kept although nobody is here, because somebody is to come back for them.
-    lingers_until: Option<Time>,
-    /// What came since the last pass began. A namespace with something is in `touched` or in `paced`.
-    pending: Option<Pending>,
-    pass: Option<Pass>,
-    /// When the next pass may begin.
-    ready_at: Time,
-    parent: Option<NamespaceId>,
-    segment: Box<[u8]>,
-    children: HashMap<Box<[u8]>, NamespaceId>,
-    /// Of a group: the namespaces whose frames it lists as well. They stay as long as it does.
-    members: Vec<NamespaceId>,
-    /// The groups that this is a member of.
-    groups: Vec<NamespaceId>,
-}
-
-/// Frames that the next pass is about.
-#[derive(Clone, Copy)]
-struct Pending {
-    /// The oldest of them.
-    from: u64,
-    /// When its message arrived.
-    arrived_at: Time,
-    /// How many they are.
-    count: u32,
-}
-
-/// One way through a namespace's subscribers, from the last to the first, so that removing one (the last
-/// takes its place) cannot hide another that is still to come.
-#[derive(Clone, Copy)]
-struct Pass {
-    /// What it is about. A subscriber that is not behind has all frames before these.
-    frames: Pending,
-    /// Subscribers below this index are still to come.
-    remaining: usize,
 }
 
 /// A pass that has visited everybody.
@@ -149,9 +112,14 @@ pub struct Hub {
     quantum: usize,
     /// Subscribers of each stream.
     subscribers: [usize; Stream::ALL.len()],
-    /// Namespaces that linger, and until when, the earliest first; outdated where a namespace was told
-    /// to linger again.
-    lingering: VecDeque<(Time, NamespaceId)>,
+    /// Namespaces that linger, and when each must be looked at, the earliest first. A namespace that was told to
+    /// linger again has one entry all the same, which comes early.
+    lingering: BinaryHeap<Reverse<(Time, u32)>>,
+    /// How many namespaces have gone.
+    removals: u64,
+    /// Children of streams that are listened to on demand, which have become wanted or unwanted; some perhaps
+    /// more than once.
+    turned: Vec<Box<[u8]>>,
     /// Passes that have ended and were not yet asked for.
     finished: Vec<Finished>,
 }
@@ -173,7 +141,9 @@ impl Hub {
             now: Time::ZERO,
             quantum: WRITES_PER_NAMESPACE,
             subscribers: [0; Stream::ALL.len()],
-            lingering: VecDeque::new(),
+            lingering: BinaryHeap::new(),
+            removals: 0,
+            turned: Vec::new(),
             finished: Vec::new(),
         }
     }
@@ -216,7 +186,8 @@ impl Hub {
         head: u64,
     ) -> (NamespaceId, u32) {
         let id = self.find_or_insert(stream, child);
-        self.enter(id, subscriber, head)
+        self.want(id, head);
+        self.list_subscriber(id, subscriber)
     }
 
     /// The same for several streams, or children of them, at once: for the group of these.
@@ -234,16 +205,43 @@ impl Hub {
         let name: Vec<u8> = members.iter().flat_map(|id| id.0.to_be_bytes()).collect();
         let group = self.find_or_insert(Stream::Several, Some(&name));
         if self.namespaces[group.0 as usize].members.is_empty() {
-            for id in &members {
-                let member = &mut self.namespaces[id.0 as usize];
-                if !member.is_wanted() {
-                    member.complete_from = head;
-                }
-                member.groups.push(group);
-            }
-            self.namespaces[group.0 as usize].members = members;
+            self.begin_group(group, members, head);
         }
-        self.enter(group, subscriber, head)
+        self.list_subscriber(group, subscriber)
+    }
+
+    /// Makes a namespace the group of these. What is listed in any of them is so in the group, too: who comes back
+    /// for other streams than it had left gets what it missed on those that are kept whole.
+    fn begin_group(&mut self, group: NamespaceId, members: Vec<NamespaceId>, head: u64) {
+        let mut frames = Vec::new();
+        let mut complete_from = 0;
+        for &id in &members {
+            self.want(id, head);
+            let member = &mut self.namespaces[id.0 as usize];
+            member.groups.push(group);
+            complete_from = complete_from.max(member.complete_from);
+            frames.extend(member.frames_from(0));
+        }
+        // One frame may be listed in two members, one of which is above the other.
+        frames.sort_unstable();
+        frames.dedup();
+        let stream_of = |id: &NamespaceId| self.namespaces[id.0 as usize].stream;
+        // A group of one stream's children counts as that stream's.
+        let stream = members.first().map(stream_of);
+        let stream = stream.filter(|&stream| members.iter().all(|id| stream_of(id) == stream));
+        let namespace = &mut self.namespaces[group.0 as usize];
+        namespace.frames = frames.into();
+        namespace.complete_from = complete_from;
+        namespace.members = members;
+        if let Some(stream) = stream {
+            namespace.stream = stream;
+        }
+    }
+
+    /// Whether a namespace is of this stream, or a group with a member that is.
+    pub fn carries(&self, id: NamespaceId, stream: Stream) -> bool {
+        let is_of = |id: &NamespaceId| self.get(*id).is_some_and(|it| it.stream == stream);
+        is_of(&id) || self.get(id).is_some_and(|it| it.members.iter().any(is_of))
     }
 
     /// Whether a namespace is `member`, or a group that it is a member of.
@@ -252,15 +250,29 @@ impl Hub {
         id == member || self.get(id).is_some_and(is_in)
     }
 
-    fn enter(&mut self, id: NamespaceId, subscriber: u32, head: u64) -> (NamespaceId, u32) {
+    fn list_subscriber(&mut self, id: NamespaceId, subscriber: u32) -> (NamespaceId, u32) {
+        let namespace = &mut self.namespaces[id.0 as usize];
+        namespace.subscribers.push(subscriber);
+        self.subscribers[namespace.stream as usize] += 1;
+        (id, namespace.subscribers.len() as u32 - 1)
+    }
+
+    /// Takes note that somebody comes for a namespace.
+    fn want(&mut self, id: NamespaceId, head: u64) {
         let namespace = &mut self.namespaces[id.0 as usize];
         if !namespace.is_wanted() {
             // Nothing was kept while nobody was here.
             namespace.complete_from = head;
+            self.note_turn(id);
         }
-        namespace.subscribers.push(subscriber);
-        self.subscribers[namespace.stream as usize] += 1;
-        (id, namespace.subscribers.len() as u32 - 1)
+    }
+
+    /// Takes note that a namespace has become wanted or unwanted.
+    fn note_turn(&mut self, id: NamespaceId) {
+        let namespace = &self.namespaces[id.0 as usize];
+        if namespace.stream.is_on_demand() && namespace.members.is_empty() {
+            self.turned.push(namespace.segment.clone());
+        }
     }
 
     /// Removes the connection at `slot`; the one that took its place there, if any.
@@ -272,7 +284,7 @@ impl Hub {
             pass.remaining = pass.remaining.min(namespace.subscribers.len());
         }
         let moved = namespace.subscribers.get(slot as usize).copied();
-        self.remove_if_unused(id);
+        self.after_loss(id);
         moved
     }
 
@@ -284,16 +296,57 @@ impl Hub {
         }
     }
 
-    /// Keeps the namespace's frames until a moment although everybody may leave. Moments of successive
-    /// calls must not go back.
+    /// Keeps the namespace's frames until a moment, or until a later one that was said before, although everybody
+    /// may leave.
     pub fn linger(&mut self, id: NamespaceId, until: Time) {
         let Some(namespace) = self.namespaces.get_mut(id.0 as usize) else {
             return;
         };
-        if namespace.lingers_until != Some(until) {
-            namespace.lingers_until = Some(until);
-            self.lingering.push_back((until, id));
+        match &mut namespace.lingers_until {
+            Some(known) => *known = until.max(*known),
+            none => {
+                *none = Some(until);
+                self.lingering.push(Reverse((until, id.0)));
+            }
         }
+    }
+
+    /// When [`Hub::expire`] has something to do.
+    pub fn expires_at(&self) -> Option<Time> {
+        self.lingering.peek().map(|&Reverse((at, _))| at)
+    }
+
+    /// The children of streams on demand that may have become wanted or unwanted since this was last called.
+    pub fn take_turned(&mut self) -> Vec<Box<[u8]>> {
+        std::mem::take(&mut self.turned)
+    }
+
+    /// Whether there are such.
+    pub fn has_turned(&self) -> bool {
+        !self.turned.is_empty()
+    }
+
+    /// Whether somebody is in a child of a stream, or is to come back to it.
+    pub fn is_wanted(&self, stream: Stream, child: &[u8]) -> bool {
+        let namespace = self.find(stream, Some(child)).and_then(|id| self.get(id));
+        namespace.is_some_and(Namespace::is_wanted)
+    }
+
+    /// How many namespaces have gone: a name may mean another one since.
+    pub fn removals(&self) -> u64 {
+        self.removals
+    }
+
+    /// The children of a stream, and the subscribers of each, alone or with others, in no order that means
+    /// anything.
+    pub fn children(&self, stream: Stream) -> impl Iterator<Item = (&[u8], usize)> {
+        let count = |id: &NamespaceId| self.get(*id).map_or(0, |it| it.subscribers.len());
+        let root = &self.namespaces[stream.root().0 as usize];
+        root.children.iter().map(move |(segment, id)| {
+            let groups = self.get(*id).map_or(&[][..], |child| &child.groups);
+            let together: usize = groups.iter().map(count).sum();
+            (&**segment, count(id) + together)
+        })
     }
 
     /// Begins a turn: passes whose time has come may begin, or all of them where they have been put off for
@@ -320,13 +373,17 @@ impl Hub {
 
     /// Ends the lingering of those whose time has come.
     pub fn expire(&mut self, now: Time) {
-        while let Some(&(until, id)) = self.lingering.front().filter(|(until, _)| *until <= now) {
-            self.lingering.pop_front();
-            if let Some(namespace) = self.namespaces.get_mut(id.0 as usize)
-                && namespace.lingers_until == Some(until)
-            {
-                namespace.lingers_until = None;
-                self.remove_if_unused(id);
+        while let Some(&Reverse((at, id))) = self.lingering.peek()
+            && at <= now
+        {
+            self.lingering.pop();
+            let namespace = &mut self.namespaces[id as usize];
+            match namespace.lingers_until {
+                Some(until) if until > now => self.lingering.push(Reverse((until, id))),
+                _ => {
+                    namespace.lingers_until = None;
+                    self.after_loss(NamespaceId(id));
+                }
             }
         }
     }
@@ -398,10 +455,6 @@ impl Hub {
             for index in 0..self.namespaces[id.0 as usize].groups.len() {
                 let group = self.namespaces[id.0 as usize].groups[index];
                 self.namespaces[group.0 as usize].forget(sequence);
-            }
-            // A group that goes takes members with it that nobody else wants, this one perhaps among them.
-            while let Some(group) = self.unused_group_of(id) {
-                self.remove_if_unused(group);
             }
             self.remove_if_unused(id);
         }
@@ -503,9 +556,12 @@ impl Hub {
         id
     }
 
-    fn unused_group_of(&self, id: NamespaceId) -> Option<NamespaceId> {
-        let is_unused = |group: &NamespaceId| self.get(*group).is_some_and(Namespace::is_unused);
-        self.get(id)?.groups.iter().copied().find(is_unused)
+    /// A namespace has lost something that it was wanted for.
+    fn after_loss(&mut self, id: NamespaceId) {
+        if !self.namespaces[id.0 as usize].is_wanted() {
+            self.note_turn(id);
+            self.remove_if_unused(id);
+        }
     }
 
     fn remove_if_unused(&mut self, id: NamespaceId) {
@@ -523,56 +579,15 @@ impl Hub {
             self.paced.retain(|&Reverse((_, paced))| paced != id.0);
         }
         let namespace = self.namespaces.remove(id.0 as usize);
+        self.removals += 1;
         self.namespaces[parent.0 as usize]
             .children
             .remove(&namespace.segment);
         for member in namespace.members {
             let groups = &mut self.namespaces[member.0 as usize].groups;
             groups.retain(|&group| group != id);
-            self.remove_if_unused(member);
+            self.after_loss(member);
         }
-    }
-}
-
-impl Namespace {
-    fn new(stream: Stream, parent: Option<NamespaceId>, segment: &[u8]) -> Namespace {
-        Namespace {
-            stream,
-            subscribers: Vec::new(),
-            frames: VecDeque::new(),
-            complete_from: 0,
-            lingers_until: None,
-            pending: None,
-            pass: None,
-            ready_at: Time::ZERO,
-            parent,
-            segment: segment.into(),
-            children: HashMap::new(),
-            members: Vec::new(),
-            groups: Vec::new(),
-        }
-    }
-
-    /// The numbers of the frames from `sequence` on.
-    pub fn frames_from(&self, sequence: u64) -> impl Iterator<Item = u64> + '_ {
-        let start = self.frames.partition_point(|&frame| frame < sequence);
-        self.frames.range(start..).copied()
-    }
-
-    fn is_wanted(&self) -> bool {
-        let has_groups = !self.groups.is_empty();
-        !self.subscribers.is_empty() || self.lingers_until.is_some() || has_groups
-    }
-
-    fn is_unused(&self) -> bool {
-        !self.is_wanted() && self.frames.is_empty()
-    }
-
-    fn forget(&mut self, sequence: u64) {
-        if self.frames.front() == Some(&sequence) {
-            self.frames.pop_front();
-        }
-        self.complete_from = self.complete_from.max(sequence + 1);
     }
 }
 

@@ -6,11 +6,13 @@
 //! it is a bound on memory and not only on payload.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use super::hub::NamespaceId;
 use super::stats::LogState;
 use crate::limits::{LOG_BYTES_FLOOR, LOG_ENTRY_BYTES, LOG_SEGMENT_BYTES};
 use crate::proto::sse;
+use crate::time::Time;
 
 /// How a receiver takes frames.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -26,7 +28,7 @@ pub struct Log {
     /// The sequence number of `entries[0]`; numbers only grow.
     first: u64,
     entries: VecDeque<Entry>,
-    segments: VecDeque<Vec<u8>>,
+    segments: VecDeque<Segment>,
     /// The number of `segments[0]`, so that entries need not be renumbered on eviction.
     first_segment: u32,
     /// Capacities of all segments.
@@ -42,6 +44,13 @@ pub struct Extent {
     segment: u32,
     start: u32,
     end: u32,
+}
+
+/// Frames back to back.
+struct Segment {
+    bytes: Vec<u8>,
+    /// When the first of them came.
+    began_at: Time,
 }
 
 #[derive(Clone, Copy)]
@@ -86,8 +95,10 @@ impl Log {
     }
 
     /// What it holds, for reports.
-    pub fn state(&self) -> LogState {
+    pub fn state(&self, now: Time) -> LogState {
+        let began_at = self.segments.front().map(|first| first.began_at);
         LogState {
+            reach: began_at.map_or(Duration::ZERO, |at| now.since(at)),
             bytes: self.bytes(),
             bytes_max: self.bytes_max,
             frames: self.entries.len(),
@@ -133,18 +144,21 @@ impl Log {
     }
 
     /// Appends a frame with this bare body and returns its number. The caller has made room.
-    pub fn append(&mut self, namespace: NamespaceId, body: &[u8]) -> u64 {
+    pub fn append(&mut self, namespace: NamespaceId, body: &[u8], now: Time) -> u64 {
         debug_assert!(self.takes(body.len()) && !self.is_full_for(body.len()));
         let needed = body.len() + CHUNK_BYTES_MAX;
         if !self.has_room(needed) {
-            let segment = Vec::with_capacity(needed.max(LOG_SEGMENT_BYTES));
-            self.segment_bytes += segment.capacity();
-            self.segments.push_back(segment);
+            let bytes = Vec::with_capacity(needed.max(LOG_SEGMENT_BYTES));
+            self.segment_bytes += bytes.capacity();
+            self.segments.push_back(Segment {
+                bytes,
+                began_at: now,
+            });
         }
         let number = self
             .first_segment
             .wrapping_add(self.segments.len() as u32 - 1);
-        let Some(segment) = self.segments.back_mut() else {
+        let Some(Segment { bytes: segment, .. }) = self.segments.back_mut() else {
             return self.head();
         };
         let start = segment.len();
@@ -192,8 +206,8 @@ impl Log {
         let segment = self
             .segments
             .get(extent.segment.wrapping_sub(self.first_segment) as usize);
-        let bytes =
-            segment.and_then(|segment| segment.get(extent.start as usize..extent.end as usize));
+        let range = extent.start as usize..extent.end as usize;
+        let bytes = segment.and_then(|segment| segment.bytes.get(range));
         bytes.unwrap_or_default()
     }
 
@@ -206,12 +220,12 @@ impl Log {
     fn has_room(&self, needed: usize) -> bool {
         self.segments
             .back()
-            .is_some_and(|last| last.capacity() - last.len() >= needed)
+            .is_some_and(|last| last.bytes.capacity() - last.bytes.len() >= needed)
     }
 
     fn drop_segment(&mut self) {
         if let Some(segment) = self.segments.pop_front() {
-            self.segment_bytes -= segment.capacity();
+            self.segment_bytes -= segment.bytes.capacity();
             self.first_segment = self.first_segment.wrapping_add(1);
         }
     }
@@ -244,7 +258,7 @@ mod tests {
         while log.is_full_for(body.len()) {
             assert!(log.evict().is_some(), "a full log has something to evict");
         }
-        log.append(NAMESPACE, body)
+        log.append(NAMESPACE, body, Time::ZERO)
     }
 
     #[test]

@@ -16,18 +16,41 @@ pub const SCORE_CHANNEL: &str = "stream.score_updates";
 pub const TWEET_CHANNEL_PREFIX: &str = "stream.tweet_updates.";
 /// What stands before the command in the kiosk's channels.
 pub const KIOSK_CHANNEL_PREFIX: &str = "stream.interaction.";
+/// What stands before what the copies of the server tell each other.
+const ADMIN_CHANNEL_PREFIX: &str = "stream.admin.";
+
+/// Whether a channel, or a pattern, belongs to the emoji streams or to the server, and is never to be asked for by
+/// its name.
+pub fn is_own_channel(channel: &[u8]) -> bool {
+    let prefixes = [
+        TWEET_CHANNEL_PREFIX,
+        KIOSK_CHANNEL_PREFIX,
+        ADMIN_CHANNEL_PREFIX,
+    ];
+    channel == SCORE_CHANNEL.as_bytes()
+        || prefixes
+            .iter()
+            .any(|prefix| channel.starts_with(prefix.as_bytes()))
+}
 
 impl Engine {
     /// A message came from the source.
     pub fn on_message(&mut self, message: &Message) {
         self.counters.messages_in += 1;
         let channel = message.channel.as_slice();
-        if channel == CLEANUP_CHANNEL.as_bytes() {
+        let foreign = message.pattern.as_deref();
+        let foreign = foreign.filter(|pattern| !is_own_channel(pattern));
+        if channel == CLEANUP_CHANNEL.as_bytes() && foreign.is_none() {
             self.on_relay(&message.payload);
         } else if std::str::from_utf8(&message.payload).is_err()
             || std::str::from_utf8(channel).is_err()
         {
             self.counters.dropped_encoding += 1;
+        } else if let Some(pattern) = foreign {
+            // What a pattern of channels matches beside them is not theirs, and has come by itself.
+            if !is_own_channel(channel) {
+                self.on_message_of_channel(pattern, message);
+            }
         } else if channel == SCORE_CHANNEL.as_bytes() {
             self.publish(Stream::Raw, None, None, &message.payload);
             self.count_score(&message.payload);
@@ -37,8 +60,19 @@ impl Engine {
             self.publish(Stream::Details, Some(id), Some(channel), &message.payload);
         } else if channel.starts_with(KIOSK_CHANNEL_PREFIX.as_bytes()) {
             self.publish(Stream::Kiosk, None, Some(channel), &message.payload);
+        } else if !self.settings.channels.is_empty() {
+            self.on_message_of_channel(channel, message);
         } else {
             self.counters.dropped_unknown += 1;
+        }
+    }
+
+    /// A message came for those who asked for `asked`, its channel or a pattern.
+    fn on_message_of_channel(&mut self, asked: &[u8], message: &Message) {
+        if sse::has_control_bytes(&message.channel) {
+            self.counters.dropped_channel += 1;
+        } else {
+            self.publish_to_channel(asked, message);
         }
     }
 
@@ -62,7 +96,7 @@ impl Engine {
 
     /// Puts a frame into the log, at the cost of the oldest ones. The namespace stays meanwhile, because
     /// somebody is in it.
-    fn append(&mut self, namespace: NamespaceId, body: &[u8], arrived_at: Time) {
+    pub(super) fn append(&mut self, namespace: NamespaceId, body: &[u8], arrived_at: Time) {
         if !self.log.takes(body.len()) {
             self.counters.dropped_oversized += 1;
             return;
@@ -73,7 +107,7 @@ impl Engine {
             };
             self.hub.forget(published_to, sequence);
         }
-        let sequence = self.log.append(namespace, body);
+        let sequence = self.log.append(namespace, body, self.now);
         self.hub.publish(namespace, sequence, arrived_at);
         self.counters.frames += 1;
     }
@@ -120,5 +154,29 @@ impl Engine {
             }
         }
         self.body = body;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn own_channels_are_known_by_name() {
+        assert!(is_own_channel(CLEANUP_CHANNEL.as_bytes()));
+        for (name, expected) in [
+            ("stream.score_updates", true),
+            ("stream.tweet_updates.1F4C2", true),
+            ("stream.tweet_updates.", true),
+            ("stream.interaction.a", true),
+            ("stream.admin.a", true),
+            ("stream.score_updates.a", false),
+            ("stream.tweet_updates", false),
+            ("stream.a", false),
+            ("Stream.admin.a", false),
+            ("", false),
+        ] {
+            assert_eq!(is_own_channel(name.as_bytes()), expected, "{name:?}");
+        }
     }
 }

@@ -6,6 +6,7 @@
 //! [`Engine::end_turn`].
 
 mod addresses;
+mod channels;
 mod cleanup;
 mod conn;
 mod endings;
@@ -16,6 +17,8 @@ mod hub;
 mod invariants;
 mod log;
 mod messages;
+mod namespace;
+mod publications;
 mod requests;
 mod rollup;
 mod route;
@@ -25,13 +28,14 @@ pub mod stats;
 mod subscriptions;
 mod timers;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::net::IpAddr;
 
 pub use cleanup::CLEANUP_CHANNEL;
 pub use conn::Key;
 pub use fanout::Write;
-pub use messages::{KIOSK_CHANNEL_PREFIX, SCORE_CHANNEL, TWEET_CHANNEL_PREFIX};
+pub use messages::{KIOSK_CHANNEL_PREFIX, SCORE_CHANNEL, TWEET_CHANNEL_PREFIX, is_own_channel};
+pub use publications::published;
 pub use route::Document;
 pub use settings::Settings;
 pub use stats::{CloseReason, Snapshot};
@@ -58,8 +62,31 @@ pub enum Effect {
     Close(Key),
     /// Send our end, and keep reading.
     ShutdownWrite(Key),
+    /// Have a message published on each of these channels, and give the answer to [`Engine::on_rendered`].
+    Submit {
+        /// Who waits for the answer.
+        key: Key,
+        /// At least one.
+        channels: Vec<String>,
+        /// What.
+        message: String,
+    },
     /// Make a document, and give it to [`Engine::on_rendered`].
     Render(Key, Document),
+    /// Ask the source for a channel, or for all that match a pattern.
+    Listen {
+        /// The channel or the pattern.
+        name: Box<[u8]>,
+        /// Which of the two.
+        is_pattern: bool,
+    },
+    /// Ask for it no longer.
+    Unlisten {
+        /// The channel or the pattern.
+        name: Box<[u8]>,
+        /// Which of the two.
+        is_pattern: bool,
+    },
     /// Send this to the other copies of the server, on this channel.
     Publish(&'static str, Vec<u8>),
     /// Write a line to the log.
@@ -83,6 +110,12 @@ pub struct Engine {
     rest_until: Option<Time>,
     /// When the first of what it holds arrived; meaningless while it holds nothing.
     counted_since: Time,
+    /// Channels and patterns that the source was asked for.
+    listened: BTreeSet<Box<[u8]>>,
+    /// Bytes held of bodies whose senders have not shown a key yet.
+    unproven_bytes: usize,
+    /// The number of the first frame since when no message of a channel can be missing.
+    channels_whole_from: u64,
     timers: Timers,
     addresses: Addresses,
     random: Random,
@@ -130,6 +163,9 @@ impl Engine {
             tick_at: None,
             rest_until: None,
             counted_since: now,
+            listened: BTreeSet::new(),
+            unproven_bytes: 0,
+            channels_whole_from: 0,
             timers: Timers::new(&spans),
             addresses: Addresses::default(),
             random: Random::new(settings.epoch),
@@ -187,6 +223,7 @@ impl Engine {
             self.tick_at,
             self.rest_until(),
             self.hub.next_pass_at(),
+            self.hub.expires_at(),
             self.timers.next(),
             self.farewell.next_at,
         ];
@@ -199,6 +236,7 @@ impl Engine {
             || !self.write_queue.is_empty()
             || !self.effects.is_empty()
             || self.hub.has_turns()
+            || self.hub.has_turned()
     }
 
     /// Whether messages should be taken from the source now. While those that are here have not been
@@ -324,6 +362,7 @@ impl Engine {
 
     /// The next thing to do that is neither a read nor a write.
     pub fn poll_effect(&mut self) -> Option<Effect> {
+        self.update_demand();
         let effect = self.effects.pop_front()?;
         if let Effect::Close(key) = effect {
             // Only now may the place be taken again: until here, events of this turn could name it.
@@ -381,6 +420,9 @@ impl Engine {
         match &conn.phase {
             Phase::Subscribed(_) if is_lifetime => {
                 self.dismiss(key, CloseReason::Lifetime, None);
+            }
+            Phase::Subscribed(subscription) if subscription.poll.is_some() => {
+                self.answer_poll(key, Vec::new());
             }
             Phase::Subscribed(_) if conn.blocked => self.close(key, CloseReason::Slow),
             Phase::Subscribed(_) => {

@@ -32,11 +32,12 @@ pub(super) struct Accepted {
     action: Action,
     head_only: bool,
     pub(super) http_11: bool,
-    keep_alive: bool,
+    pub(super) keep_alive: bool,
     framing: Framing,
     expects_continue: bool,
     pub(super) client_ip: IpAddr,
     pub(super) accepts_stream: bool,
+    pub(super) is_xhr: bool,
     pub(super) last_event_id: Option<String>,
     pub(super) token: Option<String>,
     pub(super) path: Box<str>,
@@ -51,6 +52,10 @@ impl Engine {
         };
         // Whatever a client sends behind the head of a subscription, or after we have ended, is
         // discarded; reading it is what keeps the ends of connections visible.
+        if let Some(subscription) = conn.subscription_mut() {
+            // Nor can a request behind a long poll be answered that was not read as one.
+            subscription.poll = subscription.poll.map(|_| false);
+        }
         if let Phase::Reading(reading) = &mut conn.phase {
             let is_blank = bytes.iter().all(|byte| b"\r\n".contains(byte));
             if reading.is_idle() && reading.answered > 0 && !is_blank {
@@ -75,6 +80,8 @@ impl Engine {
                 let reason = conn.reason_of_hangup();
                 self.close(key, reason);
             }
+            // Nothing may come before the reply. It comes soon in any case, and finds out.
+            Phase::Subscribed(subscription) if subscription.poll.is_some() => {}
             // A comment is answered with a reset where nobody is left.
             Phase::Subscribed(_) if !known => self.send_comment(key),
             // Whole requests that are still in the buffer are answered first.
@@ -101,7 +108,7 @@ impl Engine {
                 return;
             }
             let step = match &mut reading.pending {
-                Some(pending) => discard(&mut reading.buffer, pending),
+                Some(pending) => take_body(&mut reading.buffer, pending, &mut self.unproven_bytes),
                 None => take_head(reading, &conn.about, &self.settings),
             };
             match step {
@@ -126,7 +133,10 @@ impl Engine {
         let Some(conn) = self.conns.get_mut(key) else {
             return;
         };
-        let bytes_max = limits::BODY_BYTES_MAX;
+        let bytes_max = match accepted.action {
+            Action::Publish(_) => limits::PUBLISH_BODY_BYTES_MAX,
+            _ => limits::BODY_BYTES_MAX,
+        };
         let body = match Body::new(accepted.framing, bytes_max) {
             Ok(body) => body,
             Err(error) => {
@@ -156,6 +166,7 @@ impl Engine {
                 let keep_alive = accepted.keep_alive && is_whole && !self.stopping;
                 return self.after_reply(key, keep_alive);
             }
+            Action::Publish(submission) => Answer::Submission(submission),
             Action::Show(document) => Answer::Document(document),
             Action::Reply(reply) => Answer::Reply(reply),
         };
@@ -199,6 +210,7 @@ impl Engine {
                 let reply = reply.clone();
                 self.on_rendered(key, &reply);
             }
+            Some(Answer::Submission(_)) => self.on_submission(key),
             None => {}
         }
     }
@@ -222,6 +234,14 @@ impl Engine {
         };
         // There is no time for a next request, which nobody would read.
         let keep_alive = keep_alive && !self.stopping;
+        self.put_reply(key, reply, keep_alive, head_only);
+    }
+
+    /// Puts a reply into the outbox of a connection that reads requests, and goes on with it.
+    pub(super) fn put_reply(&mut self, key: Key, reply: &Reply, keep_alive: bool, head_only: bool) {
+        let Some(conn) = self.conns.get_mut(key) else {
+            return;
+        };
         let delivery = Delivery {
             keep_alive,
             unix_seconds: self.unix_seconds,
@@ -271,6 +291,11 @@ impl Reading {
         self.buffer.is_empty() && self.pending.is_none()
     }
 
+    /// Bytes that are held for a client who has not shown a key yet.
+    pub(super) fn unproven(&self) -> usize {
+        self.pending.as_ref().map_or(0, Pending::unproven)
+    }
+
     /// Whether parsing the head again is worth it: when its end may have come, or when it has doubled.
     fn is_worth_parsing(&mut self) -> bool {
         // The end of a head is an LF that an LF or a CR LF follows.
@@ -287,6 +312,15 @@ impl Reading {
         self.buffer.drain(..len);
         self.searched = 0;
         self.parse_at = 0;
+    }
+}
+
+impl Pending {
+    fn unproven(&self) -> usize {
+        match &self.answer {
+            Answer::Submission(submission) => submission.unproven(),
+            Answer::Reply(_) | Answer::Document(_) => 0,
+        }
     }
 }
 
@@ -334,6 +368,7 @@ fn accept(request: &Request<'_>, about: &About, settings: &Settings) -> Accepted
         expects_continue: request.expects_continue,
         client_ip: forwarded.unwrap_or(about.client_ip),
         accepts_stream: request.accepts_stream,
+        is_xhr: request.is_xhr,
         last_event_id,
         token: route::token_of(query).filter(|token| route::is_token(token)),
         path: shown(path.as_bytes()),
@@ -361,9 +396,24 @@ pub(super) fn shown(bytes: &[u8]) -> Box<str> {
     shown.into()
 }
 
-/// Takes bytes of a body from the input.
-fn discard(buffer: &mut Vec<u8>, pending: &mut Pending) -> Step {
-    match pending.body.consume(buffer, None) {
+/// Takes bytes of a body from the input. `unproven` is what is held for all who have not shown a key yet: what
+/// one of them can have us hold is bounded by a body's length, and what all of them can by this.
+fn take_body(buffer: &mut Vec<u8>, pending: &mut Pending, unproven: &mut usize) -> Step {
+    let before = pending.unproven();
+    let kept = match &mut pending.answer {
+        Answer::Submission(submission) => Some(&mut submission.body),
+        Answer::Reply(_) | Answer::Document(_) => None,
+    };
+    let taken = pending.body.consume(buffer, kept);
+    *unproven += pending.unproven() - before;
+    match taken {
+        Ok(_) if *unproven > limits::UNPROVEN_BYTES_MAX => Step::Refuse(Reply {
+            extra: "Retry-After: 5\r\n".into(),
+            ..Reply::error(
+                503,
+                "too much is being sent; send the key as a bearer token",
+            )
+        }),
         Ok((len, ended)) => {
             buffer.drain(..len);
             if ended { Step::BodyEnd } else { Step::Wait }

@@ -1,11 +1,14 @@
 //! Routes: which request gets what. It owns the table of paths and methods; it must not touch a
 //! connection, so that every row can be tested as a value.
 
+use super::channels::{Form, is_allowed, is_name, is_pattern};
 use super::cleanup::Cleanup;
 use super::hub::Stream;
+use super::publications::Submission;
 use super::settings::Settings;
 use crate::limits::{NAMESPACES_MAX, SEGMENT_BYTES_MAX, TOKEN_BYTES_MAX};
 use crate::proto::authorization::CHALLENGE;
+use crate::proto::glob::Glob;
 use crate::proto::http::{Method, Request};
 use crate::proto::reply::Reply;
 use crate::proto::target::{self, TargetError};
@@ -19,6 +22,8 @@ pub enum Action {
     ShowStream(Stream),
     /// A client's own streams end.
     CleanUp(Cleanup),
+    /// What the body says is published.
+    Publish(Submission),
     /// A document that is made when it is asked for.
     Show(Document),
     /// An answer that needs nothing but the request.
@@ -30,8 +35,20 @@ pub enum Action {
 pub struct Topic {
     /// Of which stream.
     pub stream: Stream,
-    /// The child's segment; `None` for all of the stream.
+    /// The child's segment, or the channel; `None` for all of the stream.
     pub child: Option<String>,
+    /// Of a channel: whether its events name it.
+    pub form: Form,
+}
+
+impl Topic {
+    fn new(stream: Stream, child: Option<&str>) -> Topic {
+        Topic {
+            stream,
+            child: child.map(str::to_owned),
+            form: Form::Bare,
+        }
+    }
 }
 
 /// What reports make.
@@ -45,6 +62,8 @@ pub enum Document {
     Admin,
     /// The figures of this node for Prometheus.
     Metrics,
+    /// Channels and their subscribers.
+    Channels,
     /// The live page.
     Page,
     /// Whether the process is alive.
@@ -57,7 +76,11 @@ impl Document {
     /// Whether it is about the server, which is not everybody's business.
     pub fn is_private(self) -> bool {
         match self {
-            Document::Status | Document::Cluster | Document::Admin | Document::Metrics => true,
+            Document::Status
+            | Document::Cluster
+            | Document::Admin
+            | Document::Metrics
+            | Document::Channels => true,
             Document::Page | Document::Health | Document::Readiness => false,
         }
     }
@@ -67,7 +90,7 @@ impl Document {
 pub fn route(request: &Request<'_>, settings: &Settings, is_admin: bool) -> Action {
     let (path, query) = match target::split(request.target) {
         Ok(target) if target.path == "*" && request.method == Method::Options => {
-            return Action::Reply(options("GET, HEAD, POST, OPTIONS"));
+            return Action::Reply(options("GET, HEAD, POST, OPTIONS", ""));
         }
         Ok(target) if target.path == "*" => return bad_target(TargetError::Form),
         Ok(target) => (target.path, target.query),
@@ -101,19 +124,15 @@ fn answer(request: &Request<'_>, query: &str, segments: &[&str], settings: &Sett
             )
         });
     }
-    let names_none = target::query_values(query, "ns").next().is_none();
-    let resource = match find(segments, settings) {
-        // Several streams are there where they are named.
-        None => return nothing_here(),
-        Some(Resource::Several) if names_none => return nothing_here(),
-        Some(resource) => resource,
+    let Some(resource) = find(segments, query, settings) else {
+        return nothing_here();
     };
-    let methods = resource.methods();
+    let (methods, header_names) = (resource.methods(), resource.header_names());
     match (request.method, resource) {
         (Method::Options, _) if is_private && settings.is_admin_guarded() => {
             Action::Reply(Reply::bare(204, format!("Allow: {methods}\r\n")))
         }
-        (Method::Options, _) => Action::Reply(options(methods)),
+        (Method::Options, _) => Action::Reply(options(methods, header_names)),
         (Method::Post, Resource::Cleanup(detail)) => match token_of(query) {
             // To go by the address instead would close what was not meant.
             Some(token) if !is_token(&token) => {
@@ -125,16 +144,24 @@ fn answer(request: &Request<'_>, query: &str, segments: &[&str], settings: &Sett
                 token,
             }),
         },
-        (Method::Head, Resource::Stream(stream, _)) => Action::ShowStream(stream),
-        (Method::Get, Resource::Stream(stream, child)) => {
-            let child = child.map(str::to_owned);
-            Action::Subscribe(vec![Topic { stream, child }])
+        (Method::Post, Resource::Publish) => Action::Publish(Submission::new(request, settings)),
+        (Method::Get | Method::Head, Resource::Stream(stream, child)) => {
+            subscribe(request, vec![Topic::new(stream, child)])
         }
         (Method::Get | Method::Head, Resource::Several) => match topics(query, settings) {
             Err(reply) => Action::Reply(reply),
-            Ok(topics) if request.method == Method::Head => Action::ShowStream(topics[0].stream),
-            Ok(topics) => Action::Subscribe(topics),
+            Ok(topics) => subscribe(request, topics),
         },
+        (Method::Get | Method::Head, Resource::Channels(name)) => {
+            let names = match name {
+                Some(name) => Ok(vec![name.to_owned()]),
+                None => channel_names(query),
+            };
+            match names.and_then(|names| channels(&names, query, settings)) {
+                Err(reply) => Action::Reply(reply),
+                Ok(topics) => subscribe(request, topics),
+            }
+        }
         (Method::Get | Method::Head, Resource::Document(document)) => Action::Show(document),
         (Method::Get | Method::Head, Resource::Moved(location)) => {
             Action::Reply(Reply::bare(301, format!("Location: {location}\r\n")))
@@ -143,6 +170,13 @@ fn answer(request: &Request<'_>, query: &str, segments: &[&str], settings: &Sett
             extra: format!("Allow: {methods}\r\n").into(),
             ..Reply::error(405, &format!("the methods here are {methods}"))
         }),
+    }
+}
+
+fn subscribe(request: &Request<'_>, topics: Vec<Topic>) -> Action {
+    match topics.first() {
+        Some(first) if request.method == Method::Head => Action::ShowStream(first.stream),
+        _ => Action::Subscribe(topics),
     }
 }
 
@@ -160,6 +194,10 @@ enum Resource<'a> {
     Stream(Stream, Option<&'a str>),
     /// Several streams at once, which the query names.
     Several,
+    /// The channel that the path names, or those that the query does.
+    Channels(Option<&'a str>),
+    /// Where messages are published.
+    Publish,
     Document(Document),
     /// What is found at another path.
     Moved(&'static str),
@@ -170,36 +208,51 @@ enum Resource<'a> {
 impl Resource<'_> {
     fn methods(&self) -> &'static str {
         match self {
-            Resource::Cleanup(_) => "POST, OPTIONS",
+            Resource::Cleanup(_) | Resource::Publish => "POST, OPTIONS",
             Resource::Stream(..)
             | Resource::Several
+            | Resource::Channels(_)
             | Resource::Document(_)
             | Resource::Moved(_) => "GET, HEAD, OPTIONS",
+        }
+    }
+
+    /// Header fields that pages of other origins may send beside the usual ones.
+    fn header_names(&self) -> &'static str {
+        match self {
+            Resource::Channels(_) => ", X-Requested-With",
+            Resource::Publish => ", Authorization",
+            _ => "",
         }
     }
 }
 
 /// The namespaces that a query names with `ns`, each once.
 fn topics(query: &str, settings: &Settings) -> Result<Vec<Topic>, Reply> {
-    let mut topics = Vec::new();
+    let mut found = Vec::new();
     for name in target::query_values(query, "ns") {
         if name.len() > SEGMENT_BYTES_MAX || name.bytes().any(|byte| byte.is_ascii_control()) {
             let message = format!("ns: use at most {SEGMENT_BYTES_MAX} bytes, none a control byte");
             return Err(Reply::error(400, &message));
         }
         let segments: Vec<&str> = name.split('/').collect();
-        let found = match segments.split_first() {
-            Some((&"", below)) => find(&[&["subscribe"], below].concat(), settings),
+        let resource = match segments.split_first() {
+            Some((&"", below)) => find(&[&["subscribe"], below].concat(), "", settings),
             _ => None,
         };
-        let Some(Resource::Stream(stream, child)) = found else {
-            return Err(Reply::error(
-                404,
-                "ns: there is no such stream; use one such as /eps",
-            ));
-        };
-        let child = child.map(str::to_owned);
-        let topic = Topic { stream, child };
+        match resource {
+            Some(Resource::Stream(stream, child)) => found.push(Topic::new(stream, child)),
+            Some(Resource::Channels(Some(name))) => {
+                found.extend(channels(&[name.to_owned()], query, settings)?);
+            }
+            _ => {
+                let message = "ns: there is no such stream; use one such as /eps";
+                return Err(Reply::error(404, message));
+            }
+        }
+    }
+    let mut topics: Vec<Topic> = Vec::new();
+    for topic in found {
         if !topics.contains(&topic) {
             topics.push(topic);
         }
@@ -213,9 +266,56 @@ fn topics(query: &str, settings: &Settings) -> Result<Vec<Topic>, Reply> {
     }
 }
 
+/// The channels that a query names with `channels`, in one list or in several.
+fn channel_names(query: &str) -> Result<Vec<String>, Reply> {
+    let message = "channels: use UTF-8, in percent escapes where it is not ASCII";
+    let lists = target::decoded_query_values(query, "channels");
+    let lists = lists.ok_or_else(|| Reply::error(400, message))?;
+    let names = lists.iter().flat_map(|list| list.split(','));
+    Ok(names.map(str::to_owned).collect())
+}
+
+/// Channels of these names, each once, in the form that the query asks for.
+fn channels(names: &[String], query: &str, settings: &Settings) -> Result<Vec<Topic>, Reply> {
+    if names.is_empty() {
+        let message = "name what you want, such as /?channels=news or /subscribe/channels/news";
+        return Err(Reply::error(400, message));
+    }
+    if !names.iter().all(|name| is_name(name)) {
+        let message = format!("a channel has 1 to {SEGMENT_BYTES_MAX} bytes, none a control byte");
+        return Err(Reply::error(400, &message));
+    }
+    if let Some(name) = names.iter().find(|name| !is_allowed(name, settings)) {
+        let message = format!("the channel {name:?} is not among those that may be asked for");
+        return Err(Reply::error(403, &message));
+    }
+    let is_named = target::query_values(query, "event").any(|event| event == "channel");
+    let patterns = names.iter().filter(|name| is_pattern(name, settings));
+    let patterns: Vec<Glob> = patterns.map(|name| Glob::new(name)).collect();
+    let mut topics: Vec<Topic> = Vec::new();
+    for name in names {
+        // What a pattern brings must not come a second time.
+        let is_covered = !is_pattern(name, settings) && patterns.iter().any(|it| it.matches(name));
+        let topic = Topic {
+            form: if is_named { Form::Named } else { Form::Bare },
+            ..Topic::new(Stream::Channels, Some(name))
+        };
+        if !is_covered && !topics.contains(&topic) {
+            topics.push(topic);
+        }
+    }
+    match topics.len() {
+        0..=NAMESPACES_MAX => Ok(topics),
+        count => {
+            let message = format!("{count} channels are too many; use at most {NAMESPACES_MAX}");
+            Err(Reply::error(400, &message))
+        }
+    }
+}
+
 /// Whether this is only for those who have the admin token, where there is one.
 fn is_private(segments: &[&str]) -> bool {
-    matches!(segments, ["admin", ..] | ["metrics"])
+    matches!(segments, ["admin", ..] | ["metrics"] | ["stats"])
 }
 
 /// Whether the path can be reached through the door that the client came through. Probes are behind both, so
@@ -230,8 +330,14 @@ fn may_enter(request: &Request<'_>, settings: &Settings) -> bool {
     token.is_none_or(|token| token.is_in(request.authorization))
 }
 
-fn find<'a>(segments: &[&'a str], settings: &Settings) -> Option<Resource<'a>> {
+fn find<'a>(segments: &[&'a str], query: &str, settings: &Settings) -> Option<Resource<'a>> {
+    let names = |field| target::query_values(query, field).next().is_some();
+    let has_channels = !settings.channels.is_empty();
     match *segments {
+        [] if target::has_query_field(query, "channels") => {
+            has_channels.then_some(Resource::Channels(None))
+        }
+        [] if has_channels && !settings.page_enabled => Some(Resource::Channels(None)),
         [] if settings.page_enabled => Some(Resource::Document(Document::Page)),
         ["admin"] => Some(Resource::Moved("/admin/")),
         ["admin", ""] => Some(Resource::Document(Document::Admin)),
@@ -247,7 +353,12 @@ fn find<'a>(segments: &[&'a str], settings: &Settings) -> Option<Resource<'a>> {
         ["subscribe", "details", id] if !id.is_empty() => {
             Some(Resource::Stream(Stream::Details, Some(id)))
         }
-        ["subscribe"] => Some(Resource::Several),
+        // Several streams are there where they are named.
+        ["subscribe"] if names("ns") => Some(Resource::Several),
+        ["subscribe", "channels"] if has_channels => Some(Resource::Channels(None)),
+        ["subscribe", "channels", name] if has_channels => Some(Resource::Channels(Some(name))),
+        ["stats"] if has_channels => Some(Resource::Document(Document::Channels)),
+        ["publish"] if settings.publish_key.is_some() => Some(Resource::Publish),
         ["subscribe", name] => {
             let stream = Stream::ALL
                 .into_iter()
@@ -264,15 +375,15 @@ fn is_enabled(stream: Stream, settings: &Settings) -> bool {
         Stream::Kiosk => settings.kiosk_enabled,
         Stream::Eps | Stream::Details => true,
         // They are named by what they consist of.
-        Stream::Several => false,
+        Stream::Channels | Stream::Several => false,
     }
 }
 
-fn options(methods: &str) -> Reply {
+fn options(methods: &str, header_names: &str) -> Reply {
     let extra = format!(
         "Allow: {methods}\r\n\
          Access-Control-Allow-Methods: {methods}\r\n\
-         Access-Control-Allow-Headers: Cache-Control, Last-Event-ID, Content-Type\r\n\
+         Access-Control-Allow-Headers: Cache-Control, Last-Event-ID, Content-Type{header_names}\r\n\
          Access-Control-Max-Age: 86400\r\n"
     );
     Reply::bare(204, extra)
@@ -318,6 +429,7 @@ mod tests {
             Action::ShowStream(stream) => format!("head of {stream:?}"),
             Action::Show(document) => format!("{document:?}"),
             Action::CleanUp(cleanup) => format!("{:?} {:?}", cleanup.detail, cleanup.token),
+            Action::Publish(_) => "publication".to_owned(),
             Action::Reply(reply) => reply.status.to_string(),
         }
     }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::hub::Stream;
 use crate::limits;
 use crate::proto::authorization::Secret;
+use crate::proto::glob::Glob;
 
 /// The engine's part of the configuration.
 #[derive(Clone, Debug)]
@@ -18,6 +19,16 @@ pub struct Settings {
     pub raw_enabled: bool,
     /// Whether `/subscribe/kiosk_interaction` exists.
     pub kiosk_enabled: bool,
+    /// Which channels may be asked for; none at all where this is empty.
+    pub channels: Vec<Glob>,
+    /// What may publish; without one, nobody may.
+    pub publish_key: Option<Secret>,
+    /// Whether what is published goes nowhere but to our own subscribers.
+    pub has_no_broker: bool,
+    /// For how long a channel is kept, and listened to, after its last subscriber has left.
+    pub channel_linger: Duration,
+    /// Channels whose subscribers are counted in reports.
+    pub channel_stats_max: usize,
     /// Whether `/` shows the live page.
     pub page_enabled: bool,
     /// What `/admin` and `/metrics` are shown for; without one, to everybody.
@@ -135,6 +146,11 @@ pub(super) mod tests {
             page_enabled: false,
             admin_token: None,
             admin_is_apart: false,
+            channels: Vec::new(),
+            publish_key: None,
+            has_no_broker: false,
+            channel_linger: Duration::ZERO,
+            channel_stats_max: 1,
             keepalive: Duration::from_secs(15),
             log_bytes_max: 0,
             force_refresh: false,

@@ -100,6 +100,8 @@ pub struct Counters {
     pub dropped_unknown: u64,
     /// Frames put into the log: messages that somebody wanted, and ticks.
     pub frames: u64,
+    /// Publications of clients that were taken.
+    pub published: u64,
     /// Relayed cleanups that could not be understood: dropped.
     pub dropped_relays: u64,
     /// Events handed to the kernel, summed over clients.
@@ -141,6 +143,8 @@ pub struct Snapshot<'a> {
     pub sockets: usize,
     /// How many subscribers each stream has, in the order of [`Stream::ALL`].
     pub streams: [usize; Stream::ALL.len()],
+    /// How many channels the source is asked for.
+    pub channels: usize,
     /// What the message log holds.
     pub log: LogState,
     /// What feeds us.
@@ -174,6 +178,15 @@ pub struct ConnectionRow<'a> {
     pub behind: u64,
 }
 
+/// One channel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ChannelRow<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// How many connections receive it.
+    pub subscribers: usize,
+}
+
 /// What the message log holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LogState {
@@ -183,6 +196,8 @@ pub struct LogState {
     pub bytes_max: usize,
     /// Frames.
     pub frames: usize,
+    /// How old its oldest bytes are: for how long a client can be away and be sent what it missed.
+    pub reach: Duration,
 }
 
 /// What feeds us.

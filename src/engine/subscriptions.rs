@@ -1,9 +1,12 @@
 //! Subscriptions: a stream's beginning. It owns admission, the head and first bytes, and what a client that
 //! comes back is sent of what it missed; it must not know how frames are written.
 
-use super::conn::{Cursor, Key, Phase, Subscription};
+use std::borrow::Cow;
+
+use super::channels::segment_of;
+use super::conn::{Cursor, Key, Phase, Reading, Subscription};
 use super::event_id::{self, EventId};
-use super::hub::Stream;
+use super::hub::{NamespaceId, Stream};
 use super::log::Coding;
 use super::requests::{Accepted, shown};
 use super::route::Topic;
@@ -18,21 +21,32 @@ use crate::proto::sse;
 enum Start {
     /// With what is published from now on.
     Now,
-    /// The same, but the client has an id that it must forget.
-    NowAndForget,
-    /// With what was missed since this number; the client forgets its id behind it.
+    /// With what was missed since this number.
     Missed(u64),
+    /// Now, although the client has the id of a place; nothing that it lacks is there.
+    Caught,
+    /// The same, but what it lacks, if anything, is not kept any more.
+    Gap,
 }
 
+/// What tells the client of a channel that it lacks what nobody can send it any more.
+const GAP: &[u8] = b"event: gap\ndata: reload\n\n";
+
 impl Topic {
-    fn name(&self) -> (Stream, Option<&[u8]>) {
-        (self.stream, self.child.as_ref().map(String::as_bytes))
+    fn name(&self) -> (Stream, Option<Cow<'_, [u8]>>) {
+        let child = self.child.as_deref().map(str::as_bytes);
+        let child = child.map(|name| match self.stream {
+            Stream::Channels => segment_of(name, self.form).into(),
+            _ => Cow::Borrowed(name),
+        });
+        (self.stream, child)
     }
 }
 
 /// What is shown of a request: its path, and of one for several streams which these are.
 fn shown_path(topics: &[Topic], accepted: &Accepted) -> Box<str> {
-    if topics.len() < 2 {
+    let is_named_by_path = topics.len() < 2 && &*accepted.path != "/";
+    if is_named_by_path {
         return accepted.path.clone();
     }
     let mut path = accepted.path.to_string();
@@ -60,10 +74,17 @@ impl Engine {
         }
         let head = self.log.head();
         let names: Vec<_> = topics.iter().map(Topic::name).collect();
+        let names: Vec<_> = names
+            .iter()
+            .map(|(of, child)| (*of, child.as_deref()))
+            .collect();
         let (namespace, slot) = match names[..] {
             [(stream, child)] => self.hub.subscribe(stream, child, key.index, head),
             _ => self.hub.subscribe_to_several(&names, key.index, head),
         };
+        let is_of_channel = |topic: &Topic| topic.stream == Stream::Channels;
+        let has_channels = topics.iter().any(is_of_channel);
+        let is_poll = accepted.is_xhr && topics.iter().all(is_of_channel);
         // What carries anything but scores lasts as long as that.
         let stream = topics.iter().map(|topic| topic.stream);
         let stream = stream.max_by_key(|stream| !stream.is_score());
@@ -74,7 +95,15 @@ impl Engine {
         };
         let sequence = match start {
             Start::Missed(sequence) => sequence,
-            Start::Now | Start::NowAndForget => head,
+            Start::Now | Start::Caught | Start::Gap => head,
+        };
+        // Where channels come with other streams, all events have ids: a place is then one for all of them. Where
+        // they come alone, their frames have them.
+        let is_mixed = has_channels && !topics.iter().all(is_of_channel);
+        let forgets_at = match start {
+            _ if is_mixed => Some(u64::MAX),
+            Start::Missed(_) if !has_channels => Some(head),
+            _ => None,
         };
         let subscription = Subscription {
             namespace,
@@ -90,7 +119,8 @@ impl Engine {
                 merged: 0,
             },
             events: 0,
-            forgets_at: matches!(start, Start::Missed(_)).then_some(head),
+            forgets_at,
+            poll: is_poll.then_some(accepted.keep_alive),
         };
         let lifetime = self.settings.lifetime_of(stream);
         conn.phase = Phase::Subscribed(subscription);
@@ -104,23 +134,36 @@ impl Engine {
         conn.about.client_ip = accepted.client_ip;
         conn.about.path = shown_path(topics, accepted);
         conn.about.tag = match topics {
-            [topic] => topic.child.as_deref().map(Box::from),
+            [topic] if !has_channels => topic.child.as_deref().map(Box::from),
             _ => None,
         };
         conn.about.user_agent = accepted.user_agent.clone();
         conn.about.token = accepted.token.as_deref().map(Box::from);
-        let out = conn.outbox.buffer();
-        let extra = self.settings.stream_head_extra();
-        reply::encode_stream_head(out, accepted.http_11, extra, self.unix_seconds);
-        let mut first = Vec::new();
-        match self.settings.retry_of(stream) {
-            Some(retry_ms) => sse::encode_retry(&mut first, retry_ms),
-            None => first.extend_from_slice(sse::COMMENT),
+        let epoch = self.settings.epoch;
+        let id = EventId { epoch, sequence };
+        if !is_poll {
+            let out = conn.outbox.buffer();
+            let extra = self.settings.stream_head_extra();
+            reply::encode_stream_head(out, accepted.http_11, extra, self.unix_seconds);
+            let mut first = Vec::new();
+            match self.settings.retry_of(stream) {
+                Some(retry_ms) => sse::encode_retry(&mut first, retry_ms),
+                None => first.extend_from_slice(sse::COMMENT),
+            }
+            match start {
+                Start::Caught | Start::Gap if !has_channels => {
+                    first.extend_from_slice(event_id::CLEAR);
+                }
+                Start::Missed(_) => {}
+                // Who loses the connection before the first message has a place to come back to as well.
+                _ if has_channels => {
+                    id.encode_channel_line(&mut first);
+                    first.extend_from_slice(if start == Start::Gap { GAP } else { b"\n" });
+                }
+                _ => {}
+            }
+            encode_piece(out, subscription.coding, &first);
         }
-        if start == Start::NowAndForget {
-            first.extend_from_slice(event_id::CLEAR);
-        }
-        encode_piece(out, subscription.coding, &first);
         let about = &conn.about;
         self.addresses
             .insert(key, about.client_ip, about.token.as_deref());
@@ -129,8 +172,14 @@ impl Engine {
             let line = format!("connect {} from {}", about.path, about.client_ip);
             self.effects.push_back(Effect::Log(Level::Debug, line));
         }
-        self.queue_write(key);
         self.arm(key);
+        if is_poll && start == Start::Gap {
+            let mut body = Vec::new();
+            id.encode_channel_line(&mut body);
+            body.extend_from_slice(GAP);
+            self.answer_poll(key, body);
+        }
+        self.queue_write(key);
         Ok(())
     }
 
@@ -165,34 +214,61 @@ impl Engine {
 
     /// Where a stream begins for a client with this id. An id of another process, of the future, or of what
     /// is not kept any more, is worth nothing: to replay a part would be to skip one silently.
-    fn start_of(&mut self, id: Option<&str>, namespace: super::hub::NamespaceId) -> Start {
+    fn start_of(&mut self, id: Option<&str>, namespace: NamespaceId) -> Start {
         let Some(text) = id.filter(|text| !text.is_empty()) else {
             return Start::Now;
         };
-        let complete_from = self
-            .hub
-            .get(namespace)
-            .map_or(u64::MAX, |namespace| namespace.complete_from);
+        let whole_from = match self.hub.carries(namespace, Stream::Channels) {
+            true => self.channels_whole_from,
+            false => 0,
+        };
+        let Some(namespace) = self.hub.get(namespace) else {
+            return Start::Now;
+        };
+        let whole_from = namespace.complete_from.max(whole_from);
         match EventId::parse(text) {
             Some(EventId { epoch, sequence })
                 if epoch == self.settings.epoch
-                    && (complete_from..=self.log.head()).contains(&sequence) =>
+                    && (whole_from..=self.log.head()).contains(&sequence) =>
             {
                 self.counters.replayed += 1;
-                let missed = self
-                    .hub
-                    .get(namespace)
-                    .and_then(|namespace| namespace.frames_from(sequence).next());
-                if missed.is_some() {
-                    Start::Missed(sequence)
-                } else {
-                    Start::NowAndForget
+                match namespace.frames_from(sequence).next() {
+                    Some(_) => Start::Missed(sequence),
+                    None => Start::Caught,
                 }
             }
             _ => {
                 self.counters.replay_refused += 1;
-                Start::NowAndForget
+                Start::Gap
             }
         }
+    }
+
+    /// Ends a long poll with these events, or with none.
+    pub(super) fn answer_poll(&mut self, key: Key, events: Vec<u8>) {
+        let Some(conn) = self.conns.get(key) else {
+            return;
+        };
+        let Some(&subscription) = conn.subscription() else {
+            return;
+        };
+        let Some(keep_alive) = subscription.poll else {
+            return;
+        };
+        self.counters.events_out += u64::from(!events.is_empty());
+        self.leave(key, &subscription);
+        let Some(conn) = self.conns.get_mut(key) else {
+            return;
+        };
+        let reading = Reading {
+            answered: 1,
+            ..Reading::default()
+        };
+        conn.phase = Phase::Reading(Box::new(reading));
+        conn.about.path = Box::default();
+        conn.ends_at = None;
+        let reply = Reply::finite_stream(events);
+        let keep_alive = keep_alive && !self.stopping;
+        self.put_reply(key, &reply, keep_alive, false);
     }
 }

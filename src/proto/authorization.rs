@@ -43,8 +43,8 @@ impl Secret {
         colon.is_some_and(|colon| self.equals(&login[colon + 1..]))
     }
 
-    /// Whether this is the secret. Compares all bytes whatever the first ones are, so that the time tells nobody how many were right. It
-    /// depends on the secret's length alone.
+    /// Whether this is the secret. Compares all bytes whatever the first ones are, so that the time tells nobody
+    /// how many were right. It depends on the secret's length alone.
     pub fn equals(&self, given: &[u8]) -> bool {
         let bytes = self.0.iter().enumerate();
         let difference = bytes.fold(self.0.len() ^ given.len(), |difference, (index, byte)| {

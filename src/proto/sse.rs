@@ -18,10 +18,7 @@ pub fn encode_event(out: &mut Vec<u8>, event: Option<&[u8]>, payload: &[u8]) {
         out.extend_from_slice(event);
         out.push(b'\n');
     }
-    let mut rest = payload;
-    loop {
-        let end = rest.iter().position(|&byte| byte == b'\n' || byte == b'\r');
-        let line = &rest[..end.unwrap_or(rest.len())];
+    for line in lines(payload) {
         out.extend_from_slice(b"data:");
         // The receiver strips one leading space, so a line that starts with one is given another.
         if line.first() == Some(&b' ') {
@@ -29,15 +26,43 @@ pub fn encode_event(out: &mut Vec<u8>, event: Option<&[u8]>, payload: &[u8]) {
         }
         out.extend_from_slice(line);
         out.push(b'\n');
-        let Some(end) = end else { break };
-        let line_end = if rest[end..].starts_with(b"\r\n") {
-            2
-        } else {
-            1
-        };
-        rest = &rest[end + line_end..];
     }
     out.push(b'\n');
+}
+
+/// The same for a channel's message, as servers for channels have always written it: with a space behind each
+/// field's name, which the receiver strips.
+pub fn encode_channel_event(out: &mut Vec<u8>, event: Option<&[u8]>, payload: &[u8]) {
+    if let Some(event) = event {
+        debug_assert!(!has_control_bytes(event));
+        out.extend_from_slice(b"event: ");
+        out.extend_from_slice(event);
+        out.push(b'\n');
+    }
+    for line in lines(payload) {
+        out.extend_from_slice(b"data: ");
+        out.extend_from_slice(line);
+        out.push(b'\n');
+    }
+    out.push(b'\n');
+}
+
+/// The lines of a payload, whatever ends them: at least one.
+fn lines(payload: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut rest = Some(payload);
+    std::iter::from_fn(move || {
+        let bytes = rest?;
+        let end = bytes
+            .iter()
+            .position(|&byte| byte == b'\n' || byte == b'\r');
+        let Some(end) = end else { return rest.take() };
+        let line_end = match bytes[end..].starts_with(b"\r\n") {
+            true => 2,
+            false => 1,
+        };
+        rest = Some(&bytes[end + line_end..]);
+        Some(&bytes[..end])
+    })
 }
 
 /// Appends a `retry:` block: the pause in milliseconds before a browser reconnects.
@@ -91,6 +116,15 @@ mod tests {
             let mut out = Vec::new();
             encode_event(&mut out, event.map(str::as_bytes), payload.as_bytes());
             assert_eq!(String::from_utf8_lossy(&out), *expected, "for {payload:?}");
+            let lines = expected.split_inclusive('\n').map(|line| match line {
+                line if line.starts_with("data: ") => line.to_owned(),
+                line if line.starts_with("data:") => line.replacen("data:", "data: ", 1),
+                line => line.replacen("event:", "event: ", 1),
+            });
+            let spaced: String = lines.collect();
+            out.clear();
+            encode_channel_event(&mut out, event.map(str::as_bytes), payload.as_bytes());
+            assert_eq!(String::from_utf8_lossy(&out), spaced, "for {payload:?}");
         }
     }
 

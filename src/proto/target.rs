@@ -68,14 +68,28 @@ pub fn segments(path: &str) -> Result<Vec<String>, TargetError> {
 /// The decoded values that a query gives to `name`, in order. Pairs that do not decode are passed over,
 /// because a query that we do not ask for is not our business.
 pub fn query_values<'a>(query: &'a str, name: &'a str) -> impl Iterator<Item = String> + 'a {
-    query.split('&').filter_map(move |pair| {
-        let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-        if key != name {
-            return None;
-        }
-        let bytes = percent_decode(value.replace('+', " ").as_bytes()).ok()?;
-        String::from_utf8(bytes).ok()
-    })
+    raw_values(query, name).filter_map(decode_value)
+}
+
+/// The same, or `None` where one of them does not decode.
+pub fn decoded_query_values(query: &str, name: &str) -> Option<Vec<String>> {
+    raw_values(query, name).map(decode_value).collect()
+}
+
+/// Whether a query gives anything to `name`.
+pub fn has_query_field(query: &str, name: &str) -> bool {
+    raw_values(query, name).next().is_some()
+}
+
+fn raw_values<'a>(query: &'a str, name: &'a str) -> impl Iterator<Item = &'a str> + 'a {
+    let pairs = query.split('&');
+    let pairs = pairs.map(|pair| pair.split_once('=').unwrap_or((pair, "")));
+    pairs.filter_map(move |(key, value)| (key == name).then_some(value))
+}
+
+fn decode_value(value: &str) -> Option<String> {
+    let bytes = percent_decode(value.replace('+', " ").as_bytes()).ok()?;
+    String::from_utf8(bytes).ok()
 }
 
 /// The rest of an `http://` or `https://` URI behind its scheme, which is not case-sensitive.
@@ -187,5 +201,9 @@ mod tests {
         assert_eq!(query_values(query, "b").collect::<Vec<_>>(), ["x y"]);
         assert_eq!(query_values(query, "c").collect::<Vec<_>>(), [""]);
         assert_eq!(query_values(query, "d").count(), 0);
+        assert_eq!(decoded_query_values(query, "a"), None);
+        let decoded = decoded_query_values(query, "b");
+        assert_eq!(decoded.as_deref(), Some(&["x y".to_owned()][..]));
+        assert!(has_query_field(query, "c") && !has_query_field(query, "d"));
     }
 }

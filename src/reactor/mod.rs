@@ -3,19 +3,21 @@
 //! reported to whom is in `reports`.
 
 mod inquiry;
+mod publications;
 mod reports;
 
 use std::io;
 use std::time::Duration;
 
-use crate::engine::{CloseReason, Effect, Engine, Key};
+use crate::engine::{self, CloseReason, Effect, Engine, Key};
 use crate::level::Level;
 use crate::limits;
 use crate::link::Link;
 use crate::net::{Door, Event, Net, Token};
 use crate::source::demo::Demo;
-use crate::source::redis::Session;
+use crate::source::redis::{Question, Session, Unanswered};
 use crate::time::Time;
+use publications::Publications;
 pub use reports::{Graphite, Reports};
 
 /// What feeds us.
@@ -29,6 +31,8 @@ pub enum Feed {
     },
     /// The embedded feeder.
     Demo(Box<Demo>),
+    /// Nothing: what is published here is all there is.
+    Embedded,
 }
 
 impl Feed {
@@ -47,6 +51,7 @@ pub struct Reactor<N: Net> {
     engine: Engine,
     feed: Feed,
     reports: Reports,
+    publications: Publications,
     /// The moment of the turn.
     now: Time,
     /// When the last turn ended.
@@ -101,6 +106,7 @@ impl<N: Net> Reactor<N> {
             engine,
             feed,
             reports,
+            publications: Publications::default(),
             now: Time::ZERO,
             turn_ended_at: Time::ZERO,
             is_resting: false,
@@ -142,12 +148,17 @@ impl<N: Net> Reactor<N> {
         self.accept(now);
         self.receive(now);
         self.report();
+        while let Some((key, outcome)) = self.publications.next_late(now) {
+            self.answer_publication(key, outcome);
+        }
         self.engine.on_time();
         self.read_clients();
         self.apply_effects();
+        // A client that sees its stream begin may have somebody publish at once: the broker is asked before.
+        self.flush_feed();
         self.write_clients();
         self.apply_effects();
-        self.flush_commands();
+        self.flush_feed();
         self.rest();
         if let Feed::Demo(demo) = &mut self.feed {
             demo.set_listened(self.engine.subscribers() > 0, now);
@@ -196,12 +207,14 @@ impl<N: Net> Reactor<N> {
                 .min(),
             Feed::Demo(_) if self.is_resting => None,
             Feed::Demo(demo) => demo.deadline(),
+            Feed::Embedded => None,
         };
         let deadlines = [
             self.engine.deadline(),
             feed,
             self.listener.paused_until,
             self.report_deadline(),
+            self.publications.deadline(),
             self.stop_at,
         ];
         let next = deadlines.into_iter().flatten().min()?;
@@ -295,7 +308,7 @@ impl<N: Net> Reactor<N> {
         match &self.feed {
             _ if self.stop_at.is_some() => Err("stopping"),
             Feed::Redis { messages, .. } if !messages.conversation().is_live() => Err("no source"),
-            Feed::Redis { .. } | Feed::Demo(_) => Ok(()),
+            Feed::Redis { .. } | Feed::Demo(_) | Feed::Embedded => Ok(()),
         }
     }
 
@@ -352,6 +365,7 @@ impl<N: Net> Reactor<N> {
         let rest_until = self.engine.rest_until();
         let is_resting = rest_until.is_some_and(|at| at > now);
         match &mut self.feed {
+            Feed::Embedded => {}
             Feed::Demo(_) if is_resting => {}
             Feed::Demo(demo) => {
                 while self.engine.wants_messages()
@@ -401,12 +415,18 @@ impl<N: Net> Reactor<N> {
                 if messages.is_readable() || !messages.conversation().is_live() {
                     self.engine.end_rest();
                 }
+                if !messages.conversation().is_live() {
+                    self.engine.on_source_away();
+                }
             }
         }
         while let Feed::Redis { commands, .. } = &mut self.feed
             && let Some((question, answer)) = commands.conversation_mut().poll_answer()
         {
-            self.on_answer(question, answer);
+            match question {
+                Question::Publication(number) => self.on_published(number, answer.map(|_| ())),
+                Question::Report(subject) => self.on_answer(subject, answer),
+            }
         }
     }
 
@@ -416,7 +436,7 @@ impl<N: Net> Reactor<N> {
                 .into_iter()
                 .find(|link| link.token() == token)
                 .map(Box::as_mut),
-            Feed::Demo(_) => None,
+            Feed::Demo(_) | Feed::Embedded => None,
         }
     }
 
@@ -439,12 +459,14 @@ impl<N: Net> Reactor<N> {
         self.is_resting = is_resting;
     }
 
-    /// Sends what the turn had to say to the broker, all in one write.
-    fn flush_commands(&mut self) {
-        if let Feed::Redis { commands, .. } = &mut self.feed
-            && !commands.is_settled()
-        {
-            commands.serve(&mut self.net, self.now);
+    /// Sends what there is to say to the broker, all in one write for each connection.
+    fn flush_feed(&mut self) {
+        if let Feed::Redis { messages, commands } = &mut self.feed {
+            for link in [messages, commands] {
+                if !link.is_settled() {
+                    link.serve(&mut self.net, self.now);
+                }
+            }
         }
     }
 
@@ -468,6 +490,39 @@ impl<N: Net> Reactor<N> {
         }
     }
 
+    /// Publishes for a client: by the broker, so that every copy of the server has it, or else here.
+    fn submit(&mut self, key: Key, channels: &[String], message: &str) {
+        let Feed::Redis { commands, .. } = &mut self.feed else {
+            let published = self.engine.publish_here(channels, message);
+            let reply = published.map_or_else(|refusal| refusal, |()| engine::published());
+            return self.engine.on_rendered(key, &reply);
+        };
+        let session = commands.conversation_mut();
+        let names: usize = channels.iter().map(String::len).sum();
+        if !session.has_room_for(names + channels.len() * (message.len() + b"PUBLISH".len())) {
+            return self.answer_publication(key, Err(Unanswered::Lost));
+        }
+        let number = self.publications.begin(key, channels.len(), self.now);
+        for channel in channels {
+            let command = [b"PUBLISH", channel.as_bytes(), message.as_bytes()];
+            session.ask(Question::Publication(number), &command);
+        }
+    }
+
+    fn on_published(&mut self, number: u64, answer: Result<(), Unanswered>) {
+        if let Some((key, outcome)) = self.publications.on_answer(number, answer) {
+            self.answer_publication(key, outcome);
+        }
+    }
+
+    fn answer_publication(&mut self, key: Key, outcome: Result<(), Unanswered>) {
+        let reply = match outcome {
+            Ok(()) => engine::published(),
+            Err(unanswered) => reports::no_answer(&unanswered).0,
+        };
+        self.engine.on_rendered(key, &reply);
+    }
+
     fn apply_effects(&mut self) {
         while let Some(effect) = self.engine.poll_effect() {
             match effect {
@@ -477,6 +532,21 @@ impl<N: Net> Reactor<N> {
                     self.listener.paused_until = None;
                 }
                 Effect::ShutdownWrite(key) => self.net.shutdown_write(client(key)),
+                Effect::Listen { name, is_pattern } => {
+                    if let Feed::Redis { messages, .. } = &mut self.feed {
+                        messages.conversation_mut().listen(&name, is_pattern);
+                    }
+                }
+                Effect::Unlisten { name, is_pattern } => {
+                    if let Feed::Redis { messages, .. } = &mut self.feed {
+                        messages.conversation_mut().unlisten(&name, is_pattern);
+                    }
+                }
+                Effect::Submit {
+                    key,
+                    channels,
+                    message,
+                } => self.submit(key, &channels, &message),
                 Effect::Render(key, document) => self.render(key, document),
                 Effect::Publish(channel, payload) => {
                     self.command(&[b"PUBLISH", channel.as_bytes(), &payload]);

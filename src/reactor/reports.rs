@@ -17,7 +17,7 @@ use crate::report::cluster::Gathering;
 use crate::report::recent::Recent;
 use crate::report::{self, page, row, status};
 use crate::source::demo;
-use crate::source::redis::{Answer, Question, Unanswered};
+use crate::source::redis::{Answer, Question, Subject, Unanswered};
 use crate::time::Time;
 use crate::upstream::carbon::Carbon;
 
@@ -95,10 +95,10 @@ impl Reports {
         link.filter(|link| link.token() == token)
     }
 
-    fn inquiry(&mut self, question: Question) -> &mut Inquiry {
-        match question {
-            Question::Nodes | Question::Row => &mut self.cluster,
-            Question::Scores => &mut self.scores,
+    fn inquiry(&mut self, subject: Subject) -> &mut Inquiry {
+        match subject {
+            Subject::Nodes | Subject::Row => &mut self.cluster,
+            Subject::Scores => &mut self.scores,
         }
     }
 }
@@ -108,10 +108,10 @@ impl<N: Net> Reactor<N> {
     pub(super) fn report(&mut self) {
         self.write_row();
         self.send_figures();
-        for question in [Question::Nodes, Question::Scores] {
-            let deadline = self.reports.inquiry(question).deadline();
+        for subject in [Subject::Nodes, Subject::Scores] {
+            let deadline = self.reports.inquiry(subject).deadline();
             if deadline.is_some_and(|at| at <= self.now) {
-                self.on_answer(question, Err(Unanswered::Late));
+                self.on_answer(subject, Err(Unanswered::Late));
             }
         }
     }
@@ -138,9 +138,13 @@ impl<N: Net> Reactor<N> {
             Document::Readiness => report::probe_reply(self.readiness()),
             Document::Status => Reply::json(200, self.status()),
             Document::Metrics => report::metrics_reply(&self.snapshot(0)),
+            Document::Channels => Reply::json(
+                200,
+                report::channels::encode(&self.engine.channels(usize::MAX)),
+            ),
             Document::Admin => report::admin_reply(&self.reports.admin),
-            Document::Cluster => return self.inquire(key, Question::Nodes),
-            Document::Page => return self.inquire(key, Question::Scores),
+            Document::Cluster => return self.inquire(key, Subject::Nodes),
+            Document::Page => return self.inquire(key, Subject::Scores),
         };
         self.engine.on_rendered(key, &self.guarded(document, reply));
     }
@@ -155,33 +159,33 @@ impl<N: Net> Reactor<N> {
 
     /// The broker has answered, or never will. What comes after we have given it up, and belongs to nothing
     /// that is under way, is dropped.
-    pub(super) fn on_answer(&mut self, question: Question, answer: Answer) {
-        if self.reports.inquiry(question).deadline().is_none() {
+    pub(super) fn on_answer(&mut self, subject: Subject, answer: Answer) {
+        if self.reports.inquiry(subject).deadline().is_none() {
             return;
         }
-        match (question, answer) {
-            (Question::Nodes, Ok(names)) if self.reports.gathering.is_none() => {
+        match (subject, answer) {
+            (Subject::Nodes, Ok(names)) if self.reports.gathering.is_none() => {
                 self.reports.gathering = Some(Gathering::new(names, self.net.unix_seconds()));
                 self.gather();
             }
-            (Question::Row, Ok(rows)) => {
+            (Subject::Row, Ok(rows)) => {
                 if let Some(gathering) = &mut self.reports.gathering {
                     // A node that has gone meanwhile has none.
                     rows.iter().for_each(|row| gathering.add(row));
                     self.gather();
                 }
             }
-            (Question::Nodes, Ok(_)) => {}
-            (Question::Nodes | Question::Row, Err(unanswered)) => {
+            (Subject::Nodes, Ok(_)) => {}
+            (Subject::Nodes | Subject::Row, Err(unanswered)) => {
                 self.reports.gathering = None;
                 let (reply, age_max) = no_answer(&unanswered);
-                self.give_out(question, reply, age_max);
+                self.give_out(subject, reply, age_max);
             }
-            (Question::Scores, answer) => {
+            (Subject::Scores, answer) => {
                 let scores = answer.ok().map(|scores| page_with(&scores));
                 let page = scores.as_ref().unwrap_or(&self.reports.page);
                 let reply = report::page_reply(page);
-                self.give_out(question, reply, limits::SCORES_AGE_MAX);
+                self.give_out(subject, reply, limits::SCORES_AGE_MAX);
             }
         }
     }
@@ -264,56 +268,58 @@ impl<N: Net> Reactor<N> {
         };
         if let Some(name) = gathering.next_name() {
             self.reports.cluster.renew(self.now);
-            self.ask(Question::Row, &row::read(&name));
+            self.ask(Subject::Row, &row::read(&name));
         } else if let Some(gathering) = self.reports.gathering.take() {
             let reply = Reply::json(200, gathering.encode());
-            self.give_out(Question::Nodes, reply, limits::CLUSTER_AGE_MAX);
+            self.give_out(Subject::Nodes, reply, limits::CLUSTER_AGE_MAX);
         }
     }
 
     /// Asks the broker, or answers at once where there is none.
-    fn ask(&mut self, question: Question, command: &[&[u8]]) {
+    fn ask(&mut self, subject: Subject, command: &[&[u8]]) {
         let is_asked = match &mut self.feed {
-            Feed::Redis { commands, .. } => commands.conversation_mut().ask(question, command),
-            Feed::Demo(_) => false,
+            Feed::Redis { commands, .. } => commands
+                .conversation_mut()
+                .ask(Question::Report(subject), command),
+            Feed::Demo(_) | Feed::Embedded => false,
         };
         if !is_asked {
-            self.on_answer(question, Err(Unanswered::Lost));
+            self.on_answer(subject, Err(Unanswered::Lost));
         }
     }
 
-    fn give_out(&mut self, question: Question, reply: Reply, age_max: Duration) {
-        let reply = match question {
-            Question::Nodes | Question::Row => self.guarded(Document::Cluster, reply),
-            Question::Scores => reply,
+    fn give_out(&mut self, subject: Subject, reply: Reply, age_max: Duration) {
+        let reply = match subject {
+            Subject::Nodes | Subject::Row => self.guarded(Document::Cluster, reply),
+            Subject::Scores => reply,
         };
-        let inquiry = self.reports.inquiry(question);
+        let inquiry = self.reports.inquiry(subject);
         for key in inquiry.answer(reply.clone(), age_max, self.now) {
             self.engine.on_rendered(key, &reply);
         }
     }
 
     /// Answers with what the broker says, or said a moment ago.
-    fn inquire(&mut self, key: Key, question: Question) {
+    fn inquire(&mut self, key: Key, subject: Subject) {
         let now = self.now;
-        let inquiry = self.reports.inquiry(question);
+        let inquiry = self.reports.inquiry(subject);
         if let Some(reply) = inquiry.fresh(now).cloned() {
             return self.engine.on_rendered(key, &reply);
         }
         if !inquiry.wait(key, now) {
             return;
         }
-        match (&self.feed, question) {
+        match (&self.feed, subject) {
             // This node is all nodes.
-            (Feed::Demo(_), Question::Nodes | Question::Row) => {
+            (Feed::Demo(_) | Feed::Embedded, Subject::Nodes | Subject::Row) => {
                 let alone = Gathering::alone(&self.row(), self.net.unix_seconds());
                 let reply = Reply::json(200, alone.encode());
-                self.give_out(question, reply, limits::CLUSTER_AGE_MAX);
+                self.give_out(subject, reply, limits::CLUSTER_AGE_MAX);
             }
-            (Feed::Redis { .. }, Question::Nodes | Question::Row) => {
-                self.ask(question, &row::names());
+            (Feed::Redis { .. }, Subject::Nodes | Subject::Row) => {
+                self.ask(subject, &row::names());
             }
-            (_, Question::Scores) => self.ask(question, &page::read_scores()),
+            (_, Subject::Scores) => self.ask(subject, &page::read_scores()),
         }
     }
 
@@ -346,18 +352,24 @@ fn source_state(feed: &Feed, now: Time) -> SourceState<'_> {
                 losses: session.losses(),
             }
         }
-        Feed::Demo(_) => SourceState {
-            kind: "demo",
-            is_live: true,
-            since: now.since(Time::ZERO),
-            place: "",
-            losses: 0,
-        },
+        Feed::Demo(_) => state_of_own("demo", now),
+        Feed::Embedded => state_of_own("embedded", now),
     }
 }
 
-/// What is said instead of the cluster, and for how long.
-fn no_answer(unanswered: &Unanswered) -> (Reply, Duration) {
+/// The state of a source that is a part of us.
+fn state_of_own(kind: &'static str, now: Time) -> SourceState<'static> {
+    SourceState {
+        kind,
+        is_live: true,
+        since: now.since(Time::ZERO),
+        place: "",
+        losses: 0,
+    }
+}
+
+/// What is said where the broker has not answered, and for how long.
+pub(super) fn no_answer(unanswered: &Unanswered) -> (Reply, Duration) {
     let (words, again_in) = match unanswered {
         Unanswered::Refused(words) => (format!("redis refuses: {words}"), limits::REFUSAL_RETRY),
         Unanswered::Lost => (

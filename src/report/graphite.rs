@@ -43,6 +43,7 @@ fn stream_name(stream: Stream) -> &'static str {
         Stream::Eps => "eps",
         Stream::Details => "detail",
         Stream::Kiosk => "kiosk",
+        Stream::Channels => "channels",
         Stream::Several => "several",
     }
 }
@@ -67,6 +68,7 @@ fn totals(lines: &mut Lines<'_>, counters: &Counters) {
         ("events.out", counters.events_out),
         ("bytes.out", counters.bytes_out),
         ("conflations", counters.conflations),
+        ("publications", counters.published),
         ("ticks.count", counters.ticks),
     ] {
         lines.push(path, total);
@@ -94,6 +96,8 @@ fn durations(lines: &mut Lines<'_>, counters: &Counters, before: &Counters) {
 fn rest(lines: &mut Lines<'_>, snapshot: &Snapshot<'_>) {
     let process = &snapshot.process;
     lines.push("log.bytes", snapshot.log.bytes);
+    lines.push("log.reach_sec", snapshot.log.reach.as_secs());
+    lines.push("channels.open", snapshot.channels);
     lines.push("source.up", u8::from(snapshot.source.is_live));
     lines.push("source.losses", snapshot.source.losses);
     lines.push("memory.bytes", process.resident_bytes);
@@ -171,6 +175,7 @@ mod tests {
             ("stream.eps.clients", "7"),
             ("stream.detail.clients", "5"),
             ("stream.kiosk.clients", "3"),
+            ("stream.channels.clients", "4"),
             ("stream.several.clients", "1"),
             ("connections.open", "19"),
             ("connections.accepted", "101"),
@@ -183,6 +188,7 @@ mod tests {
             ("events.out", "113"),
             ("bytes.out", "18446744073709551615"),
             ("conflations", "115"),
+            ("publications", "117"),
             ("ticks.count", "116"),
             ("connections.closed.client", "200"),
             ("connections.closed.reset", "201"),
@@ -212,6 +218,8 @@ mod tests {
             ("delivery.eps.ms_p50", "2.5"),
             ("delivery.eps.ms_p99", "2.5"),
             ("log.bytes", "120"),
+            ("log.reach_sec", "119"),
+            ("channels.open", "118"),
             ("source.up", "1"),
             ("source.losses", "123"),
             ("memory.bytes", "124"),

@@ -56,6 +56,8 @@ fn traffic(out: &mut Vec<u8>, snapshot: &Snapshot<'_>) {
         ("log_bytes", "Memory that the message log takes.", log.bytes),
         ("log_max_bytes", "Memory that the message log may take.", log.bytes_max),
         ("log_frames", "Frames in the message log.", log.frames),
+        ("log_reach_seconds", "Age of the oldest frames in the log.", log.reach.as_secs() as usize),
+        ("channels", "Channels that the source is asked for.", snapshot.channels),
     ];
     for (name, help, value) in gauges {
         family(out, Kind::Gauge, PREFIX, name, help).sample(&[], value);
@@ -70,6 +72,7 @@ fn traffic(out: &mut Vec<u8>, snapshot: &Snapshot<'_>) {
         ("events_sent_total", "Events handed to the kernel, summed over clients.", counters.events_out),
         ("bytes_sent_total", "Bytes handed to the kernel.", counters.bytes_out),
         ("conflations_total", "Times that missed increments became one event.", counters.conflations),
+        ("publications_total", "Publications of clients that were taken.", counters.published),
         ("ticks_total", "Ticks of the rollup that had something to send.", counters.ticks),
     ];
     for (name, help, value) in totals {
@@ -233,6 +236,7 @@ mod tests {
             ("events_sent_total", "113"),
             ("bytes_sent_total", "18446744073709551615"),
             ("conflations_total", "115"),
+            ("publications_total", "117"),
             ("ticks_total", "116"),
             (r#"subscribers{stream="raw"}"#, "2"),
             (r#"subscribers{stream="eps"}"#, "7"),
@@ -248,6 +252,9 @@ mod tests {
             ("log_bytes", "120"),
             ("log_max_bytes", "121"),
             ("log_frames", "122"),
+            ("log_reach_seconds", "119"),
+            ("channels", "118"),
+            (r#"subscribers{stream="channels"}"#, "4"),
         ];
         for (sample, value) in own {
             let line = format!("\n{PREFIX}{sample} {value}\n");

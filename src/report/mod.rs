@@ -2,6 +2,7 @@
 //! else of the engine.
 
 pub mod admin;
+pub mod channels;
 pub mod cluster;
 mod decimal;
 pub mod graphite;
@@ -96,10 +97,12 @@ mod example {
             bytes_out: u64::MAX,
             conflations: 115,
             ticks: 116,
+            published: 117,
             tick_lateness: histogram(&[(100, 2), (17_000, 3), (6_000_001, 1)]),
             delivery: [
                 histogram(&[(250, 5)]),
                 histogram(&[(1_500, 4)]),
+                Histogram::default(),
                 Histogram::default(),
                 Histogram::default(),
                 Histogram::default(),
@@ -115,11 +118,13 @@ mod example {
             uptime: Duration::from_secs(100),
             counters,
             sockets: 19,
-            streams: [2, 7, 5, 3, 1],
+            streams: [2, 7, 5, 3, 4, 1],
+            channels: 118,
             log: LogState {
                 bytes: 120,
                 bytes_max: 121,
                 frames: 122,
+                reach: Duration::from_secs(119),
             },
             source: SourceState {
                 kind: "redis",

@@ -112,6 +112,7 @@ impl Demo {
         let choice = self.choices.get(index)?;
         self.tweeting = Some(index);
         Some(Message {
+            pattern: None,
             channel: b"stream.score_updates".to_vec(),
             payload: choice.id.as_bytes().to_vec(),
         })
@@ -123,6 +124,7 @@ impl Demo {
         let choice = self.choices.get(index)?;
         let tweet = tweet_json(self.tweet_id, unix_ms, &choice.text, &mut self.tweet_random);
         Some(Message {
+            pattern: None,
             channel: format!("stream.tweet_updates.{}", choice.id).into_bytes(),
             payload: tweet.into_bytes(),
         })

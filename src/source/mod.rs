@@ -10,6 +10,8 @@ pub use endpoint::{Address, Endpoint};
 /// What a broker sends: an address and a payload, both as raw bytes, because a broker checks neither.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Message {
+    /// The pattern that was subscribed to, where it was not the channel itself.
+    pub pattern: Option<Vec<u8>>,
     /// The broker's address, such as `stream.score_updates`.
     pub channel: Vec<u8>,
     /// The payload, verbatim.

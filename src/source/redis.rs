@@ -6,7 +6,7 @@
 //! One session lives as long as the process. While its dialer is connected it is `Greeting`, then `Live`, and
 //! any failure leads back to the dialer.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::time::Duration;
 
@@ -52,6 +52,15 @@ pub enum SessionError {
 /// A question that the broker is asked over the connection for commands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Question {
+    /// What it knows of this.
+    Report(Subject),
+    /// Whether a message was taken: one of the publication of this number.
+    Publication(u64),
+}
+
+/// What the broker knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Subject {
     /// The names of all nodes that have reported.
     Nodes,
     /// What one of them has reported.
@@ -82,6 +91,8 @@ pub struct Session {
     /// Which endpoint is in use, or is tried next.
     current: usize,
     topics: Topics,
+    /// Channels and patterns that somebody wants at present, and which of the two each is.
+    wanted: BTreeMap<Box<[u8]>, bool>,
     client_name: String,
     dialer: Dialer,
     /// How far the conversation has come; meaningless while the dialer is not connected.
@@ -144,6 +155,7 @@ impl Session {
             endpoints,
             current: 0,
             topics,
+            wanted: BTreeMap::new(),
             // Redis allows no white space in it, and nothing that is not printable.
             client_name: client_name.replace(|letter: char| !letter.is_ascii_graphic(), "-"),
             dialer: Dialer::new(seed),
@@ -198,6 +210,32 @@ impl Session {
         }
     }
 
+    /// Asks for a channel, or for a pattern, from now on and after each reconnect. What waits to be sent of this is
+    /// bounded by how many channels clients can come for while a broker that does not read is found out.
+    pub fn listen(&mut self, name: &[u8], is_pattern: bool) {
+        self.wanted.insert(name.into(), is_pattern);
+        if self.dialer.is_connected() {
+            self.ask_for(subscribe_command(is_pattern), name);
+        }
+    }
+
+    /// Asks for it no longer.
+    pub fn unlisten(&mut self, name: &[u8], is_pattern: bool) {
+        self.wanted.remove(name);
+        if self.dialer.is_connected() {
+            let command = match is_pattern {
+                true => "PUNSUBSCRIBE",
+                false => "UNSUBSCRIBE",
+            };
+            self.ask_for(command, name);
+        }
+    }
+
+    /// Whether commands of so many bytes would be taken at once.
+    pub fn has_room_for(&self, len: usize) -> bool {
+        self.is_live() && self.outgoing.len() + len <= limits::COMMAND_BYTES_MAX
+    }
+
     /// Sends a command, whose answer is of no interest. False where there is no connection, or where the
     /// broker does not take what was sent before: the command is dropped then, not kept.
     pub fn send_command(&mut self, arguments: &[&[u8]]) -> bool {
@@ -239,13 +277,19 @@ impl Session {
 
     fn send(&mut self, awaited: Awaited, arguments: &[&[u8]]) -> bool {
         let len: usize = arguments.iter().map(|argument| argument.len()).sum();
-        let has_room = self.outgoing.len() + len <= limits::COMMAND_BYTES_MAX;
-        if !self.is_live() || !has_room {
+        if !self.has_room_for(len) {
             return false;
         }
         resp::encode_command(&mut self.outgoing, arguments);
         self.awaited.push_back(awaited);
         true
+    }
+
+    /// One name a command, because a user may have rights to some of the channels only, and a refusal is for the
+    /// whole command.
+    fn ask_for(&mut self, command: &str, name: &[u8]) {
+        resp::encode_command(&mut self.outgoing, &[command.as_bytes(), name]);
+        self.awaited.push_back(Awaited::Optional);
     }
 
     fn forget_conversation(&mut self) {
@@ -456,6 +500,10 @@ impl Conversation for Session {
             resp::encode_command(out, &[b"SUBSCRIBE", name.as_bytes()]);
             awaited.push_back(Awaited::Optional);
         }
+        for (name, is_pattern) in std::mem::take(&mut self.wanted) {
+            self.ask_for(subscribe_command(is_pattern), &name);
+            self.wanted.insert(name, is_pattern);
+        }
         self.complained = false;
         self.decoder = Decoder::default();
         self.talk = Talk::Greeting {
@@ -508,6 +556,13 @@ impl fmt::Display for SessionError {
     }
 }
 
+fn subscribe_command(is_pattern: bool) -> &'static str {
+    match is_pattern {
+        true => "PSUBSCRIBE",
+        false => "SUBSCRIBE",
+    }
+}
+
 /// Another program's words, so that they neither end our line nor fill the log.
 fn shown(words: &str) -> String {
     let words = words.trim_end().chars().take(limits::SHOWN_BYTES_MAX);
@@ -532,7 +587,17 @@ fn message_of(value: Value) -> Result<Message, Value> {
             items.pop_if(|item| matches!(item, Value::BulkString(_)))
         && let Some(Value::BulkString(channel)) = items.pop()
     {
-        return Ok(Message { channel, payload });
+        let is_patterned = is(&items[0], b"pmessage");
+        let pattern = items.pop().filter(|_| is_patterned);
+        let pattern = pattern.map(|value| match value {
+            Value::BulkString(pattern) => pattern,
+            _ => Vec::new(),
+        });
+        return Ok(Message {
+            pattern,
+            channel,
+            payload,
+        });
     }
     Err(Value::Array(items))
 }
@@ -542,6 +607,7 @@ fn strings_of(value: Value) -> Answer {
     let items = match value {
         Value::Array(items) => items,
         Value::Nil => Vec::new(),
+        Value::Int(number) => vec![Value::BulkString(number.to_string().into())],
         one => vec![one],
     };
     let text = |item| match item {

@@ -332,6 +332,7 @@ fn the_start_shows_the_settings_without_their_secrets() {
     let server = ServerOptions::redis_url("redis://user:secret@127.0.0.1:9/1")
         .without_waiting()
         .variable("ADMIN_TOKEN", "secret")
+        .variable("PUBLISH_KEY", "secret")
         .variable("HOSTEDGRAPHITE_APIKEY", "secret")
         // A port of loopback where nobody listens.
         .variable("GRAPHITE_URL", "udp://127.0.0.1:9")
@@ -343,6 +344,7 @@ fn the_start_shows_the_settings_without_their_secrets() {
         "info  settings: PORT=0 LISTEN=127.0.0.1:0 ",
         " REDIS_URL=redis://user@127.0.0.1:9/1 ",
         " ENABLE_DEMO_PAGE=true ",
+        " CHANNELS=none PUBLISH_KEY=*** ",
         " DYNO=\"web 1\" ",
         " GRAPHITE_URL=udp://127.0.0.1:9 ",
         " HOSTEDGRAPHITE_APIKEY=*** ",
@@ -357,6 +359,24 @@ fn the_start_shows_the_settings_without_their_secrets() {
     assert_eq!(status(server.address(), "GET", "/", ""), 200);
     server.wait_for_log("redis: connecting to ");
     assert_eq!(server.count_log("secret"), 0);
+}
+
+#[test]
+fn without_redis_the_server_is_all_there_is() {
+    let mut server = ServerOptions::redis_url("none")
+        .without_waiting()
+        .variable("ENABLE_DEMO_PAGE", "yes")
+        .start();
+    server.wait_for_log("broker: embedded; set PUBLISH_KEY to feed it by POST /publish");
+    for path in ["/readyz", "/", "/admin/cluster.json"] {
+        assert_eq!(status(server.address(), "GET", path, ""), 200, "{path}");
+    }
+    let source = &server.status()["stats"]["source"];
+    assert_eq!(source["kind"], "embedded", "{source}");
+    let _subscriber = server.subscribe("/subscribe/eps");
+    server.wait_for_connections(1);
+    server.signal("TERM");
+    assert!(server.wait_for_exit().success());
 }
 
 #[test]

@@ -28,10 +28,10 @@ OWN = "emojitrack_streamer_"
 # Every label, and the values it may have. A label with a value that a client chose would be a new time
 # series for each client.
 LABELS = {
-    "stream": r"raw|eps|details|kiosk_interaction|several",
+    "stream": r"raw|eps|details|kiosk_interaction|channels|several",
     "reason": "client|reset|timeout|slow|idle|answered|protocol|lifetime|cleanup|shed|drain|failure",
     "cause": r"encoding|channel|oversized|unknown|relay",
-    "source": r"redis|demo",
+    "source": r"redis|demo|embedded|amqp",
     "result": r"served|refused",
     "version": r"\d+\.\d+\.\d+",
     "le": r"\d+(\.\d{1,6})?|\+Inf",

@@ -1,0 +1,162 @@
+//! Channels: messages of any backend, by name. It owns which names may be asked for, how a channel is found in the
+//! hub, and which channels the source is asked for; it must not know a broker, nor how a frame is written.
+//!
+//! A channel is one or two children of [`Stream::Channels`]: one whose events are bare, and one whose events name
+//! the channel (`?event=channel`). A message becomes a frame in each of the two that somebody wants, so that what
+//! a client receives is a slice of the log in either form.
+
+use super::event_id::EventId;
+use super::hub::Stream;
+use super::settings::Settings;
+use super::stats::ChannelRow;
+use super::{Effect, Engine, messages};
+use crate::limits::SEGMENT_BYTES_MAX;
+use crate::proto::sse;
+use crate::source::Message;
+
+/// Whether a channel's events name it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// They do not.
+    Bare,
+    /// `event:` is the channel.
+    Named,
+}
+
+impl Form {
+    const ALL: [Form; 2] = [Form::Bare, Form::Named];
+}
+
+/// Whether a channel can have this name at all.
+pub fn is_name(name: &str) -> bool {
+    (1..=SEGMENT_BYTES_MAX).contains(&name.len()) && !sse::has_control_bytes(name.as_bytes())
+}
+
+/// Whether a channel of this name may be asked for, or published to.
+pub fn is_allowed(name: &str, settings: &Settings) -> bool {
+    let mut globs = settings.channels.iter();
+    !messages::is_own_channel(name.as_bytes())
+        && globs.any(|glob| glob.matches(name) || glob.text() == name)
+}
+
+/// Whether this name stands for all channels that match it: whoever may ask for just these may ask for the pattern.
+pub fn is_pattern(name: &str, settings: &Settings) -> bool {
+    let mut globs = settings.channels.iter();
+    globs.any(|glob| glob.is_pattern() && glob.text() == name)
+}
+
+/// The child of [`Stream::Channels`] that a channel is in this form.
+pub fn segment_of(name: &[u8], form: Form) -> Vec<u8> {
+    let tag = match form {
+        Form::Bare => b'.',
+        Form::Named => b'@',
+    };
+    [&[tag], name].concat()
+}
+
+/// The channel that such a child is a form of.
+fn name_of(segment: &[u8]) -> &[u8] {
+    segment.get(1..).unwrap_or_default()
+}
+
+impl Engine {
+    /// A message came that is for the embedded broker to deliver, or from one that does not say whose pattern it
+    /// matched.
+    pub fn on_channel_message(&mut self, channel: &[u8], payload: &[u8]) {
+        let Ok(name) = std::str::from_utf8(channel) else {
+            self.counters.dropped_encoding += 1;
+            return;
+        };
+        let globs = self.settings.channels.iter();
+        let matching = globs.filter(|glob| glob.is_pattern() && glob.matches(name));
+        let patterns: Vec<Vec<u8>> = matching.map(|glob| glob.text().into()).collect();
+        let message = |pattern| Message {
+            pattern,
+            channel: channel.to_vec(),
+            payload: payload.to_vec(),
+        };
+        self.on_message(&message(None));
+        for pattern in patterns {
+            self.on_message(&message(Some(pattern)));
+        }
+    }
+
+    /// What came while the source was away is missing from the log: what a client of a channel lacks from before
+    /// this moment cannot be sent any more.
+    pub fn on_source_away(&mut self) {
+        self.channels_whole_from = self.log.head();
+    }
+
+    /// The channels that have most subscribers, those first, and then by name. Ten thousand of them take some
+    /// milliseconds.
+    pub fn channels(&self, rows_max: usize) -> Vec<ChannelRow<'_>> {
+        let children = self.hub.children(Stream::Channels);
+        let mut rows: Vec<ChannelRow<'_>> = children
+            .filter(|&(_, subscribers)| subscribers > 0)
+            .map(|(segment, subscribers)| ChannelRow {
+                name: std::str::from_utf8(name_of(segment)).unwrap_or_default(),
+                subscribers,
+            })
+            .collect();
+        rows.sort_unstable_by_key(|row| row.name);
+        rows.dedup_by(|later, earlier| {
+            let is_same = later.name == earlier.name;
+            if is_same {
+                earlier.subscribers += later.subscribers;
+            }
+            is_same
+        });
+        rows.sort_by_key(|row| std::cmp::Reverse(row.subscribers));
+        rows.truncate(rows_max);
+        rows
+    }
+
+    /// Puts a message where those who asked for `asked`, its channel or a pattern, will find it.
+    pub(super) fn publish_to_channel(&mut self, asked: &[u8], message: &Message) {
+        for form in Form::ALL {
+            let segment = segment_of(asked, form);
+            let Some(namespace) = self.hub.destination(Stream::Channels, Some(&segment)) else {
+                continue;
+            };
+            let id = self.id_of_next_frame();
+            let mut body = std::mem::take(&mut self.body);
+            body.clear();
+            id.encode_channel_line(&mut body);
+            let event = (form == Form::Named).then_some(message.channel.as_slice());
+            sse::encode_channel_event(&mut body, event, &message.payload);
+            self.append(namespace, &body, self.now);
+            self.body = body;
+        }
+    }
+
+    /// Asks the source for channels that somebody has come for, and no longer for those that nobody is to come
+    /// back to.
+    pub(super) fn update_demand(&mut self) {
+        for segment in self.hub.take_turned() {
+            let name = name_of(&segment);
+            let is_wanted = |form| {
+                let segment = segment_of(name, form);
+                self.hub.is_wanted(Stream::Channels, &segment)
+            };
+            let is_wanted = Form::ALL.into_iter().any(is_wanted);
+            let text = std::str::from_utf8(name).unwrap_or_default();
+            let is_pattern = is_pattern(text, &self.settings);
+            if is_wanted && self.listened.insert(name.into()) {
+                let name = name.into();
+                self.effects.push_back(Effect::Listen { name, is_pattern });
+            } else if !is_wanted && self.listened.remove(name) {
+                let name = name.into();
+                self.effects
+                    .push_back(Effect::Unlisten { name, is_pattern });
+            }
+        }
+    }
+
+    /// The id that a client has which has everything, the next frame included.
+    fn id_of_next_frame(&self) -> EventId {
+        EventId {
+            epoch: self.settings.epoch,
+            sequence: self.log.head() + 1,
+        }
+    }
+}
