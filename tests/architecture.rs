@@ -35,6 +35,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
         "config",
         &[
             "engine::Settings",
+            "engine::is_own_channel",
             "level",
             "limits",
             "net::Listen",

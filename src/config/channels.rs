@@ -4,7 +4,7 @@
 use super::Misuse;
 use super::options::Key;
 use super::raw::{Given, Raw};
-use crate::engine;
+use crate::engine::is_own_channel;
 use crate::limits::{CHANNEL_PATTERNS_MAX, SEGMENT_BYTES_MAX};
 use crate::proto::glob::Glob;
 
@@ -56,7 +56,7 @@ fn can_only_match_own(glob: &Glob) -> bool {
     let text = glob.text();
     match text.find(['*', '?', '[', '\\']) {
         // Whatever else is behind it, no name that is one alone is meant.
-        Some(end) => engine::is_own_channel(format!("{}?", &text[..end]).as_bytes()),
-        None => engine::is_own_channel(text.as_bytes()),
+        Some(end) => is_own_channel(format!("{}?", &text[..end]).as_bytes()),
+        None => is_own_channel(text.as_bytes()),
     }
 }

@@ -105,6 +105,8 @@ impl Engine {
             Start::Missed(_) if !has_channels => Some(head),
             _ => None,
         };
+        // A request that stands behind the poll already is not going to be read.
+        let is_last = matches!(&conn.phase, Phase::Reading(reading) if !reading.buffer.is_empty());
         let subscription = Subscription {
             namespace,
             slot,
@@ -120,7 +122,7 @@ impl Engine {
             },
             events: 0,
             forgets_at,
-            poll: is_poll.then_some(accepted.keep_alive),
+            poll: is_poll.then_some(accepted.keep_alive && !is_last),
         };
         let lifetime = self.settings.lifetime_of(stream);
         conn.phase = Phase::Subscribed(subscription);

@@ -5,7 +5,7 @@ use std::collections::{HashMap, VecDeque};
 
 use crate::engine::Key;
 use crate::limits::ANSWER_DEADLINE;
-use crate::source::redis::Unanswered;
+use crate::source::Unanswered;
 use crate::time::Time;
 
 /// What is published and not yet answered for.

@@ -16,8 +16,9 @@ use crate::proto::reply::Reply;
 use crate::report::cluster::Gathering;
 use crate::report::recent::Recent;
 use crate::report::{self, page, row, status};
+use crate::source::Unanswered;
 use crate::source::demo;
-use crate::source::redis::{Answer, Question, Subject, Unanswered};
+use crate::source::redis::{Answer, Question, Subject};
 use crate::time::Time;
 use crate::upstream::carbon::Carbon;
 
@@ -252,6 +253,11 @@ impl<N: Net> Reactor<N> {
             let before = graphite.before.as_ref();
             report::graphite::encode(&mut lines, &graphite.root, &snapshot, before);
             graphite.before = Some(snapshot.counters.clone());
+            let channels = self
+                .engine
+                .channels(self.engine.settings().channel_stats_max);
+            let at = self.net.unix_seconds();
+            report::graphite::encode_channels(&mut lines, &graphite.root, &channels, at);
             graphite.link.conversation_mut().send(&lines, now);
             self.reports.graphite = Some(graphite);
         }

@@ -1,12 +1,13 @@
 //! Graphite: what is sent to Carbon, in its plaintext protocol. It owns the paths below the root, of which
 //! the old server's must not change, and which figures are of an interval; it must not know how lines travel.
 
+use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::io::Write;
 
 use super::decimal::Thousandths;
-use super::dropped;
-use crate::engine::stats::{CloseReason, Counters, Histogram, Snapshot, Stream};
+use super::{dropped, names};
+use crate::engine::stats::{ChannelRow, CloseReason, Counters, Histogram, Snapshot, Stream};
 
 /// The longest line, its end included. Carbon takes longer ones, but several must fit into one datagram,
 /// which networks pass on undivided up to some 1,400 bytes.
@@ -35,6 +36,26 @@ pub fn encode(out: &mut Vec<u8>, root: &str, snapshot: &Snapshot<'_>, before: Op
     durations(lines, snapshot.counters, before.unwrap_or(&start));
     rest(lines, snapshot);
 }
+
+/// Appends a line for each of these channels, `<root>.channels.<name>.clients`, with its subscribers. Names that are
+/// one when they are cleaned and cut are one line. Each new name is a new file at the other end: the caller bounds
+/// how many there are at a time, and whoever lets clients invent names had better send none.
+pub fn encode_channels(out: &mut Vec<u8>, root: &str, rows: &[ChannelRow<'_>], at: u64) {
+    let name_bytes_max = ROOT_BYTES_MAX.saturating_sub(root.len()) + CHANNEL_NAME_BYTES_MIN;
+    let mut names: BTreeMap<String, usize> = BTreeMap::new();
+    for row in rows {
+        let mut name = names::segment(row.name);
+        name.truncate(name_bytes_max);
+        *names.entry(name).or_default() += row.subscribers;
+    }
+    let lines = &mut Lines { out, root, at };
+    for (name, subscribers) in names {
+        lines.push(format_args!("channels.{name}.clients"), subscribers);
+    }
+}
+
+/// What can be said of a channel's name behind the longest root.
+const CHANNEL_NAME_BYTES_MIN: usize = 16;
 
 /// What the old server called the streams. Dashboards know these names.
 fn stream_name(stream: Stream) -> &'static str {
@@ -162,6 +183,37 @@ mod tests {
             figures.push((path.unwrap(), value));
         }
         figures
+    }
+
+    #[test]
+    fn channels_have_a_line_each_that_is_no_longer_than_others() {
+        let row = |name, subscribers| ChannelRow { name, subscribers };
+        let long = "x".repeat(200);
+        let rows = [
+            row("news.\u{e9} 1", 2),
+            row("b", 1),
+            row("news_\u{e8}_1", 3),
+        ];
+        let mut out = Vec::new();
+        encode_channels(&mut out, "key.web.1", &rows, 1_700_000_100);
+        let figures = figures(std::str::from_utf8(&out).unwrap(), "key.web.1").to_vec();
+        let expected = [
+            ("channels.b.clients", "1"),
+            ("channels.news___1.clients", "5"),
+        ];
+        assert_eq!(figures, expected);
+        out.clear();
+        encode_channels(
+            &mut out,
+            &"r".repeat(ROOT_BYTES_MAX),
+            &[row(&long, usize::MAX)],
+            u64::MAX,
+        );
+        assert!(out.len() <= LINE_BYTES_MAX, "{}", out.len());
+        let whole = format!("channels.{long}.clients");
+        out.clear();
+        encode_channels(&mut out, "r", &[row(&long, 1)], 1);
+        assert!(String::from_utf8(out).unwrap().contains(&whole));
     }
 
     #[test]

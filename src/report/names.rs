@@ -1,5 +1,6 @@
 //! Names: texts made fit to be parts of a metric's path. It owns which letters those are; it must not be
-//! given a client's words, because every new name is a file at the other end.
+//! given a client's words, because every new name is a file at the other end: channels, which clients do name, are
+//! bounded by whoever reports them.
 
 /// One segment of a path: letters, digits, `-` and `_`; anything else, a dot included, becomes `_`.
 pub fn segment(text: &str) -> String {

@@ -17,3 +17,14 @@ pub struct Message {
     /// The payload, verbatim.
     pub payload: Vec<u8>,
 }
+
+/// Why there is no answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Unanswered {
+    /// The broker refused it, in these words.
+    Refused(String),
+    /// The connection was lost, or there was none.
+    Lost,
+    /// The broker did not answer in time.
+    Late,
+}

@@ -6,13 +6,18 @@
 //! One session lives as long as the process. While its dialer is connected it is `Greeting`, then `Live`, and
 //! any failure leads back to the dialer.
 
+mod answers;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::time::Duration;
 
 use redis::{ServerError, Value};
 
-use super::{Address, Endpoint, Message};
+pub use answers::{Answer, Question, Subject};
+use answers::{message_of, strings_of};
+
+use super::{Address, Endpoint, Message, Unanswered};
 use crate::level::Level;
 use crate::limits;
 use crate::proto::resp::{self, Decoder, ReplyError};
@@ -47,40 +52,6 @@ pub enum SessionError {
     Refused(&'static str, String),
     /// The broker sent what cannot be followed.
     Protocol(ReplyError),
-}
-
-/// A question that the broker is asked over the connection for commands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Question {
-    /// What it knows of this.
-    Report(Subject),
-    /// Whether a message was taken: one of the publication of this number.
-    Publication(u64),
-}
-
-/// What the broker knows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Subject {
-    /// The names of all nodes that have reported.
-    Nodes,
-    /// What one of them has reported.
-    Row,
-    /// The score of every emoji.
-    Scores,
-}
-
-/// What the broker says to a question: strings, one after the other; none for what is not there.
-pub type Answer = Result<Vec<Vec<u8>>, Unanswered>;
-
-/// Why there is no answer.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Unanswered {
-    /// The broker refused it, in these words.
-    Refused(String),
-    /// The connection was lost, or there was none.
-    Lost,
-    /// The broker did not answer in time.
-    Late,
 }
 
 /// The session with Redis.
@@ -569,50 +540,4 @@ fn shown(words: &str) -> String {
     words
         .map(|letter| if letter.is_control() { ' ' } else { letter })
         .collect()
-}
-
-/// A message, or the value itself where it is none.
-fn message_of(value: Value) -> Result<Message, Value> {
-    let Value::Array(mut items) = value else {
-        return Err(value);
-    };
-    let is = |item: &Value, kind: &[u8]| matches!(item, Value::BulkString(bytes) if bytes == kind);
-    let is_message = match items.as_slice() {
-        [kind, _, _] => is(kind, b"message"),
-        [kind, _, _, _] => is(kind, b"pmessage"),
-        _ => false,
-    };
-    if is_message
-        && let Some(Value::BulkString(payload)) =
-            items.pop_if(|item| matches!(item, Value::BulkString(_)))
-        && let Some(Value::BulkString(channel)) = items.pop()
-    {
-        let is_patterned = is(&items[0], b"pmessage");
-        let pattern = items.pop().filter(|_| is_patterned);
-        let pattern = pattern.map(|value| match value {
-            Value::BulkString(pattern) => pattern,
-            _ => Vec::new(),
-        });
-        return Ok(Message {
-            pattern,
-            channel,
-            payload,
-        });
-    }
-    Err(Value::Array(items))
-}
-
-/// The strings of an array, or the one string that is the answer.
-fn strings_of(value: Value) -> Answer {
-    let items = match value {
-        Value::Array(items) => items,
-        Value::Nil => Vec::new(),
-        Value::Int(number) => vec![Value::BulkString(number.to_string().into())],
-        one => vec![one],
-    };
-    let text = |item| match item {
-        Value::BulkString(bytes) => Ok(bytes),
-        _ => Err(Unanswered::Refused("the answer is no string".to_owned())),
-    };
-    items.into_iter().map(text).collect()
 }

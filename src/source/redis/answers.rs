@@ -1,0 +1,75 @@
+//! Answers: what Redis can be asked, and what it says as values of ours. It owns telling messages from answers; it
+//! must not know what an answer is for.
+
+use redis::Value;
+
+use crate::source::{Message, Unanswered};
+
+/// A question that the broker is asked over the connection for commands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Question {
+    /// What it knows of this.
+    Report(Subject),
+    /// Whether a message was taken: one of the publication of this number.
+    Publication(u64),
+}
+
+/// What the broker knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Subject {
+    /// The names of all nodes that have reported.
+    Nodes,
+    /// What one of them has reported.
+    Row,
+    /// The score of every emoji.
+    Scores,
+}
+
+/// What the broker says to a question: strings, one after the other; none for what is not there.
+pub type Answer = Result<Vec<Vec<u8>>, Unanswered>;
+
+/// A message, or the value itself where it is none.
+pub(super) fn message_of(value: Value) -> Result<Message, Value> {
+    let Value::Array(mut items) = value else {
+        return Err(value);
+    };
+    let is = |item: &Value, kind: &[u8]| matches!(item, Value::BulkString(bytes) if bytes == kind);
+    let is_message = match items.as_slice() {
+        [kind, _, _] => is(kind, b"message"),
+        [kind, _, _, _] => is(kind, b"pmessage"),
+        _ => false,
+    };
+    if is_message
+        && let Some(Value::BulkString(payload)) =
+            items.pop_if(|item| matches!(item, Value::BulkString(_)))
+        && let Some(Value::BulkString(channel)) = items.pop()
+    {
+        let is_patterned = is(&items[0], b"pmessage");
+        let pattern = items.pop().filter(|_| is_patterned);
+        let pattern = pattern.map(|value| match value {
+            Value::BulkString(pattern) => pattern,
+            _ => Vec::new(),
+        });
+        return Ok(Message {
+            pattern,
+            channel,
+            payload,
+        });
+    }
+    Err(Value::Array(items))
+}
+
+/// The strings of an array, or the one string that is the answer.
+pub(super) fn strings_of(value: Value) -> Answer {
+    let items = match value {
+        Value::Array(items) => items,
+        Value::Nil => Vec::new(),
+        Value::Int(number) => vec![Value::BulkString(number.to_string().into())],
+        one => vec![one],
+    };
+    let text = |item| match item {
+        Value::BulkString(bytes) => Ok(bytes),
+        _ => Err(Unanswered::Refused("the answer is no string".to_owned())),
+    };
+    items.into_iter().map(text).collect()
+}
