@@ -73,7 +73,9 @@ impl Judge {
         received.last_at = now;
         let sent_at = match (self.plan.stream, self.expectation) {
             (Stream::Eps, _) | (_, Expectation::Run) => self.take_increments(client, data),
-            (Stream::Raw | Stream::Details, _) => self.take_numbered(client, data),
+            (Stream::Raw | Stream::Details | Stream::Channel, _) => {
+                self.take_numbered(client, data)
+            }
         };
         if let Some(sent_at) = sent_at.filter(|_| self.is_recording) {
             self.latency.add(now.saturating_sub(sent_at));
@@ -146,7 +148,7 @@ impl Judge {
     fn lacks(&self, published: usize) -> impl Iterator<Item = usize> {
         let counts = match self.plan.stream {
             Stream::Details => self.plan.counts(published),
-            Stream::Eps | Stream::Raw => Vec::new(),
+            Stream::Eps | Stream::Raw | Stream::Channel => Vec::new(),
         };
         self.clients
             .iter()

@@ -47,6 +47,7 @@ impl Options {
             Stream::Eps => "eps",
             Stream::Raw => "raw",
             Stream::Details => "details",
+            Stream::Channel => "channel",
         };
         let (address, per_second, clients) = (self.address, self.per_second, self.clients);
         let numbers = [per_second.to_string(), clients.to_string()];
@@ -66,6 +67,7 @@ impl Options {
                 "eps" => Stream::Eps,
                 "raw" => Stream::Raw,
                 "details" => Stream::Details,
+                "channel" => Stream::Channel,
                 _ => return None,
             },
             per_second: per_second.parse().ok()?,
@@ -210,7 +212,7 @@ impl Schedule {
         let plan = Plan::new(options.stream, options.per_second, SPAN);
         let frames = match options.stream {
             Stream::Eps => roll_up(&plan),
-            Stream::Raw | Stream::Details => Vec::new(),
+            Stream::Raw | Stream::Details | Stream::Channel => Vec::new(),
         };
         Schedule {
             plan,
@@ -253,7 +255,7 @@ impl Schedule {
         self.body.extend_from_slice(b"\n\n");
         self.frame.clear();
         chunk(&self.body, &mut self.frame);
-        if self.plan.stream == Stream::Raw {
+        if matches!(self.plan.stream, Stream::Raw | Stream::Channel) {
             let clients = floor.clients.iter_mut().flatten();
             clients.for_each(|client| client.send(&self.frame));
             return;

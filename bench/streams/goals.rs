@@ -57,6 +57,7 @@ impl Goals<'_> {
                 ("eps-15000", ratio("eps-15000")),
             ];
             let raw = ratio("raw-10000");
+            let channel = ratio("channel");
             let details = ratio("details");
             self.at_most(
                 &format!("eps-1000 {name}: CPU per event, × floor"),
@@ -70,6 +71,13 @@ impl Goals<'_> {
                     .map(|(ratio, thousand)| ratio / thousand);
                 self.at_most(&what, change, SPREAD);
             }
+            // As many events to as many clients as there are ticks.
+            let change = channel.zip(thousand).map(|(channel, eps)| channel / eps);
+            self.at_most(
+                "channel redis: the same, × that of eps-1000",
+                change,
+                SPREAD,
+            );
             self.at_most(
                 &format!("raw-10000 {name}: CPU per event, × floor"),
                 raw,

@@ -81,6 +81,10 @@ fn main() -> ExitCode {
             Ok(())
         }
         _ => match Options::parse(arguments.into_iter()) {
+            Ok(options) if options.help => {
+                print!("{}", options::HELP);
+                Ok(())
+            }
             Ok(options) if options.list => {
                 list();
                 Ok(())

@@ -21,6 +21,8 @@ pub struct Options {
     pub cores: (usize, usize),
     /// Show what there is, and run nothing.
     pub list: bool,
+    /// Say what options there are, and run nothing.
+    pub help: bool,
 }
 
 /// What `--help` says.
@@ -52,6 +54,7 @@ impl Default for Options {
             stall: Duration::from_secs(8),
             cores: (0, 1),
             list: false,
+            help: false,
         }
     }
 }
@@ -60,7 +63,7 @@ impl Options {
     /// Reads the command line.
     ///
     /// # Errors
-    /// A line that says what is wrong; the help text where that was asked for.
+    /// A line that says what is wrong.
     pub fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Options, String> {
         let mut options = Options::default();
         while let Some(argument) = arguments.next() {
@@ -89,7 +92,7 @@ impl Options {
                     options.window = Duration::from_secs(2);
                 }
                 "--list" => options.list = true,
-                "--help" | "-h" => return Err(HELP.to_owned()),
+                "--help" | "-h" => options.help = true,
                 _ => return Err(format!("{argument} is no option: see --help")),
             }
         }

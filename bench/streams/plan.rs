@@ -24,6 +24,9 @@ pub const IDS: usize = 400;
 /// See [`IDS`].
 pub const IDS_PER_WATCHED: usize = 4;
 
+/// The channel that is measured.
+pub const CHANNEL: &str = "news";
+
 /// Which stream is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stream {
@@ -33,6 +36,8 @@ pub enum Stream {
     Raw,
     /// Each message, to those who asked for its ID.
     Details,
+    /// Each message on one channel, to everybody.
+    Channel,
 }
 
 /// All messages of one measurement.
@@ -72,7 +77,7 @@ impl Plan {
                 let ticket = random.below(ends.last().copied().unwrap_or(1));
                 ends.partition_point(|end| *end <= ticket) as u16
             }
-            Stream::Raw => 0,
+            Stream::Raw | Stream::Channel => 0,
             Stream::Details => random.below(IDS as u64) as u16,
         };
         let picks = (0..len).map(|_| pick()).collect();
@@ -163,7 +168,7 @@ impl Plan {
         let number = self.numbers[index];
         let _infallible = match self.stream {
             Stream::Eps => write!(out, "{}", self.name(index)),
-            Stream::Raw => write!(out, "{number} {now}"),
+            Stream::Raw | Stream::Channel => write!(out, "{number} {now}"),
             // As long as the tweets of the real feeder, which are some 300 bytes.
             Stream::Details => write!(
                 out,

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use super::Failure;
 use super::machine::nanos;
-use super::plan::{Plan, Stream, TICK};
+use super::plan::{CHANNEL, Plan, Stream, TICK};
 
 /// How messages reach a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -145,9 +145,10 @@ impl Sink {
     fn add(&mut self, plan: &Plan, index: usize, payload: &[u8]) {
         match (&mut self.counts, plan.stream) {
             (Some((counts, _)), Stream::Eps) => *counts.entry(plan.name(index)).or_default() += 1,
-            (Some(_), Stream::Raw) => self.post("raw", payload),
+            (Some(_), Stream::Raw | Stream::Channel) => self.post("raw", payload),
             (Some(_), Stream::Details) => self.post(plan.name(index), payload),
             (None, Stream::Eps | Stream::Raw) => self.command("stream.score_updates", payload),
+            (None, Stream::Channel) => self.command(CHANNEL, payload),
             (None, Stream::Details) => {
                 let channel = format!("stream.tweet_updates.{}", plan.name(index));
                 self.command(&channel, payload);

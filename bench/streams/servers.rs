@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::check::Expectation;
 use super::child::{self, Process};
-use super::plan::{Plan, SEED, Stream};
+use super::plan::{CHANNEL, Plan, SEED, Stream};
 use super::publisher::Way;
 use super::{Bench, Failure, floor, peers};
 
@@ -137,6 +137,7 @@ impl Server {
         match stream {
             Stream::Eps => "/subscribe/eps".to_owned(),
             Stream::Raw => "/subscribe/raw".to_owned(),
+            Stream::Channel => format!("/subscribe/channels/{CHANNEL}"),
             Stream::Details => format!("/subscribe/details/{}", plan.id(Plan::watched(client))),
         }
     }
@@ -169,7 +170,7 @@ impl Server {
         let ours = || {
             let mut command = Command::new(PROGRAM);
             command.args(["--listen", "127.0.0.1", "--port", &port]);
-            command.args(["--keepalive-sec", "55"]);
+            command.args(["--keepalive-sec", "55", "--channels", CHANNEL]);
             command
         };
         Ok(match self {

@@ -147,7 +147,7 @@ fn due(task: Task, seconds: f64) -> f64 {
     let messages = f64::from(task.per_second) * seconds;
     match task.stream {
         Stream::Eps => clients * seconds / TICK.as_secs_f64(),
-        Stream::Raw => clients * messages,
+        Stream::Raw | Stream::Channel => clients * messages,
         Stream::Details => clients * messages / IDS as f64,
     }
 }

@@ -133,6 +133,14 @@ pub fn all(options: &Options) -> Vec<Workload> {
             |server| server != Server::Demo,
             window,
         ),
+        fanout(
+            "channel",
+            Stream::Channel,
+            1_000,
+            60,
+            |server| matches!(server, Server::Floor | Server::Redis),
+            window,
+        ),
         eps("eps-15000", 15_000, everybody),
         once(
             "rest-0",
@@ -224,6 +232,9 @@ fn fanout(
     let about = match stream {
         Stream::Eps => format!("{clients} clients, {per_second} updates a second, rolled up"),
         Stream::Raw => format!("{clients} clients, {per_second} messages a second to each"),
+        Stream::Channel => {
+            format!("{clients} clients of one channel, {per_second} messages a second to each")
+        }
         Stream::Details => {
             format!("{clients} clients over 100 IDs, {per_second} messages a second over 400 IDs")
         }
