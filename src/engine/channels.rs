@@ -81,10 +81,22 @@ impl Engine {
         }
     }
 
-    /// What came while the source was away is missing from the log: what a client of a channel lacks from before
-    /// this moment cannot be sent any more.
-    pub fn on_source_away(&mut self) {
-        self.channels_whole_from = self.log.head();
+    /// Whether the source is there at the moment. What came while it was away is missing from the log: an id from
+    /// before it was back is worth nothing for a channel.
+    pub fn on_source_state(&mut self, is_live: bool) {
+        let was_away = std::mem::replace(&mut self.source_was_away, !is_live);
+        if was_away && is_live && !self.settings.channels.is_empty() {
+            self.outdate_ids();
+            self.channels_whole_from = self.log.head();
+        }
+    }
+
+    /// Sees to it that an id that was given out before is told from those that are from now on. Otherwise, as long as
+    /// nothing is published, both would have the same number, although one of them is from a time when nobody
+    /// listened to the channel.
+    pub(super) fn outdate_ids(&mut self) {
+        self.make_room_for(0);
+        self.log.skip_number(Stream::Channels.root());
     }
 
     /// The channels that have most subscribers, those first, and then by name. Ten thousand of them take some

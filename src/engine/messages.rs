@@ -101,15 +101,20 @@ impl Engine {
             self.counters.dropped_oversized += 1;
             return;
         }
-        while self.log.is_full_for(body.len()) {
+        self.make_room_for(body.len());
+        let sequence = self.log.append(namespace, body, self.now);
+        self.hub.publish(namespace, sequence, arrived_at);
+        self.counters.frames += 1;
+    }
+
+    /// Evicts the oldest frames until one of this length can be taken.
+    pub(super) fn make_room_for(&mut self, len: usize) {
+        while self.log.is_full_for(len) {
             let Some((sequence, published_to)) = self.log.evict() else {
                 break;
             };
             self.hub.forget(published_to, sequence);
         }
-        let sequence = self.log.append(namespace, body, self.now);
-        self.hub.publish(namespace, sequence, arrived_at);
-        self.counters.frames += 1;
     }
 
     fn count_score(&mut self, key: &[u8]) {

@@ -72,8 +72,15 @@ impl Engine {
         if let Some(reply) = self.shed(accepted) {
             return Err(reply);
         }
-        let head = self.log.head();
         let names: Vec<_> = topics.iter().map(Topic::name).collect();
+        let is_unheard = |(stream, child): &(Stream, Option<Cow<'_, [u8]>>)| {
+            let child = child.as_deref().unwrap_or_default();
+            stream.is_on_demand() && !self.hub.is_wanted(*stream, child)
+        };
+        if names.iter().any(is_unheard) {
+            self.outdate_ids();
+        }
+        let head = self.log.head();
         let names: Vec<_> = names
             .iter()
             .map(|(of, child)| (*of, child.as_deref()))

@@ -416,9 +416,8 @@ impl<N: Net> Reactor<N> {
                 if messages.is_readable() || !messages.conversation().is_live() {
                     self.engine.end_rest();
                 }
-                if !messages.conversation().is_live() {
-                    self.engine.on_source_away();
-                }
+                self.engine
+                    .on_source_state(messages.conversation().is_live());
             }
         }
         while let Feed::Redis { commands, .. } = &mut self.feed
