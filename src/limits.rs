@@ -314,6 +314,33 @@ pub const PING_INTERVAL: Duration = Duration::from_secs(10);
 /// How long the broker may take to answer that.
 pub const PING_DEADLINE: Duration = Duration::from_secs(5);
 
+/// One frame of AMQP, its head and end included: what RabbitMQ proposes. A message's body takes several.
+pub const AMQP_FRAME_BYTES_MAX: usize = 128 * 1024;
+
+/// The least that a broker may propose instead (AMQP's frame-min-size).
+pub const AMQP_FRAME_BYTES_MIN: usize = 4 * 1024;
+
+/// The longest body of one message that is taken from AMQP. A longer one is skipped as it arrives: what is sent
+/// to browsers is far shorter, and a message is held until it is whole.
+pub const AMQP_BODY_BYTES_MAX: u64 = 1024 * 1024;
+
+/// How often both sides of an AMQP connection show that they are there; twice that without a word, and it is
+/// lost. The same as for Redis, more or less.
+pub const AMQP_HEARTBEAT_SEC: u16 = 10;
+
+/// Binds of channels are put into words until so many bytes wait to be sent: ten thousand of them are a megabyte.
+pub const AMQP_BINDS_BYTES: usize = 64 * 1024;
+
+/// Bytes that may wait for an AMQP broker which does not take them: one message as large as `/publish` takes it,
+/// and as much again. More messages are not taken.
+pub const AMQP_UNSENT_BYTES_MAX: usize = 2 * 1024 * 1024;
+
+/// Messages that an AMQP broker has not confirmed yet. Each is two numbers for us; more are not taken.
+pub const AMQP_UNCONFIRMED_MAX: usize = 64 * 1024;
+
+/// The longest name of anything in AMQP: its short strings have one byte for their length.
+pub const AMQP_NAME_BYTES_MAX: usize = 255;
+
 /// The shortest pause before a reconnect. The first is up to twice as long, and each further one is doubled.
 pub const BACKOFF_MIN: Duration = Duration::from_millis(100);
 
@@ -350,6 +377,9 @@ const _: () = {
     assert!(BACKOFF_MIN.as_millis() < BACKOFF_MAX.as_millis());
     assert!(PING_DEADLINE.as_secs() < PING_INTERVAL.as_secs());
     assert!(PING_INTERVAL.as_secs() + PING_DEADLINE.as_secs() < UPSTREAM_TIMEOUT.as_secs());
+    assert!(AMQP_FRAME_BYTES_MIN <= AMQP_FRAME_BYTES_MAX);
+    assert!(2 * (AMQP_HEARTBEAT_SEC as u64) < UPSTREAM_TIMEOUT.as_secs());
+    assert!(AMQP_BODY_BYTES_MAX as usize + AMQP_BINDS_BYTES < AMQP_UNSENT_BYTES_MAX);
     assert!(ROLLUP_BYTES_MAX < LOG_BYTES_FLOOR / 2);
     assert!(TICK.as_millis() == 17);
     assert!(STATUS_ROWS_MAX * STATUS_ROW_BYTES + 8 * 1024 <= STATUS_BYTES_MAX);

@@ -1,6 +1,8 @@
 //! Proto: bytes to values and back. It owns the grammars of the wire; it must not touch a socket, read a
 //! clock or decide anything.
 
+#[cfg(feature = "amqp")]
+pub mod amqp;
 pub mod authorization;
 pub mod body;
 pub mod forwarded;
