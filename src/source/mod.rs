@@ -1,6 +1,7 @@
 //! Sources: sessions with what feeds us. Each is a state machine over bytes and time; none may make a
 //! system call or know of subscribers.
 
+pub mod amqp;
 pub mod demo;
 mod endpoint;
 pub mod redis;

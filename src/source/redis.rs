@@ -535,7 +535,7 @@ fn subscribe_command(is_pattern: bool) -> &'static str {
 }
 
 /// Another program's words, so that they neither end our line nor fill the log.
-fn shown(words: &str) -> String {
+pub(super) fn shown(words: &str) -> String {
     let words = words.trim_end().chars().take(limits::SHOWN_BYTES_MAX);
     words
         .map(|letter| if letter.is_control() { ' ' } else { letter })

@@ -1,0 +1,1046 @@
+//! The session with an AMQP broker. It owns logging in, the agreement of what follows, listening to channels as they
+//! are asked for, publishing, and finding out that the link is dead; it must not make a system call: what it wants
+//! is asked of it (`dialer`, `unsent`), and what happened is told to it.
+//!
+//! Messages come over one channel of the connection and are published over another, so that the broker can refuse a
+//! message without taking the consumer away.
+
+mod incoming;
+
+use std::time::Duration;
+
+use amq_protocol::protocol::AMQPClass;
+
+use super::bindings::Bindings;
+use super::confirms::{Answer, Confirms};
+use super::content::Content;
+use super::{Endpoint, SessionError, methods};
+use crate::level::Level;
+use crate::limits;
+use crate::proto::amqp::{self, Decoder};
+use crate::source::Message;
+use crate::source::redis::{Unanswered, shown};
+use crate::time::Time;
+use crate::upstream::dialer::Dialer;
+use crate::upstream::{Conversation, Failure, Target, Transport};
+
+/// The channel over which messages come.
+const INWARD: u16 = 1;
+/// The channel over which messages are published.
+const OUTWARD: u16 = 2;
+
+/// The session with a broker. One lives as long as the process.
+pub struct Amqp {
+    endpoint: Endpoint,
+    /// The same as it is shown.
+    place: String,
+    client_name: String,
+    dialer: Dialer,
+    /// How far the conversation has come; meaningless while the dialer is not connected.
+    talk: Talk,
+    decoder: Decoder,
+    /// The largest frame that was agreed.
+    frame_max: usize,
+    heartbeat: Duration,
+    outgoing: Vec<u8>,
+    bindings: Bindings,
+    /// The queue's name, once there is one.
+    queue: Option<String>,
+    /// What is under way over [`INWARD`] and over [`OUTWARD`].
+    contents: [Content; 2],
+    confirms: Confirms,
+    /// Why the broker takes no messages for now.
+    blocked: Option<String>,
+    /// Messages over the bound since the start.
+    skipped: u64,
+    /// Attempts that failed since the session last was live.
+    failures: u32,
+    /// How often a live session was lost.
+    losses: u64,
+    /// Since when it has been live, or has not been.
+    since: Time,
+    /// Whether it was logged on this connection that a message was refused, and that one was too large.
+    complained: [bool; 2],
+    /// Whether it was logged that the exchange cannot serve patterns.
+    pattern_refused: bool,
+}
+
+#[derive(Clone, Copy)]
+enum Talk {
+    /// What is to be agreed is agreed step by step.
+    Greeting {
+        deadline: Time,
+        step: Step,
+        /// Whether the broker confirms what is published.
+        confirms: bool,
+    },
+    Live {
+        /// When we show that we are there.
+        beat_at: Time,
+        /// When the broker must have shown it.
+        lost_at: Time,
+    },
+}
+
+/// What is waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Step {
+    Start,
+    Tune,
+    Open,
+    /// Whether the exchange is there, or that it was made.
+    Exchange {
+        is_passive: bool,
+    },
+    Queue,
+    Consumer,
+    /// Everything has come that messages need.
+    Done,
+}
+
+impl Amqp {
+    /// A session that connects at once.
+    pub fn new(endpoint: Endpoint, client_name: &str, seed: u64) -> Amqp {
+        Amqp {
+            place: endpoint.to_string(),
+            bindings: Bindings::new(endpoint.exchange_type),
+            endpoint,
+            client_name: client_name.to_owned(),
+            dialer: Dialer::new(seed),
+            talk: Talk::Greeting {
+                deadline: Time::ZERO,
+                step: Step::Start,
+                confirms: false,
+            },
+            decoder: Decoder::default(),
+            frame_max: limits::AMQP_FRAME_BYTES_MAX,
+            heartbeat: Duration::ZERO,
+            outgoing: Vec::new(),
+            queue: None,
+            contents: [Content::None, Content::None],
+            confirms: Confirms::default(),
+            blocked: None,
+            skipped: 0,
+            failures: 0,
+            losses: 0,
+            since: Time::ZERO,
+            complained: [false; 2],
+            pattern_refused: false,
+        }
+    }
+
+    /// Whether all that was to be agreed is: messages arrive and are taken. What is listened to may still be on its
+    /// way: [`Amqp::unsettled`].
+    pub fn is_live(&self) -> bool {
+        self.dialer.is_connected() && matches!(self.talk, Talk::Live { .. })
+    }
+
+    /// Since when it has been live, or has not been.
+    pub fn since(&self) -> Time {
+        self.since
+    }
+
+    /// How often a live session was lost.
+    pub fn losses(&self) -> u64 {
+        self.losses
+    }
+
+    /// The broker, without its password.
+    pub fn place(&self) -> &str {
+        &self.place
+    }
+
+    /// How many messages were skipped because they were too large.
+    pub fn skipped(&self) -> u64 {
+        self.skipped
+    }
+
+    /// How many channels the broker has yet to begin or to end sending.
+    pub fn unsettled(&self) -> usize {
+        self.bindings.unsettled()
+    }
+
+    /// Has messages of a channel sent from now on, or of all channels that a pattern matches; over every connection
+    /// until [`Amqp::unlisten`]. Which of them a pattern matches is for the caller to find out.
+    pub fn listen(&mut self, channel: &[u8], is_pattern: bool) {
+        match std::str::from_utf8(channel) {
+            _ if is_pattern => self.listen_to_pattern(channel),
+            Ok(channel) if channel.len() <= limits::AMQP_NAME_BYTES_MAX => {
+                self.bindings.want(channel);
+            }
+            _ => {
+                let line = format!("amqp: {} has no channels of such a name", self.place);
+                self.dialer.log(Level::Debug, line);
+            }
+        }
+        self.send_changes();
+    }
+
+    /// Ends what [`Amqp::listen`] began.
+    pub fn unlisten(&mut self, channel: &[u8]) {
+        self.bindings.forgo(channel);
+        self.send_changes();
+    }
+
+    /// Publishes a message, whose answer comes from [`Amqp::poll_answer`]. False where there is no connection, or
+    /// where the broker does not take what was sent before: the message is dropped then, not kept.
+    pub fn publish(&mut self, id: u64, channel: &[u8], payload: &[u8]) -> bool {
+        let bytes = amqp::content_bytes_max(payload.len(), self.frame_max)
+            + 2 * limits::AMQP_NAME_BYTES_MAX;
+        let has_room = self.outgoing.len() + bytes <= limits::AMQP_UNSENT_BYTES_MAX
+            && self.confirms.len() < limits::AMQP_UNCONFIRMED_MAX;
+        if !self.is_live() || !has_room {
+            return false;
+        }
+        if let Some(reason) = &self.blocked {
+            let words = format!("blocked: {reason}");
+            self.confirms.answer(id, Err(Unanswered::Refused(words)));
+            return true;
+        }
+        let name = std::str::from_utf8(channel).ok();
+        let Some(name) = name.filter(|name| name.len() <= limits::AMQP_NAME_BYTES_MAX) else {
+            let words = "the channel's name is none in AMQP".to_owned();
+            self.confirms.answer(id, Err(Unanswered::Refused(words)));
+            return true;
+        };
+        self.say(OUTWARD, methods::publish(&self.endpoint, name));
+        amqp::encode_content(&mut self.outgoing, OUTWARD, payload, self.frame_max);
+        self.confirms.add(id);
+        true
+    }
+
+    /// The next answer to a message that was published. A connection that is lost answers them all.
+    pub fn poll_answer(&mut self) -> Option<(u64, Answer)> {
+        self.confirms.poll()
+    }
+
+    /// Takes bytes from the front of `input`, up to the end of the next message; `None` once it is empty.
+    pub fn next_message(&mut self, input: &mut &[u8], now: Time) -> Option<Message> {
+        let silence = 2 * self.heartbeat;
+        if let Talk::Live { lost_at, .. } = &mut self.talk
+            && !input.is_empty()
+        {
+            *lost_at = now + silence;
+        }
+        while self.dialer.is_connected() {
+            let frame = match self.decoder.next_frame(input) {
+                Ok(Some(frame)) => frame,
+                Ok(None) => return None,
+                Err(error) => {
+                    self.give_up(SessionError::Protocol(error), now);
+                    continue;
+                }
+            };
+            match self.on_frame(frame, now) {
+                Ok(None) => {}
+                Ok(message) => return message,
+                Err(error) => self.give_up(error, now),
+            }
+        }
+        // The rest belongs to a connection that has been given up.
+        *input = &[];
+        None
+    }
+
+    fn listen_to_pattern(&mut self, pattern: &[u8]) {
+        let can = self.bindings.want_pattern(pattern);
+        if !can && !std::mem::replace(&mut self.pattern_refused, true) {
+            let pattern = String::from_utf8_lossy(pattern);
+            let line = format!(
+                "amqp: an exchange of the type {} cannot serve patterns such as {:?}: use one of the type topic or \
+                 fanout",
+                self.endpoint.exchange_type,
+                shown(&pattern)
+            );
+            self.dialer.log(Level::Warn, line);
+        }
+    }
+
+    fn say(&mut self, channel: u16, method: AMQPClass) {
+        amqp::encode_method(&mut self.outgoing, channel, method);
+    }
+
+    /// Puts into words what is to be bound and unbound, as long as little waits to be sent.
+    fn send_changes(&mut self) {
+        let Some(queue) = self.queue.as_deref() else {
+            return;
+        };
+        while self.outgoing.len() < limits::AMQP_BINDS_BYTES
+            && let Some(change) = self.bindings.next_change()
+        {
+            let method = methods::change(&self.endpoint, queue, &change);
+            amqp::encode_method(&mut self.outgoing, INWARD, method);
+        }
+    }
+
+    /// Another program's words, without our password: some brokers quote what they were sent. One that is its
+    /// user's name is no secret.
+    fn words(&self, words: &str) -> String {
+        let password = self.endpoint.password.as_str();
+        match password.is_empty() || password == self.endpoint.username {
+            true => shown(words),
+            // Before it is cut to its length, which might leave a part of it.
+            false => shown(&words.replace(password, "***")),
+        }
+    }
+
+    /// Gives the connection up and plans the next attempt.
+    fn give_up(&mut self, error: SessionError, now: Time) {
+        let was_live = self.is_live();
+        // A broker that takes us and drops us at once is not to be asked ten times a second.
+        if was_live && now.since(self.since) >= limits::PING_INTERVAL {
+            self.failures = 0;
+        }
+        self.failures = self.failures.saturating_add(1);
+        if was_live {
+            self.losses += 1;
+            self.since = now;
+        }
+        let pause = self.dialer.pause_after(self.failures);
+        self.forget_conversation();
+        self.dialer.hang_up(pause, now);
+        let (place, millis) = (&self.place, pause.as_millis());
+        let line = format!("amqp: {place}: {error}; trying again in {millis} ms");
+        self.dialer.log(Level::Warn, line);
+    }
+
+    fn forget_conversation(&mut self) {
+        self.outgoing.clear();
+        self.decoder = Decoder::default();
+        self.frame_max = limits::AMQP_FRAME_BYTES_MAX;
+        self.queue = None;
+        self.contents = [Content::None, Content::None];
+        self.blocked = None;
+        self.complained = [false; 2];
+        self.bindings.start_again();
+        self.confirms.start_again(&Unanswered::Lost);
+    }
+}
+
+impl Conversation for Amqp {
+    fn dialer(&self) -> &Dialer {
+        &self.dialer
+    }
+
+    fn dialer_mut(&mut self) -> &mut Dialer {
+        &mut self.dialer
+    }
+
+    fn dial(&mut self, now: Time) {
+        let target = Target {
+            transport: Transport::Tcp,
+            host: self.endpoint.host.clone(),
+            port: self.endpoint.port,
+        };
+        self.dialer.dial(&target, now);
+    }
+
+    fn fail(&mut self, failure: Failure, now: Time) {
+        self.give_up(SessionError::Upstream(failure), now);
+    }
+
+    fn begin(&mut self, now: Time) {
+        self.forget_conversation();
+        amqp::encode_protocol_header(&mut self.outgoing);
+        self.talk = Talk::Greeting {
+            deadline: now + limits::CONNECT_DEADLINE,
+            step: Step::Start,
+            confirms: false,
+        };
+    }
+
+    fn talk_deadline(&self) -> Option<Time> {
+        Some(match self.talk {
+            Talk::Greeting { deadline, .. } => deadline,
+            Talk::Live { beat_at, lost_at } => beat_at.min(lost_at),
+        })
+    }
+
+    fn on_talk_time(&mut self, now: Time) {
+        match &mut self.talk {
+            Talk::Greeting { .. } => self.fail(Failure::Late("the broker's agreement"), now),
+            Talk::Live { lost_at, .. } if *lost_at <= now => {
+                self.fail(Failure::Late("a heartbeat"), now);
+            }
+            Talk::Live { beat_at, .. } => {
+                *beat_at = now + self.heartbeat / 2;
+                // Where something waits to be sent, that is a sign of life as well.
+                if self.outgoing.is_empty() {
+                    amqp::encode_heartbeat(&mut self.outgoing);
+                }
+            }
+        }
+    }
+
+    fn unsent(&self) -> &[u8] {
+        if self.dialer.is_connected() {
+            &self.outgoing
+        } else {
+            &[]
+        }
+    }
+
+    fn on_sent(&mut self, len: usize) {
+        self.outgoing.drain(..len);
+        self.send_changes();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use amq_protocol::frame::{AMQPFrame, parse_frame};
+    use amq_protocol::protocol::{basic, channel, confirm, connection, exchange, queue};
+
+    use super::*;
+    use crate::random::Random;
+    use crate::source::amqp::ExchangeType;
+    use crate::upstream::dialer::Intent;
+
+    /// A session and the broker that it talks to, which says what it is told to.
+    struct Scene {
+        amqp: Amqp,
+        now: Time,
+        messages: Vec<Message>,
+        log: Vec<String>,
+    }
+
+    impl Scene {
+        /// A session whose connection stands.
+        fn connected(exchange_type: ExchangeType) -> Scene {
+            let endpoint = Endpoint {
+                host: "127.0.0.1".to_owned(),
+                port: 5672,
+                username: "user".to_owned(),
+                password: "secret".to_owned(),
+                vhost: "/".to_owned(),
+                exchange: "exchange".to_owned(),
+                exchange_type,
+            };
+            let mut scene = Scene {
+                amqp: Amqp::new(endpoint, "client", 1),
+                now: Time::from_micros(1),
+                messages: Vec::new(),
+                log: Vec::new(),
+            };
+            scene.connect();
+            scene
+        }
+
+        /// A session that is live, and has said all that there was to say.
+        fn live(exchange_type: ExchangeType) -> Scene {
+            let mut scene = Scene::connected(exchange_type);
+            scene.agree();
+            scene
+        }
+
+        /// Dials, as soon as it is time.
+        fn connect(&mut self) {
+            self.now = self.now + limits::BACKOFF_MAX;
+            self.amqp.on_time(self.now);
+            let address = ([127, 0, 0, 1], 5672).into();
+            self.amqp.on_resolved(Ok(vec![address]), self.now);
+            self.amqp.on_connected(self.now);
+        }
+
+        fn agree(&mut self) {
+            assert_eq!(self.said(), ["protocol header"]);
+            self.broker_says(start("AMQPLAIN PLAIN"));
+            assert_eq!(self.said(), ["0 connection.startok"]);
+            self.broker_says(tune(2047, 131_072, 60));
+            assert_eq!(self.said(), ["0 connection.tuneok", "0 connection.open"]);
+            self.broker_says(open_ok());
+            let opening = [
+                "1 channel.open",
+                "1 exchange.declare",
+                "2 channel.open",
+                "2 confirm.select",
+            ];
+            assert_eq!(self.said(), opening);
+            self.broker_says(on(1, channel_open_ok()));
+            self.broker_says(on(1, exchange_ok()));
+            assert_eq!(self.said(), ["1 queue.declare"]);
+            self.broker_says(on(2, channel_open_ok()));
+            self.broker_says(on(2, select_ok()));
+            self.broker_says(on(1, queue_ok()));
+            assert!(!self.amqp.is_live());
+            assert_eq!(self.said()[0], "1 basic.consume");
+            self.broker_says(on(1, consume_ok()));
+            assert!(self.amqp.is_live(), "{:?}", self.log);
+        }
+
+        fn broker_says(&mut self, frame: AMQPFrame) {
+            let mut bytes = Vec::new();
+            match frame {
+                AMQPFrame::Method(channel, method) => {
+                    amqp::encode_method(&mut bytes, channel, method);
+                }
+                AMQPFrame::Heartbeat => amqp::encode_heartbeat(&mut bytes),
+                other => unreachable!("{other:?}"),
+            }
+            self.bytes_come(&bytes);
+        }
+
+        fn message_comes(&mut self, channel: &str, payload: &[u8]) {
+            let deliver = basic::AMQPMethod::Deliver(basic::Deliver {
+                routing_key: channel.into(),
+                ..basic::Deliver::default()
+            });
+            let mut bytes = Vec::new();
+            amqp::encode_method(&mut bytes, 1, AMQPClass::Basic(deliver));
+            amqp::encode_content(&mut bytes, 1, payload, 4096);
+            self.bytes_come(&bytes);
+        }
+
+        fn bytes_come(&mut self, bytes: &[u8]) {
+            let mut input = bytes;
+            while let Some(message) = self.amqp.next_message(&mut input, self.now) {
+                self.messages.push(message);
+            }
+            assert!(input.is_empty());
+            while let Some(intent) = self.amqp.dialer_mut().poll_intent() {
+                if let Intent::Log(_, line) = intent {
+                    self.log.push(line);
+                }
+            }
+        }
+
+        /// What the session has to say, frame by frame, which the broker takes.
+        fn said(&mut self) -> Vec<String> {
+            let mut said = Vec::new();
+            while !self.amqp.unsent().is_empty() {
+                let bytes = self.amqp.unsent().to_vec();
+                let mut rest = &bytes[..];
+                while !rest.is_empty() {
+                    let (after, frame) = parse_frame(rest).expect("whole frames");
+                    rest = after;
+                    said.push(shown_frame(&frame));
+                }
+                self.amqp.on_sent(bytes.len());
+            }
+            said
+        }
+
+        /// The last line of the log, after the connection was given up.
+        #[track_caller]
+        fn expect_given_up(&mut self, words: &str) {
+            assert!(!self.amqp.dialer().is_connected(), "{:?}", self.log);
+            assert!(self.amqp.unsent().is_empty());
+            let line = self.log.last().map(String::as_str).unwrap_or_default();
+            assert!(line.contains(words), "{words} is missing in {line}");
+            assert!(
+                line.starts_with("amqp: amqp://user@127.0.0.1:5672: "),
+                "{line}"
+            );
+            assert!(line.contains("; trying again in "), "{line}");
+            assert!(!line.contains("secret"), "{line}");
+        }
+
+        fn answers(&mut self) -> Vec<(u64, Answer)> {
+            std::iter::from_fn(|| self.amqp.poll_answer()).collect()
+        }
+    }
+
+    /// Its channel and the names of a method's class and its own, or what kind of frame it is.
+    fn shown_frame(frame: &AMQPFrame) -> String {
+        match frame {
+            AMQPFrame::Method(channel, AMQPClass::Queue(queue::AMQPMethod::Bind(bind))) => {
+                format!("{channel} bind {}", bind.routing_key)
+            }
+            AMQPFrame::Method(channel, AMQPClass::Queue(queue::AMQPMethod::Unbind(unbind))) => {
+                format!("{channel} unbind {}", unbind.routing_key)
+            }
+            AMQPFrame::Method(channel, method) => {
+                let words = SessionError::out_of_turn(method).to_string();
+                let name = words.split(' ').nth(3).unwrap_or_default();
+                format!("{channel} {name}")
+            }
+            AMQPFrame::Header(channel, header) => format!("{channel} header {}", header.body_size),
+            AMQPFrame::Body(channel, part) => format!("{channel} body {}", part.len()),
+            AMQPFrame::Heartbeat => "heartbeat".to_owned(),
+            AMQPFrame::ProtocolHeader(_) => "protocol header".to_owned(),
+            AMQPFrame::InvalidHeartbeat(_) => "invalid".to_owned(),
+        }
+    }
+
+    fn on(channel: u16, method: AMQPClass) -> AMQPFrame {
+        AMQPFrame::Method(channel, method)
+    }
+
+    fn of_connection(method: connection::AMQPMethod) -> AMQPFrame {
+        on(0, AMQPClass::Connection(method))
+    }
+
+    fn start(mechanisms: &str) -> AMQPFrame {
+        of_connection(connection::AMQPMethod::Start(connection::Start {
+            version_minor: 9,
+            mechanisms: mechanisms.into(),
+            ..connection::Start::default()
+        }))
+    }
+
+    fn tune(channel_max: u16, frame_max: u32, heartbeat: u16) -> AMQPFrame {
+        of_connection(connection::AMQPMethod::Tune(connection::Tune {
+            channel_max,
+            frame_max,
+            heartbeat,
+        }))
+    }
+
+    fn open_ok() -> AMQPFrame {
+        of_connection(connection::AMQPMethod::OpenOk(connection::OpenOk {}))
+    }
+
+    fn close_connection(reply_code: u16, text: &str) -> AMQPFrame {
+        of_connection(connection::AMQPMethod::Close(connection::Close {
+            reply_code,
+            reply_text: text.into(),
+            ..connection::Close::default()
+        }))
+    }
+
+    fn close_channel(reply_code: u16, text: &str, method: (u16, u16)) -> AMQPClass {
+        AMQPClass::Channel(channel::AMQPMethod::Close(channel::Close {
+            reply_code,
+            reply_text: text.into(),
+            class_id: method.0,
+            method_id: method.1,
+        }))
+    }
+
+    fn blocked(reason: &str) -> AMQPFrame {
+        let reason = reason.into();
+        of_connection(connection::AMQPMethod::Blocked(connection::Blocked {
+            reason,
+        }))
+    }
+
+    fn unblocked() -> AMQPFrame {
+        of_connection(connection::AMQPMethod::Unblocked(connection::Unblocked {}))
+    }
+
+    fn channel_open_ok() -> AMQPClass {
+        AMQPClass::Channel(channel::AMQPMethod::OpenOk(channel::OpenOk {}))
+    }
+
+    fn exchange_ok() -> AMQPClass {
+        AMQPClass::Exchange(exchange::AMQPMethod::DeclareOk(exchange::DeclareOk {}))
+    }
+
+    fn queue_ok() -> AMQPClass {
+        AMQPClass::Queue(queue::AMQPMethod::DeclareOk(queue::DeclareOk {
+            queue: "amq.gen-1".into(),
+            ..queue::DeclareOk::default()
+        }))
+    }
+
+    fn consume_ok() -> AMQPClass {
+        AMQPClass::Basic(basic::AMQPMethod::ConsumeOk(basic::ConsumeOk::default()))
+    }
+
+    fn select_ok() -> AMQPClass {
+        AMQPClass::Confirm(confirm::AMQPMethod::SelectOk(confirm::SelectOk {}))
+    }
+
+    fn bind_ok() -> AMQPClass {
+        AMQPClass::Queue(queue::AMQPMethod::BindOk(queue::BindOk {}))
+    }
+
+    fn cancel() -> AMQPClass {
+        AMQPClass::Basic(basic::AMQPMethod::Cancel(basic::Cancel::default()))
+    }
+
+    fn ack(delivery_tag: u64, multiple: bool) -> AMQPClass {
+        AMQPClass::Basic(basic::AMQPMethod::Ack(basic::Ack {
+            delivery_tag,
+            multiple,
+        }))
+    }
+
+    fn nack(delivery_tag: u64) -> AMQPClass {
+        AMQPClass::Basic(basic::AMQPMethod::Nack(basic::Nack {
+            delivery_tag,
+            ..basic::Nack::default()
+        }))
+    }
+
+    #[test]
+    fn what_is_wanted_is_bound_and_arrives() {
+        let mut scene = Scene::connected(ExchangeType::Direct);
+        scene.amqp.listen(b"early", false);
+        scene.agree();
+        assert_eq!(scene.amqp.unsettled(), 1, "it was bound with the rest");
+        scene.broker_says(on(1, bind_ok()));
+        scene.amqp.listen(b"a", false);
+        scene.amqp.listen(b"a", false);
+        scene.amqp.listen(b"b", false);
+        scene.amqp.unlisten(b"early");
+        assert_eq!(scene.said(), ["1 bind a", "1 bind b", "1 unbind early"]);
+        scene.message_comes("a", b"1");
+        scene.message_comes("early", b"2");
+        scene.message_comes("b", &[b'x'; 10_000]);
+        let lens: Vec<usize> = scene
+            .messages
+            .iter()
+            .map(|message| message.payload.len())
+            .collect();
+        assert_eq!(lens, [1, 10_000]);
+        // A connection that is lost is made again, with what is wanted by then.
+        scene.amqp.on_lost(None, scene.now);
+        assert_eq!((scene.amqp.is_live(), scene.amqp.losses()), (false, 1));
+        scene.amqp.unlisten(b"b");
+        scene.amqp.listen(b"c", false);
+        scene.connect();
+        scene.broker_says(start("PLAIN"));
+        scene.broker_says(tune(0, 0, 0));
+        scene.broker_says(open_ok());
+        scene.broker_says(on(1, exchange_ok()));
+        scene.said();
+        scene.broker_says(on(1, queue_ok()));
+        assert_eq!(scene.said(), ["1 basic.consume", "1 bind a", "1 bind c"]);
+    }
+
+    #[test]
+    fn an_exchange_that_is_not_there_is_made() {
+        let mut scene = Scene::connected(ExchangeType::Direct);
+        for frame in [start("PLAIN"), tune(2047, 0, 60), open_ok()] {
+            scene.broker_says(frame);
+        }
+        scene.said();
+        scene.broker_says(on(1, close_channel(404, "NOT_FOUND", (40, 10))));
+        let again = ["1 channel.closeok", "1 channel.open", "1 exchange.declare"];
+        assert_eq!(scene.said(), again);
+        scene.broker_says(on(1, exchange_ok()));
+        assert_eq!(scene.said(), ["1 queue.declare"]);
+        // The second time, it is no question any more.
+        scene.amqp.on_lost(None, scene.now);
+        scene.connect();
+        for frame in [start("PLAIN"), tune(2047, 0, 60), open_ok()] {
+            scene.broker_says(frame);
+        }
+        for _ in 0..2 {
+            scene.broker_says(on(
+                1,
+                close_channel(404, "NOT_FOUND - no 'secret'", (40, 10)),
+            ));
+        }
+        scene.expect_given_up("the broker refused us: 404 NOT_FOUND - no '***'");
+    }
+
+    #[test]
+    fn what_a_broker_may_say_against_us_is_one_line_and_a_new_attempt() {
+        // What it says after our protocol header, step by step, and what the log says.
+        #[rustfmt::skip]
+        let table: &[(&[AMQPFrame], &str)] = &[
+            (&[close_connection(501, "FRAME_ERROR")], "the broker refused us: 501 FRAME_ERROR"),
+            (&[tune(0, 0, 0)], "the broker sent connection.tune out of turn"),
+            (&[start("EXTERNAL")], "the broker offers no login by PLAIN, but only by \"EXTERNAL\""),
+            (&[start("PLAIN"), start("PLAIN")], "the broker sent connection.start out of turn"),
+            (&[start("PLAIN"), close_connection(403, "ACCESS_REFUSED - not\nsecret")],
+                "the broker refused us: 403 ACCESS_REFUSED - not ***"),
+            (&[start("PLAIN"), of_connection(connection::AMQPMethod::Secure(connection::Secure::default()))],
+                "the broker offers a login that takes more than a name and a password"),
+            (&[start("PLAIN"), tune(0, 4095, 0)], "the broker offers frames of 4095 bytes at most, which are too small"),
+            (&[start("PLAIN"), tune(1, 0, 0)], "the broker offers a single channel, where two are needed"),
+            (&[start("PLAIN"), tune(0, 0, 0), close_connection(530, "NOT_ALLOWED - no vhost")],
+                "the broker refused us: 530 NOT_ALLOWED - no vhost"),
+            (&[start("PLAIN"), tune(0, 0, 0), open_ok(), on(1, close_channel(403, "ACCESS_REFUSED", (40, 10)))],
+                "the broker refused us: 403 ACCESS_REFUSED"),
+            (&[start("PLAIN"), tune(0, 0, 0), open_ok(), on(2, close_channel(540, "NOT_IMPLEMENTED", (85, 10)))],
+                "the broker refused us: 540 NOT_IMPLEMENTED"),
+            (&[start("PLAIN"), tune(0, 0, 0), open_ok(), on(1, exchange_ok()), on(1, consume_ok())],
+                "the broker sent basic.consumeok out of turn"),
+        ];
+        for (frames, words) in table {
+            let mut scene = Scene::connected(ExchangeType::Direct);
+            for frame in *frames {
+                scene.broker_says(frame.clone());
+            }
+            scene.expect_given_up(words);
+            assert_eq!(scene.amqp.losses(), 0);
+        }
+        #[rustfmt::skip]
+        let table: &[(AMQPFrame, &str)] = &[
+            (close_connection(320, "CONNECTION_FORCED"), "the broker refused us: 320 CONNECTION_FORCED"),
+            (on(1, close_channel(404, "NOT_FOUND", (0, 0))), "the broker refused us: 404 NOT_FOUND"),
+            (on(2, close_channel(404, "NOT_FOUND", (0, 0))), "the broker refused us: 404 NOT_FOUND"),
+            (on(1, cancel()), "the broker has taken our queue away"),
+            (on(1, bind_ok()), "the broker sent queue.bindok out of turn"),
+            (on(3, ack(1, false)), "the broker sent basic.ack out of turn"),
+            (on(1, queue_ok()), "the broker sent queue.declareok out of turn"),
+            (tune(0, 0, 0), "the broker sent connection.tune out of turn"),
+        ];
+        for (frame, words) in table {
+            let mut scene = Scene::live(ExchangeType::Direct);
+            scene.broker_says(frame.clone());
+            scene.expect_given_up(words);
+            assert_eq!(scene.amqp.losses(), 1);
+        }
+        let table: &[(&[u8], &str)] = &[
+            (
+                b"HTTP/1.1",
+                "the broker sent no AMQP frame: it begins with the byte 72",
+            ),
+            (
+                b"AMQP\0\0\x09\x01",
+                "the broker sent the header of another version of AMQP",
+            ),
+            (
+                b"\x03\0\x01\x7f\0\0\0",
+                "the broker sent a frame of 2130706440 bytes, where 131072 were agreed",
+            ),
+            (
+                b"\x08\0\0\0\0\0\0\0",
+                "the broker sent a frame without its end",
+            ),
+            (
+                b"\x03\0\x01\0\0\0\0\xce",
+                "the broker sent a part of a message out of turn",
+            ),
+            (
+                b"\x03\0\x09\0\0\0\0\xce",
+                "the broker sent a message over channel 9 out of turn",
+            ),
+        ];
+        for (bytes, words) in table {
+            let mut scene = Scene::live(ExchangeType::Direct);
+            scene.bytes_come(bytes);
+            scene.expect_given_up(words);
+        }
+    }
+
+    #[test]
+    fn both_sides_show_that_they_are_there() {
+        // What the broker wants, in seconds, and what is agreed.
+        for (wanted, agreed) in [(60, 10), (0, 10), (4, 4)] {
+            let mut scene = Scene::connected(ExchangeType::Direct);
+            for frame in [start("PLAIN"), tune(0, 0, wanted), open_ok()] {
+                scene.broker_says(frame);
+            }
+            for method in [exchange_ok(), queue_ok(), consume_ok()] {
+                scene.broker_says(on(1, method));
+            }
+            scene.broker_says(on(2, select_ok()));
+            scene.said();
+            let interval = Duration::from_secs(agreed);
+            let live_at = scene.now;
+            for beat in 1..4 {
+                let at = live_at + interval / 2 * beat;
+                assert_eq!(scene.amqp.deadline(), Some(at));
+                scene.now = at;
+                scene.amqp.on_time(at);
+                assert_eq!(scene.said(), ["heartbeat"]);
+            }
+            scene.broker_says(AMQPFrame::Heartbeat);
+            let heard_at = scene.now;
+            while scene.amqp.is_live() {
+                scene.now = scene.amqp.deadline().unwrap();
+                scene.amqp.on_time(scene.now);
+                scene.said();
+            }
+            assert_eq!(scene.now, heard_at + 2 * interval);
+            scene.bytes_come(b"");
+            scene.expect_given_up("a heartbeat did not come in time");
+        }
+    }
+
+    #[test]
+    fn a_broker_that_says_nothing_at_the_beginning_is_given_up() {
+        let mut scene = Scene::connected(ExchangeType::Direct);
+        scene.broker_says(start("PLAIN"));
+        assert_eq!(
+            scene.amqp.deadline(),
+            Some(scene.now + limits::CONNECT_DEADLINE)
+        );
+        scene.now = scene.now + limits::CONNECT_DEADLINE;
+        scene.amqp.on_time(scene.now);
+        scene.bytes_come(b"");
+        scene.expect_given_up("the broker's agreement did not come in time");
+    }
+
+    #[test]
+    fn published_messages_are_answered_each_once() {
+        let refused = |words: &str| Err(Unanswered::Refused(words.to_owned()));
+        let mut scene = Scene::connected(ExchangeType::Direct);
+        assert!(!scene.amqp.publish(1, b"a", b"too early"));
+        scene.agree();
+        for id in 1..=5 {
+            assert!(scene.amqp.publish(id, b"a", b"payload"));
+        }
+        let one = ["2 basic.publish", "2 header 7", "2 body 7"];
+        assert_eq!(scene.said(), one.repeat(5));
+        scene.broker_says(on(2, ack(2, true)));
+        scene.broker_says(on(2, nack(4)));
+        scene.broker_says(on(2, ack(3, false)));
+        let could_not = refused("the broker could not take the message");
+        assert_eq!(
+            scene.answers(),
+            [(1, Ok(())), (2, Ok(())), (4, could_not), (3, Ok(()))]
+        );
+
+        scene.broker_says(blocked("low on memory"));
+        assert!(scene.amqp.publish(6, b"a", b"payload"));
+        assert_eq!(scene.answers(), [(6, refused("blocked: low on memory"))]);
+        scene.broker_says(unblocked());
+        assert!(
+            scene
+                .log
+                .iter()
+                .any(|line| line.ends_with("takes no messages for now: low on memory"))
+        );
+        assert!(
+            scene
+                .log
+                .iter()
+                .any(|line| line.ends_with("takes messages again"))
+        );
+
+        // A refusal takes all with it that was under way, and nobody else.
+        assert!(scene.amqp.publish(7, b"a", b""));
+        assert_eq!(scene.said(), ["2 basic.publish", "2 header 0"]);
+        scene.broker_says(on(2, close_channel(403, "ACCESS_REFUSED", (60, 40))));
+        let words = refused("403 ACCESS_REFUSED");
+        assert_eq!(scene.answers(), [(5, words.clone()), (7, words)]);
+        let reopening = ["2 channel.closeok", "2 channel.open", "2 confirm.select"];
+        assert_eq!(scene.said(), reopening);
+        assert!(scene.amqp.is_live());
+        assert!(scene.amqp.publish(8, b"a", b"payload"));
+        scene.broker_says(on(2, channel_open_ok()));
+        scene.broker_says(on(2, select_ok()));
+        scene.broker_says(on(2, ack(1, false)));
+        assert_eq!(scene.answers(), [(8, Ok(()))]);
+
+        let long = [b'x'; 256];
+        for name in [&b"\xff"[..], &long] {
+            assert!(scene.amqp.publish(9, name, b""));
+            assert_eq!(
+                scene.answers(),
+                [(9, refused("the channel's name is none in AMQP"))]
+            );
+        }
+        assert!(scene.amqp.publish(10, b"a", b""));
+        scene.amqp.on_lost(None, scene.now);
+        assert_eq!(scene.answers(), [(10, Err(Unanswered::Lost))]);
+        assert!(!scene.amqp.publish(11, b"a", b""));
+        assert_eq!(scene.answers(), []);
+    }
+
+    #[test]
+    fn nothing_grows_without_bound_while_the_broker_takes_nothing() {
+        let mut scene = Scene::live(ExchangeType::Direct);
+        for number in 0..10_000 {
+            scene
+                .amqp
+                .listen(format!("{number:0>200}").as_bytes(), false);
+            assert!(scene.amqp.unsent().len() < limits::AMQP_BINDS_BYTES + 512);
+        }
+        let payload = vec![b'x'; 100_000];
+        let taken = (0..100)
+            .take_while(|&id| scene.amqp.publish(id, b"a", &payload))
+            .count();
+        assert_eq!(taken, 20, "two megabytes");
+        assert!(scene.amqp.unsent().len() <= limits::AMQP_UNSENT_BYTES_MAX);
+        let binds = scene
+            .said()
+            .iter()
+            .filter(|said| said.starts_with("1 bind"))
+            .count();
+        assert_eq!(binds, 10_000, "the rest follows as it is taken");
+        // A message as large as they come finds room beside binds.
+        assert!(
+            scene
+                .amqp
+                .publish(0, b"a", &vec![b'x'; limits::AMQP_BODY_BYTES_MAX as usize])
+        );
+    }
+
+    #[test]
+    fn a_channel_that_we_may_not_listen_to_does_not_keep_us_from_the_others() {
+        let mut scene = Scene::live(ExchangeType::Topic);
+        scene.amqp.listen(b"forbidden", false);
+        scene.amqp.listen(b"open", false);
+        scene.said();
+        scene.broker_says(on(1, close_channel(403, "ACCESS_REFUSED", (50, 20))));
+        scene.expect_given_up("403 ACCESS_REFUSED");
+        assert!(
+            scene
+                .log
+                .iter()
+                .any(|line| line.contains("let us listen to \"forbidden\""))
+        );
+        scene.connect();
+        for frame in [start("PLAIN"), tune(0, 0, 0), open_ok()] {
+            scene.broker_says(frame);
+        }
+        scene.said();
+        scene.broker_says(on(1, exchange_ok()));
+        scene.broker_says(on(1, queue_ok()));
+        assert_eq!(
+            scene.said(),
+            ["1 queue.declare", "1 basic.consume", "1 bind open"]
+        );
+    }
+
+    #[test]
+    fn messages_that_came_back_are_left_alone() {
+        let mut scene = Scene::live(ExchangeType::Direct);
+        assert!(scene.amqp.publish(1, b"a", b"abc"));
+        let returned = basic::AMQPMethod::Return(basic::Return::default());
+        let mut bytes = Vec::new();
+        amqp::encode_method(&mut bytes, 2, AMQPClass::Basic(returned));
+        amqp::encode_content(&mut bytes, 2, b"abc", 4096);
+        scene.bytes_come(&bytes);
+        scene.broker_says(on(2, ack(1, false)));
+        assert_eq!(scene.answers(), [(1, Ok(()))]);
+        assert!(scene.messages.is_empty());
+    }
+
+    #[test]
+    fn noise_at_any_time_is_waited_for_or_given_up_and_never_a_panic() {
+        let mut random = Random::new(7);
+        let mut words = Vec::new();
+        for method in [
+            bind_ok(),
+            ack(1, true),
+            nack(2),
+            select_ok(),
+            cancel(),
+            queue_ok(),
+            consume_ok(),
+        ] {
+            for channel in [1, 2] {
+                let mut bytes = Vec::new();
+                amqp::encode_method(&mut bytes, channel, method.clone());
+                words.push(bytes);
+            }
+        }
+        for channel in [0, 1, 2, 3] {
+            let mut bytes = Vec::new();
+            amqp::encode_content(&mut bytes, channel, b"payload", 12);
+            words.push(bytes);
+            words.push(
+                b"\x01\0\x01\0\0\0\x11\0\x3c\0\x3c\0\0\0\0\0\0\0\0\x07\0\0\x01a\xce".to_vec(),
+            );
+        }
+        for _ in 0..2_000 {
+            let mut scene = match random.one_in(2) {
+                true => Scene::live(ExchangeType::Topic),
+                false => Scene::connected(ExchangeType::Topic),
+            };
+            scene.amqp.listen(b"a", false);
+            scene.amqp.publish(1, b"a", b"payload");
+            for _ in 0..20 {
+                let mut bytes = words[random.below(words.len() as u64) as usize].clone();
+                if random.one_in(8) {
+                    let at = random.below(bytes.len() as u64) as usize;
+                    bytes[at] = random.next_u64() as u8;
+                }
+                if random.one_in(16) {
+                    bytes.truncate(random.below(bytes.len() as u64) as usize);
+                }
+                scene.bytes_come(&bytes);
+            }
+            scene.amqp.on_lost(None, scene.now);
+            assert!(scene.answers().len() <= 1);
+        }
+    }
+}
