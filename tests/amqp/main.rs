@@ -1,0 +1,13 @@
+//! AMQP: the session against a real RabbitMQ on loopback.
+//!
+//! Tests that need it say loudly that they are skipped where `rabbitmq-server` is not installed. With
+//! `REQUIRE_RABBITMQ=1` in the environment they fail instead.
+
+// The exceptions that Clippy makes for tests cover the test functions, but not what they call.
+#![allow(clippy::panic, clippy::unwrap_used)]
+
+mod driver;
+mod outages;
+mod publishing;
+mod rabbit;
+mod session;
