@@ -2,6 +2,7 @@
 //! must not read the process's environment or look names up: both are passed in.
 
 mod addresses;
+mod amqp;
 mod channels;
 mod graphite;
 mod in_force;
@@ -20,7 +21,7 @@ use crate::limits::{self, DEMO_RATE_MAX, KEEPALIVE_SEC_MAX, RETRY_MS_MAX};
 use crate::net::Listen;
 use crate::proto::authorization::Secret;
 use crate::random;
-use crate::source::Endpoint;
+use crate::source::{self, Endpoint};
 use crate::upstream::Target;
 use options::Key;
 use raw::{Asked, Raw, digits};
@@ -55,6 +56,8 @@ pub struct Config {
     pub log_level: Level,
     /// Where the messages come from.
     pub source: SourceConfig,
+    /// An AMQP broker, from which channels come as well. Only in builds that have AMQP.
+    pub amqp: Option<source::amqp::Endpoint>,
     /// Where metrics are sent, if anywhere.
     pub graphite: Option<Graphite>,
     /// The engine's part.
@@ -151,6 +154,7 @@ impl Raw {
             reuse_port: self.boolean(Key::ReusePort)?,
             log_level,
             source,
+            amqp: self.amqp()?,
             graphite: self.graphite(&place)?,
             engine: Settings {
                 node: self.node(&place),
@@ -444,6 +448,7 @@ mod tests {
         type Show = fn(&Config) -> String;
         let show_listen: Show = |config| format!("{:?}", config.listen);
         let show_source: Show = |config| format!("{:?}", config.source);
+        let show_amqp: Show = |config| format!("{:?}", config.amqp);
         let show_graphite: Show = |config| shown_graphite(config);
         let show_retry: Show = |config| {
             format!(
@@ -466,6 +471,10 @@ mod tests {
             ("REPLAY_SEC", "0", |config| format!("{:?}", config.engine.channel_linger), "0ns"),
             ("REPLAY_SEC", "3600", |config| format!("{:?}", config.engine.channel_linger), "3600s"),
             ("CHANNEL_STATS_MAX", "10000", |config| config.engine.channel_stats_max.to_string(), "10000"),
+            #[cfg(feature = "amqp")]
+            ("AMQP_URL", "amqp://a:b@h/v", show_amqp, "Some(Endpoint(amqp://a@h:5672/v direct \"emojitrack\"))"),
+            ("AMQP_EXCHANGE", "x", show_amqp, "None"),
+            ("AMQP_EXCHANGE_TYPE", "Topic", show_amqp, "None"),
             ("ENABLE_RAW_STREAM", "f", |config| config.engine.raw_enabled.to_string(), "false"),
             ("ENABLE_KIOSK_INTERACTION_STREAM", "1", |config| config.engine.kiosk_enabled.to_string(), "true"),
             ("SSE_FORCE_REFRESH", "t", show_retry, "Some(100) Some(500)"),
@@ -530,7 +539,8 @@ mod tests {
             let covered = table
                 .iter()
                 .any(|(variable, ..)| *variable == option.variable);
-            assert!(covered || option.variable == "DEMO", "{}", option.variable);
+            let is_apart = option.variable == "DEMO" || option.variable == "AMQP_URL";
+            assert!(covered || is_apart, "{}", option.variable);
         }
     }
 
@@ -1015,7 +1025,8 @@ mod tests {
             "PORT=8001 LISTEN=all REUSE_PORT=false REDIS_URL=redis://localhost:6379 DEMO=false \
              DEMO_RATE=none DEMO_SEED=none ENABLE_DEMO_PAGE=false ENABLE_RAW_STREAM=true \
              ENABLE_KIOSK_INTERACTION_STREAM=false CHANNELS=none PUBLISH_KEY=none REPLAY_SEC=8 \
-             CHANNEL_STATS_MAX=100 SSE_FORCE_REFRESH=false SSE_SCORE_RETRY_MS=none \
+             CHANNEL_STATS_MAX=100 AMQP_URL=none AMQP_EXCHANGE=emojitrack \
+             AMQP_EXCHANGE_TYPE=direct SSE_FORCE_REFRESH=false SSE_SCORE_RETRY_MS=none \
              SSE_DETAIL_RETRY_MS=none SSE_RECONNECT_MS=none SSE_SCORE_FORCECLOSE_SEC=none \
              SSE_DETAIL_FORCECLOSE_SEC=none TRUST_PROXY=0 MAX_CONNECTIONS=none \
              MAX_CONNECTIONS_PER_IP=none STATUS_CONNECTIONS_MAX=1000 DRAIN_SEC=20 KEEPALIVE_SEC=15 \
@@ -1053,6 +1064,70 @@ mod tests {
         in_force.set("MAX_CONNECTIONS", 5);
         let changed = defaults.replace("CONNECTIONS=none", "CONNECTIONS=5");
         assert_eq!(in_force.to_string(), changed);
+    }
+
+    #[test]
+    fn an_amqp_broker_is_taken_where_the_build_has_amqp() {
+        if !cfg!(feature = "amqp") {
+            for url in ["amqp://u:secret@h", "secret"] {
+                assert_eq!(
+                    misuse(&[], &[("AMQP_URL", url)]),
+                    "AMQP_URL: this build has no amqp: build it with --features amqp"
+                );
+            }
+            return;
+        }
+        let flags = [
+            "--amqp-url=amqp://u:secret@h/v",
+            "--amqp-exchange=x",
+            "--amqp-exchange-type=FANOUT",
+        ];
+        let config = config(&flags, &[]);
+        let shown = "AMQP_URL=amqp://u@h:5672/v AMQP_EXCHANGE=x AMQP_EXCHANGE_TYPE=FANOUT ";
+        let in_force = config.in_force.to_string();
+        assert!(in_force.contains(shown), "{in_force}");
+        assert!(!format!("{config:?}").contains("secret"));
+        let endpoint = config.amqp.expect("a broker");
+        assert_eq!(
+            (endpoint.password.as_str(), endpoint.exchange.as_str()),
+            ("secret", "x")
+        );
+        assert_eq!(endpoint.exchange_type, source::amqp::ExchangeType::Fanout);
+        for url in [
+            "amqp://u:secret@",
+            "amqps://u:secret@h",
+            "amqp://u:se#cret@h",
+            "amqp://secret:",
+        ] {
+            let text = misuse(&[], &[("AMQP_URL", url)]);
+            assert!(
+                text.starts_with("AMQP_URL: (not shown, it may hold a password) "),
+                "{text}"
+            );
+            assert!(!text.contains("cret"), "{text}");
+        }
+        assert!(
+            misuse(&[], &[("AMQP_URL", "h")])
+                .starts_with("AMQP_URL: \"h\" is not an AMQP address: ")
+        );
+    }
+
+    #[test]
+    fn an_exchange_has_a_name_and_a_type() {
+        let long = "x".repeat(256);
+        for value in ["a\nb", &long] {
+            let text = misuse(&[], &[("AMQP_EXCHANGE", value)]);
+            assert!(
+                text.ends_with(
+                    "the name of an exchange: use 1 to 255 bytes, without control characters"
+                ),
+                "{text}"
+            );
+        }
+        assert_eq!(
+            misuse(&["--amqp-exchange-type", "headers"], &[]),
+            "--amqp-exchange-type: \"headers\" is not a type of exchange: use direct, fanout or topic"
+        );
     }
 
     #[test]

@@ -81,6 +81,16 @@ fn target(url: &str) -> Option<Target> {
         "tcp" => Transport::Tcp,
         _ => return None,
     };
+    let (host, port) = host_and_port(place, PORT)?;
+    Some(Target {
+        transport,
+        host,
+        port,
+    })
+}
+
+/// A host and its port, or the port that it has where none is given: `host[:port]`, an IPv6 address in brackets.
+pub(super) fn host_and_port(place: &str, default_port: u16) -> Option<(String, u16)> {
     let (host, port) = match place.strip_prefix('[') {
         Some(literal) => {
             let (ip, port) = literal.split_once(']')?;
@@ -96,14 +106,10 @@ fn target(url: &str) -> Option<Target> {
         }
     };
     let port = match port {
-        "" => PORT,
+        "" => default_port,
         _ => digits(port.strip_prefix(':')?).filter(|&port| port > 0)?,
     };
-    Some(Target {
-        transport,
-        host,
-        port,
-    })
+    Some((host, port))
 }
 
 fn refuse_url(url: &Given) -> Misuse {

@@ -76,6 +76,8 @@ impl Raw {
             }
             Key::ReplaySec => engine.channel_linger.as_secs().to_string(),
             Key::ChannelStatsMax => engine.channel_stats_max.to_string(),
+            Key::AmqpUrl => or_none(config.amqp.as_ref()),
+            Key::AmqpExchange | Key::AmqpExchangeType => self.get(key).value.clone(),
             Key::ForceRefresh => engine.force_refresh.to_string(),
             Key::ScoreRetryMs => or_none(engine.score_retry_ms),
             Key::DetailRetryMs => or_none(engine.detail_retry_ms),

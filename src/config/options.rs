@@ -94,6 +94,9 @@ options! {
     PublishSecret: "PUBLISH_KEY", [], "SECRET", "none", "allows POST /publish, with this";
     ReplaySec: "REPLAY_SEC", [], "SECONDS", "8", "how long a channel outlives its clients";
     ChannelStatsMax: "CHANNEL_STATS_MAX", [], "NUMBER", "100", "channels listed in reports";
+    AmqpUrl: "AMQP_URL", [], "URL", "none", "channels: from amqp://host[:5672], too";
+    AmqpExchange: "AMQP_EXCHANGE", [], "NAME", "emojitrack", "AMQP: where they go through";
+    AmqpExchangeType: "AMQP_EXCHANGE_TYPE", [], "TYPE", "direct", "AMQP: direct, fanout or topic";
     ForceRefresh: "SSE_FORCE_REFRESH", [], "", "false", "for routers that hide disconnects";
     ScoreRetryMs: "SSE_SCORE_RETRY_MS", [], "MS", "100", "force refresh: retry of raw and eps";
     DetailRetryMs: "SSE_DETAIL_RETRY_MS", [], "MS", "500", "force refresh: retry of the rest";

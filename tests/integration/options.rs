@@ -39,6 +39,9 @@ fn help_names_every_option() {
             "REUSE_PORT",
             "REDIS_URL",
             "BOXEN_REDIS_URL",
+            "AMQP_URL",
+            "AMQP_EXCHANGE",
+            "AMQP_EXCHANGE_TYPE",
             "DEMO",
             "DEMO_RATE",
             "DEMO_SEED",
@@ -121,6 +124,7 @@ fn a_wrong_value_is_named_with_its_variable_and_what_is_allowed() {
         ("REDIS_URL", "localhost", "redis://"),
         ("REDIS_URL", "http://localhost", "redis://"),
         ("BOXEN_REDIS_URL", "localhost", "redis://"),
+        ("AMQP_EXCHANGE_TYPE", "headers", "direct, fanout or topic"),
         ("DEMO", "maybe", "true"),
         ("DEMO_RATE", "0", "100000"),
         ("DEMO_SEED", "x", "number"),
@@ -162,6 +166,17 @@ fn a_refused_redis_url_does_not_show_its_password() {
         assert!(!text.contains("sec"), "{text}");
         assert!(text.contains("REDIS_URL"), "{text}");
     }
+}
+
+#[test]
+fn an_amqp_broker_is_refused_where_the_build_has_no_amqp() {
+    if cfg!(feature = "amqp") {
+        return;
+    }
+    let text = misuse(&[], &[("AMQP_URL", "amqp://user:hush@host")]);
+    let expected =
+        "emojitrack-streamer: AMQP_URL: this build has no amqp: build it with --features amqp\n";
+    assert_eq!(text, expected);
 }
 
 #[test]
