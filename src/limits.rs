@@ -331,9 +331,8 @@ pub const AMQP_HEARTBEAT_SEC: u16 = 10;
 /// Binds of channels are put into words until so many bytes wait to be sent: ten thousand of them are a megabyte.
 pub const AMQP_BINDS_BYTES: usize = 64 * 1024;
 
-/// Bytes that may wait for an AMQP broker which does not take them: one message as large as `/publish` takes it,
-/// and as much again. More messages are not taken.
-pub const AMQP_UNSENT_BYTES_MAX: usize = 2 * 1024 * 1024;
+/// Bytes that may wait for an AMQP broker which does not take them, as for Redis. More messages are not taken.
+pub const AMQP_UNSENT_BYTES_MAX: usize = COMMAND_BYTES_MAX;
 
 /// Messages that an AMQP broker has not confirmed yet. Each is two numbers for us; more are not taken.
 pub const AMQP_UNCONFIRMED_MAX: usize = 64 * 1024;
@@ -379,7 +378,7 @@ const _: () = {
     assert!(PING_INTERVAL.as_secs() + PING_DEADLINE.as_secs() < UPSTREAM_TIMEOUT.as_secs());
     assert!(AMQP_FRAME_BYTES_MIN <= AMQP_FRAME_BYTES_MAX);
     assert!(2 * (AMQP_HEARTBEAT_SEC as u64) < UPSTREAM_TIMEOUT.as_secs());
-    assert!(AMQP_BODY_BYTES_MAX as usize + AMQP_BINDS_BYTES < AMQP_UNSENT_BYTES_MAX);
+    assert!(PUBLISH_BYTES_MAX + 2 * AMQP_BINDS_BYTES < AMQP_UNSENT_BYTES_MAX);
     assert!(ROLLUP_BYTES_MAX < LOG_BYTES_FLOOR / 2);
     assert!(TICK.as_millis() == 17);
     assert!(STATUS_ROWS_MAX * STATUS_ROW_BYTES + 8 * 1024 <= STATUS_BYTES_MAX);

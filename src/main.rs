@@ -11,9 +11,11 @@ use emojitrack_streamer::level::Level;
 use emojitrack_streamer::net::mio::{Doors, MioNet};
 use emojitrack_streamer::net::{Door, Net, healthcheck};
 use emojitrack_streamer::random;
-use emojitrack_streamer::reactor::{self, Feed, Reactor, Reports};
+use emojitrack_streamer::reactor::{self, Exchange, Feed, Reactor, Reports};
 use emojitrack_streamer::report::page;
 use emojitrack_streamer::source::Endpoint;
+#[cfg(feature = "amqp")]
+use emojitrack_streamer::source::amqp::Amqp;
 use emojitrack_streamer::source::demo::{self, Demo};
 use emojitrack_streamer::source::redis::{Session, Topics};
 use emojitrack_streamer::upstream::carbon::Carbon;
@@ -74,6 +76,7 @@ fn run(mut config: Config) -> io::Result<()> {
         net.log(Level::Info, &line);
     }
     let reports = reports(&config);
+    let exchange = exchange(&config);
     let feed = match config.source {
         SourceConfig::Demo { per_second, seed } => {
             Feed::Demo(Box::new(Demo::new(per_second, seed, unix_seconds * 1_000)))
@@ -82,7 +85,24 @@ fn run(mut config: Config) -> io::Result<()> {
         SourceConfig::Redis(endpoints) => redis(&config.engine, &endpoints),
     };
     let engine = Engine::new(config.engine, now, unix_seconds);
-    Reactor::new(net, engine, feed, reports).run()
+    Reactor::new(net, engine, feed, reports)
+        .with_exchange(exchange)
+        .run()
+}
+
+/// The broker beside Redis, if one is configured; a build that cannot speak to one refuses that before.
+#[cfg(feature = "amqp")]
+fn exchange(config: &Config) -> Exchange {
+    let amqp = config.amqp.clone().map(|endpoint| {
+        let seed = random::process_seed();
+        Exchange::amqp(Amqp::new(endpoint, &config.engine.node, seed))
+    });
+    amqp.unwrap_or(Exchange::None)
+}
+
+#[cfg(not(feature = "amqp"))]
+fn exchange(_: &Config) -> Exchange {
+    Exchange::None
 }
 
 /// The two sessions with Redis: one for messages, and one for commands.
@@ -158,6 +178,9 @@ fn greeting(net: &MioNet, config: &Config) -> Vec<String> {
             let names: Vec<String> = endpoints.iter().map(ToString::to_string).collect();
             lines.push(format!("redis: connecting to {}", names.join(", ")));
         }
+    }
+    if let Some(endpoint) = &config.amqp {
+        lines.push(format!("amqp: connecting to {endpoint}, for channels"));
     }
     lines.push(format!("try:  curl -N {url}/subscribe/eps"));
     if config.engine.page_enabled {

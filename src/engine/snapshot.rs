@@ -11,6 +11,7 @@ impl Engine {
         &'a self,
         rows_max: usize,
         source: SourceState<'a>,
+        exchange: Option<SourceState<'a>>,
         process: Process,
     ) -> Snapshot<'a> {
         Snapshot {
@@ -24,6 +25,7 @@ impl Engine {
             streams: self.hub.subscribers_by_stream(),
             log: self.log.state(self.now),
             source,
+            exchange,
             process,
             connections_total: self.hub.subscribers(),
             connections: self.rows(rows_max),

@@ -149,6 +149,8 @@ pub struct Snapshot<'a> {
     pub log: LogState,
     /// What feeds us.
     pub source: SourceState<'a>,
+    /// The broker beside it that has the channels, if there is one.
+    pub exchange: Option<SourceState<'a>>,
     /// What the operating system says of this process.
     pub process: Process,
     /// How many subscribers there are.
@@ -203,7 +205,7 @@ pub struct LogState {
 /// What feeds us.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SourceState<'a> {
-    /// `redis` or `demo`.
+    /// `redis`, `demo`, `embedded` or `amqp`.
     pub kind: &'static str,
     /// Whether messages can come.
     pub is_live: bool,

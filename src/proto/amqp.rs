@@ -623,7 +623,7 @@ mod tests {
             .map(|(bytes, _)| bytes)
             .collect::<Vec<_>>()
             .concat();
-        let mut random = Random::new(0xa_39_1);
+        let mut random = Random::new(0xa391);
         let mut errors = 0;
         for round in 0..20_000 {
             let mut bytes = match round % 3 {

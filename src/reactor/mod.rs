@@ -2,6 +2,8 @@
 //! decide (`engine`, `source`); it must not decide anything about a client or a message itself. What is
 //! reported to whom is in `reports`.
 
+mod exchange;
+mod feed;
 mod inquiry;
 mod publications;
 mod reports;
@@ -9,48 +11,22 @@ mod reports;
 use std::io;
 use std::time::Duration;
 
-use crate::engine::{self, CloseReason, Effect, Engine, Key};
+use crate::engine::{CloseReason, Effect, Engine, Key};
 use crate::level::Level;
 use crate::limits;
-use crate::link::Link;
 use crate::net::{Door, Event, Net, Token};
-use crate::source::Unanswered;
-use crate::source::demo::Demo;
-use crate::source::redis::{Question, Session};
 use crate::time::Time;
+pub use exchange::Exchange;
+pub use feed::Feed;
 use publications::Publications;
 pub use reports::{Graphite, Reports};
-
-/// What feeds us.
-pub enum Feed {
-    /// A Redis server, over two connections: one that is subscribed may send nothing else.
-    Redis {
-        /// Where messages come from.
-        messages: Box<Link<Session>>,
-        /// Where commands go.
-        commands: Box<Link<Session>>,
-    },
-    /// The embedded feeder.
-    Demo(Box<Demo>),
-    /// Nothing: what is published here is all there is.
-    Embedded,
-}
-
-impl Feed {
-    /// The two connections of these sessions.
-    pub fn redis(messages: Session, commands: Session) -> Feed {
-        Feed::Redis {
-            messages: Box::new(Link::new(0, messages)),
-            commands: Box::new(Link::new(1, commands)),
-        }
-    }
-}
 
 /// The loop over one network.
 pub struct Reactor<N: Net> {
     net: N,
     engine: Engine,
     feed: Feed,
+    exchange: Exchange,
     reports: Reports,
     publications: Publications,
     /// The moment of the turn.
@@ -106,6 +82,7 @@ impl<N: Net> Reactor<N> {
             net,
             engine,
             feed,
+            exchange: Exchange::None,
             reports,
             publications: Publications::default(),
             now: Time::ZERO,
@@ -118,6 +95,11 @@ impl<N: Net> Reactor<N> {
             stopped_at: None,
             is_urgent: false,
         }
+    }
+
+    /// The same with a broker beside the feed.
+    pub fn with_exchange(self, exchange: Exchange) -> Reactor<N> {
+        Reactor { exchange, ..self }
     }
 
     /// Turns until the process was asked to end and all clients are gone, or have had their time.
@@ -148,10 +130,9 @@ impl<N: Net> Reactor<N> {
         self.events = events;
         self.accept(now);
         self.receive(now);
+        self.receive_from_exchange();
         self.report();
-        while let Some((key, outcome)) = self.publications.next_late(now) {
-            self.answer_publication(key, outcome);
-        }
+        self.expire_publications();
         self.engine.on_time();
         self.read_clients();
         self.apply_effects();
@@ -213,6 +194,7 @@ impl<N: Net> Reactor<N> {
         let deadlines = [
             self.engine.deadline(),
             feed,
+            self.exchange.deadline(),
             self.listener.paused_until,
             self.report_deadline(),
             self.publications.deadline(),
@@ -248,15 +230,20 @@ impl<N: Net> Reactor<N> {
                 writable,
                 hung_up,
             } => {
+                let is_readable = readable || hung_up;
                 if let Some(link) = self.link_of(token) {
-                    link.on_ready(readable || hung_up, writable);
+                    link.on_ready(is_readable, writable);
+                } else if self.exchange.token() == Some(token) {
+                    self.exchange.on_ready(is_readable, writable);
                 } else if let Some(link) = self.reports.link_of(token) {
-                    link.on_ready(readable || hung_up, writable);
+                    link.on_ready(is_readable, writable);
                 }
             }
             Event::Resolved(token, result) => {
                 if let Some(link) = self.link_of(token) {
                     link.on_resolved(result, now);
+                } else if self.exchange.token() == Some(token) {
+                    self.exchange.on_resolved(result, now);
                 } else if let Some(link) = self.reports.link_of(token) {
                     link.on_resolved(result, now);
                 }
@@ -301,15 +288,7 @@ impl<N: Net> Reactor<N> {
         if let Feed::Redis { messages, commands } = &self.feed {
             let are_settled = messages.is_settled() && commands.is_settled();
             assert!(are_settled, "bytes for the broker were left behind");
-        }
-    }
-
-    /// Whether clients should be sent here, or why not.
-    fn readiness(&self) -> Result<(), &'static str> {
-        match &self.feed {
-            _ if self.stop_at.is_some() => Err("stopping"),
-            Feed::Redis { messages, .. } if !messages.conversation().is_live() => Err("no source"),
-            Feed::Redis { .. } | Feed::Demo(_) | Feed::Embedded => Ok(()),
+            assert!(self.exchange.is_settled(), "and for the exchange");
         }
     }
 
@@ -361,115 +340,6 @@ impl<N: Net> Reactor<N> {
         }
     }
 
-    /// Takes what the source has for us, unless it may be left alone.
-    fn receive(&mut self, now: Time) {
-        let rest_until = self.engine.rest_until();
-        let is_resting = rest_until.is_some_and(|at| at > now);
-        match &mut self.feed {
-            Feed::Embedded => {}
-            Feed::Demo(_) if is_resting => {}
-            Feed::Demo(demo) => {
-                while self.engine.wants_messages()
-                    && let Some(message) = demo.next_message(now)
-                {
-                    self.engine.on_message(&message);
-                }
-            }
-            Feed::Redis { messages, commands } => {
-                messages.serve(&mut self.net, now);
-                commands
-                    .conversation_mut()
-                    .follow(messages.conversation(), now);
-                commands.serve(&mut self.net, now);
-                if rest_until.is_some() && !is_resting {
-                    // Nobody has told us that it is readable.
-                    messages.on_ready(true, false);
-                }
-                for _ in 0..limits::SOURCE_READS_PER_TURN {
-                    if is_resting || !self.engine.wants_messages() {
-                        break;
-                    }
-                    let Some(len) = messages.read(&mut self.net, &mut self.buffer, now) else {
-                        break;
-                    };
-                    let mut input = &self.buffer[..len];
-                    while let Some(message) =
-                        messages.conversation_mut().next_message(&mut input, now)
-                    {
-                        self.engine.on_message(&message);
-                    }
-                }
-                for _ in 0..limits::SOURCE_READS_PER_TURN {
-                    let Some(len) = commands.read(&mut self.net, &mut self.buffer, now) else {
-                        break;
-                    };
-                    let mut input = &self.buffer[..len];
-                    while commands
-                        .conversation_mut()
-                        .next_message(&mut input, now)
-                        .is_some()
-                    {}
-                }
-                // A connection that ended just now is to be given up at once.
-                messages.serve(&mut self.net, now);
-                commands.serve(&mut self.net, now);
-                if messages.is_readable() || !messages.conversation().is_live() {
-                    self.engine.end_rest();
-                }
-                self.engine
-                    .on_source_state(messages.conversation().is_live());
-            }
-        }
-        while let Feed::Redis { commands, .. } = &mut self.feed
-            && let Some((question, answer)) = commands.conversation_mut().poll_answer()
-        {
-            match question {
-                Question::Publication(number) => self.on_published(number, answer.map(|_| ())),
-                Question::Report(subject) => self.on_answer(subject, answer),
-            }
-        }
-    }
-
-    fn link_of(&mut self, token: Token) -> Option<&mut Link<Session>> {
-        match &mut self.feed {
-            Feed::Redis { messages, commands } => [messages, commands]
-                .into_iter()
-                .find(|link| link.token() == token)
-                .map(Box::as_mut),
-            Feed::Demo(_) | Feed::Embedded => None,
-        }
-    }
-
-    /// Has a command sent to the broker at the end of the turn; whether there is one to take it.
-    fn command(&mut self, arguments: &[&[u8]]) -> bool {
-        let Feed::Redis { commands, .. } = &mut self.feed else {
-            return false;
-        };
-        commands.conversation_mut().send_command(arguments)
-    }
-
-    /// Has the source's socket wake us up, or not.
-    fn rest(&mut self) {
-        let is_resting = self.engine.rest_until().is_some();
-        if is_resting != self.is_resting
-            && let Feed::Redis { messages, .. } = &self.feed
-        {
-            self.net.listen_to(messages.token(), !is_resting);
-        }
-        self.is_resting = is_resting;
-    }
-
-    /// Sends what there is to say to the broker, all in one write for each connection.
-    fn flush_feed(&mut self) {
-        if let Feed::Redis { messages, commands } = &mut self.feed {
-            for link in [messages, commands] {
-                if !link.is_settled() {
-                    link.serve(&mut self.net, self.now);
-                }
-            }
-        }
-    }
-
     fn read_clients(&mut self) {
         while let Some((key, room)) = self.engine.poll_read() {
             match self.net.read(client(key), &mut self.buffer[..room]) {
@@ -490,39 +360,6 @@ impl<N: Net> Reactor<N> {
         }
     }
 
-    /// Publishes for a client: by the broker, so that every copy of the server has it, or else here.
-    fn submit(&mut self, key: Key, channels: &[String], message: &str) {
-        let Feed::Redis { commands, .. } = &mut self.feed else {
-            let published = self.engine.publish_here(channels, message);
-            let reply = published.map_or_else(|refusal| refusal, |()| engine::published());
-            return self.engine.on_rendered(key, &reply);
-        };
-        let session = commands.conversation_mut();
-        let names: usize = channels.iter().map(String::len).sum();
-        if !session.has_room_for(names + channels.len() * (message.len() + b"PUBLISH".len())) {
-            return self.answer_publication(key, Err(Unanswered::Lost));
-        }
-        let number = self.publications.begin(key, channels.len(), self.now);
-        for channel in channels {
-            let command = [b"PUBLISH", channel.as_bytes(), message.as_bytes()];
-            session.ask(Question::Publication(number), &command);
-        }
-    }
-
-    fn on_published(&mut self, number: u64, answer: Result<(), Unanswered>) {
-        if let Some((key, outcome)) = self.publications.on_answer(number, answer) {
-            self.answer_publication(key, outcome);
-        }
-    }
-
-    fn answer_publication(&mut self, key: Key, outcome: Result<(), Unanswered>) {
-        let reply = match outcome {
-            Ok(()) => engine::published(),
-            Err(unanswered) => reports::no_answer(&unanswered).0,
-        };
-        self.engine.on_rendered(key, &reply);
-    }
-
     fn apply_effects(&mut self) {
         while let Some(effect) = self.engine.poll_effect() {
             match effect {
@@ -532,16 +369,8 @@ impl<N: Net> Reactor<N> {
                     self.listener.paused_until = None;
                 }
                 Effect::ShutdownWrite(key) => self.net.shutdown_write(client(key)),
-                Effect::Listen { name, is_pattern } => {
-                    if let Feed::Redis { messages, .. } = &mut self.feed {
-                        messages.conversation_mut().listen(&name, is_pattern);
-                    }
-                }
-                Effect::Unlisten { name, is_pattern } => {
-                    if let Feed::Redis { messages, .. } = &mut self.feed {
-                        messages.conversation_mut().unlisten(&name, is_pattern);
-                    }
-                }
+                Effect::Listen { name, is_pattern } => self.listen(&name, is_pattern),
+                Effect::Unlisten { name, is_pattern } => self.unlisten(&name, is_pattern),
                 Effect::Submit {
                     key,
                     channels,

@@ -1,11 +1,15 @@
-//! Publications under way: who waits for which answers of the broker. It owns counting them and their deadlines; it
-//! must not know what is published.
+//! Publications under way: where they go, and who waits for which answers of a broker. It owns counting these and
+//! their deadlines; it must not judge what is published.
 
 use std::collections::{HashMap, VecDeque};
 
-use crate::engine::Key;
+use super::reports::no_answer;
+use super::{Feed, Reactor};
+use crate::engine::{self, Key};
 use crate::limits::ANSWER_DEADLINE;
+use crate::net::Net;
 use crate::source::Unanswered;
+use crate::source::redis::Question;
 use crate::time::Time;
 
 /// What is published and not yet answered for.
@@ -80,6 +84,85 @@ impl Publications {
         Some(*began_at + ANSWER_DEADLINE)
     }
 }
+
+impl<N: Net> Reactor<N> {
+    /// Publishes for a client: by the broker, so that every copy of the server has it, or else here.
+    pub(super) fn submit(&mut self, key: Key, channels: &[String], message: &str) {
+        let is_brokered = |channel: &&String| {
+            let is_own = engine::is_own_channel(channel.as_bytes());
+            match &self.feed {
+                Feed::Redis { .. } => true,
+                Feed::Demo(_) | Feed::Embedded => self.exchange.is_there() && !is_own,
+            }
+        };
+        let (brokered, ours): (Vec<&String>, Vec<&String>) = channels.iter().partition(is_brokered);
+        if let Err(refusal) = self.engine.publish_here(&ours, message) {
+            return self.engine.on_rendered(key, &refusal);
+        }
+        if brokered.is_empty() {
+            return self.engine.on_rendered(key, &engine::published());
+        }
+        let names: usize = brokered.iter().map(|name| name.len()).sum();
+        if !self.has_room_for(names + brokered.len() * (message.len() + COMMAND_BYTES)) {
+            return self.answer_publication(key, Err(Unanswered::Lost));
+        }
+        let number = self.publications.begin(key, brokered.len(), self.now);
+        for channel in brokered {
+            if !self.publish(number, channel.as_bytes(), message.as_bytes()) {
+                self.on_published(number, Err(Unanswered::Lost));
+            }
+        }
+    }
+
+    /// The broker has answered, or never will.
+    pub(super) fn on_published(&mut self, number: u64, answer: Result<(), Unanswered>) {
+        if let Some((key, outcome)) = self.publications.on_answer(number, answer) {
+            self.answer_publication(key, outcome);
+        }
+    }
+
+    /// Gives up publications that have waited for too long.
+    pub(super) fn expire_publications(&mut self) {
+        while let Some((key, outcome)) = self.publications.next_late(self.now) {
+            self.answer_publication(key, outcome);
+        }
+    }
+
+    fn has_room_for(&self, len: usize) -> bool {
+        match &self.feed {
+            _ if self.exchange.is_there() => self.exchange.has_room_for(len),
+            Feed::Redis { commands, .. } => commands.conversation().has_room_for(len),
+            Feed::Demo(_) | Feed::Embedded => false,
+        }
+    }
+
+    fn publish(&mut self, number: u64, channel: &[u8], message: &[u8]) -> bool {
+        match &mut self.feed {
+            _ if self.exchange.is_there() => self.exchange.publish(number, channel, message),
+            Feed::Redis { commands, .. } => {
+                let command = [b"PUBLISH", channel, message];
+                let question = Question::Publication(number);
+                commands.conversation_mut().ask(question, &command)
+            }
+            Feed::Demo(_) | Feed::Embedded => false,
+        }
+    }
+
+    fn answer_publication(&mut self, key: Key, outcome: Result<(), Unanswered>) {
+        let broker = match self.exchange.is_there() {
+            true => "the broker",
+            false => "redis",
+        };
+        let reply = match outcome {
+            Ok(()) => engine::published(),
+            Err(unanswered) => no_answer(broker, &unanswered).0,
+        };
+        self.engine.on_rendered(key, &reply);
+    }
+}
+
+/// What a command to publish has beside the names and the message.
+const COMMAND_BYTES: usize = 64;
 
 #[cfg(test)]
 mod tests {

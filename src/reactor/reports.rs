@@ -179,7 +179,7 @@ impl<N: Net> Reactor<N> {
             (Subject::Nodes, Ok(_)) => {}
             (Subject::Nodes | Subject::Row, Err(unanswered)) => {
                 self.reports.gathering = None;
-                let (reply, age_max) = no_answer(&unanswered);
+                let (reply, age_max) = no_answer("redis", &unanswered);
                 self.give_out(subject, reply, age_max);
             }
             (Subject::Scores, answer) => {
@@ -342,7 +342,8 @@ impl<N: Net> Reactor<N> {
 
     fn snapshot(&self, rows_max: usize) -> Snapshot<'_> {
         let source = source_state(&self.feed, self.now);
-        self.engine.snapshot(rows_max, source, self.net.process())
+        let (exchange, process) = (self.exchange.state(self.now), self.net.process());
+        self.engine.snapshot(rows_max, source, exchange, process)
     }
 }
 
@@ -375,14 +376,14 @@ fn state_of_own(kind: &'static str, now: Time) -> SourceState<'static> {
 }
 
 /// What is said where the broker has not answered, and for how long.
-pub(super) fn no_answer(unanswered: &Unanswered) -> (Reply, Duration) {
+pub(super) fn no_answer(broker: &str, unanswered: &Unanswered) -> (Reply, Duration) {
     let (words, again_in) = match unanswered {
-        Unanswered::Refused(words) => (format!("redis refuses: {words}"), limits::REFUSAL_RETRY),
+        Unanswered::Refused(words) => (format!("{broker} refuses: {words}"), limits::REFUSAL_RETRY),
         Unanswered::Lost => (
-            "there is no connection to redis".to_owned(),
+            format!("there is no connection to {broker}"),
             limits::ANSWER_RETRY,
         ),
-        Unanswered::Late => ("redis does not answer".to_owned(), limits::ANSWER_RETRY),
+        Unanswered::Late => (format!("{broker} does not answer"), limits::ANSWER_RETRY),
     };
     let extra = format!("Retry-After: {}\r\n", again_in.as_secs()).into();
     let reply = Reply {

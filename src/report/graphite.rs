@@ -121,6 +121,10 @@ fn rest(lines: &mut Lines<'_>, snapshot: &Snapshot<'_>) {
     lines.push("channels.open", snapshot.channels);
     lines.push("source.up", u8::from(snapshot.source.is_live));
     lines.push("source.losses", snapshot.source.losses);
+    if let Some(exchange) = &snapshot.exchange {
+        lines.push("exchange.up", u8::from(exchange.is_live));
+        lines.push("exchange.losses", exchange.losses);
+    }
     lines.push("memory.bytes", process.resident_bytes);
     lines.push("cpu.ms", process.cpu.as_millis());
     lines.push("descriptors", process.descriptors);
@@ -274,6 +278,8 @@ mod tests {
             ("channels.open", "118"),
             ("source.up", "1"),
             ("source.losses", "123"),
+            ("exchange.up", "0"),
+            ("exchange.losses", "125"),
             ("memory.bytes", "124"),
             ("cpu.ms", "12340"),
             ("descriptors", "126"),

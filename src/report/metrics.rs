@@ -39,12 +39,17 @@ fn state(out: &mut Vec<u8>, snapshot: &Snapshot<'_>) {
     let version = [("version", env!("CARGO_PKG_VERSION"))];
     let help = "The version that is running; always 1.";
     family(out, Kind::Gauge, PREFIX, "build_info", help).sample(&version, 1);
-    let source = &snapshot.source;
-    let kind = [("source", source.kind)];
+    let sources = || [&snapshot.source].into_iter().chain(&snapshot.exchange);
     let help = "Whether messages can come from the source.";
-    family(out, Kind::Gauge, PREFIX, "source_up", help).sample(&kind, u8::from(source.is_live));
+    let mut up = family(out, Kind::Gauge, PREFIX, "source_up", help);
+    for source in sources() {
+        up.sample(&[("source", source.kind)], u8::from(source.is_live));
+    }
     let help = "Times that the source was lost.";
-    family(out, Kind::Counter, PREFIX, "source_losses_total", help).sample(&kind, source.losses);
+    let mut losses = family(out, Kind::Counter, PREFIX, "source_losses_total", help);
+    for source in sources() {
+        losses.sample(&[("source", source.kind)], source.losses);
+    }
 }
 
 /// The families of one number each.
@@ -225,6 +230,8 @@ mod tests {
         let own = [
             (r#"source_up{source="redis"}"#, "1"),
             (r#"source_losses_total{source="redis"}"#, "123"),
+            (r#"source_up{source="amqp"}"#, "0"),
+            (r#"source_losses_total{source="amqp"}"#, "125"),
             ("sockets_open", "19"),
             ("connections_accepted_total", "101"),
             ("subscriptions_total", "102"),

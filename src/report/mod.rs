@@ -133,6 +133,13 @@ mod example {
                 place: "redis://localhost:6379",
                 losses: 123,
             },
+            exchange: Some(SourceState {
+                kind: "amqp",
+                is_live: false,
+                since: Duration::from_secs(2),
+                place: "amqp://localhost:5672/",
+                losses: 125,
+            }),
             process: Process {
                 resident_bytes: 124,
                 cpu: Duration::from_millis(12_340),

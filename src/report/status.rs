@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 
 use super::dropped;
-use crate::engine::stats::{CloseReason, ConnectionRow, Histogram, Snapshot, Stream};
+use crate::engine::stats::{CloseReason, ConnectionRow, Histogram, Snapshot, SourceState, Stream};
 
 /// Encodes the document, as JSON. Connections that do not fit into `bytes_max` are left out; the total
 /// beside them is true.
@@ -84,17 +84,22 @@ fn stats(snapshot: &Snapshot<'_>) -> Value {
         "delivery": deliveries.collect::<Map<_, _>>(),
         "log": { "bytes": log.bytes, "bytes_max": log.bytes_max, "frames": log.frames,
             "reach_sec": log.reach.as_secs() },
-        "source": {
-            "kind": source.kind,
-            "live": source.is_live,
-            "for_ms": millis(source.since),
-            "place": source.place,
-            "losses": source.losses,
-        },
+        "source": state(source),
+        "exchange": snapshot.exchange.as_ref().map(state),
         "memory_bytes": process.resident_bytes,
         "cpu_ms": millis(process.cpu),
         "descriptors": process.descriptors,
         "descriptors_max": process.descriptors_max,
+    })
+}
+
+fn state(source: &SourceState<'_>) -> Value {
+    json!({
+        "kind": source.kind,
+        "live": source.is_live,
+        "for_ms": millis(source.since),
+        "place": source.place,
+        "losses": source.losses,
     })
 }
 
@@ -161,7 +166,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::engine::stats::{Counters, LogState, Process, SourceState};
+    use crate::engine::stats::{Counters, LogState, Process};
     use crate::limits;
     use crate::report::example;
 
@@ -203,6 +208,7 @@ mod tests {
                 place: "redis://localhost:6379",
                 losses: 1,
             },
+            exchange: None,
             process: Process::default(),
             connections_total: 9,
             connections: vec![row, other],

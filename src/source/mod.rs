@@ -8,6 +8,8 @@ pub mod redis;
 
 pub use endpoint::{Address, Endpoint};
 
+use crate::limits;
+
 /// What a broker sends: an address and a payload, both as raw bytes, because a broker checks neither.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Message {
@@ -28,4 +30,12 @@ pub enum Unanswered {
     Lost,
     /// The broker did not answer in time.
     Late,
+}
+
+/// Another program's words, so that they neither end our line nor fill the log.
+fn shown(words: &str) -> String {
+    let words = words.trim_end().chars().take(limits::SHOWN_BYTES_MAX);
+    words
+        .map(|letter| if letter.is_control() { ' ' } else { letter })
+        .collect()
 }

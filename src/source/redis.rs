@@ -17,7 +17,7 @@ use redis::{ServerError, Value};
 pub use answers::{Answer, Question, Subject};
 use answers::{message_of, strings_of};
 
-use super::{Address, Endpoint, Message, Unanswered};
+use super::{Address, Endpoint, Message, Unanswered, shown};
 use crate::level::Level;
 use crate::limits;
 use crate::proto::resp::{self, Decoder, ReplyError};
@@ -532,12 +532,4 @@ fn subscribe_command(is_pattern: bool) -> &'static str {
         true => "PSUBSCRIBE",
         false => "SUBSCRIBE",
     }
-}
-
-/// Another program's words, so that they neither end our line nor fill the log.
-pub(super) fn shown(words: &str) -> String {
-    let words = words.trim_end().chars().take(limits::SHOWN_BYTES_MAX);
-    words
-        .map(|letter| if letter.is_control() { ' ' } else { letter })
-        .collect()
 }

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use emojitrack_streamer::level::Level;
 use emojitrack_streamer::source::Message;
+use emojitrack_streamer::source::Unanswered;
 use emojitrack_streamer::source::amqp::{Amqp, Endpoint, ExchangeType};
-use emojitrack_streamer::source::redis::Unanswered;
 use emojitrack_streamer::time::Time;
 use emojitrack_streamer::upstream::Conversation;
 use emojitrack_streamer::upstream::dialer::Intent;

@@ -1,7 +1,7 @@
 //! Outages: a broker that refuses us, falls over, or says farewell, and what comes back by itself.
 
+use emojitrack_streamer::source::Unanswered;
 use emojitrack_streamer::source::amqp::ExchangeType;
-use emojitrack_streamer::source::redis::Unanswered;
 use emojitrack_streamer::upstream::Conversation;
 
 use crate::driver::{Driver, endpoint};

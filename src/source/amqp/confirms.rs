@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 
-use crate::source::redis::Unanswered;
+use crate::source::Unanswered;
 
 /// What became of a message: the broker has it, or why not.
 pub(super) type Answer = Result<(), Unanswered>;

@@ -52,6 +52,7 @@ impl Content {
         let message = channel
             .filter(|_| len <= AMQP_BODY_BYTES_MAX)
             .map(|channel| Message {
+                pattern: None,
                 channel,
                 payload: Vec::new(),
             });
@@ -96,6 +97,7 @@ mod tests {
 
     fn whole(payload: &[u8]) -> Result<Progress, OutOfTurn> {
         Ok(Progress::Whole(Message {
+            pattern: None,
             channel: b"a".to_vec(),
             payload: payload.to_vec(),
         }))

@@ -19,7 +19,7 @@ use crate::level::Level;
 use crate::limits;
 use crate::proto::amqp::{self, Decoder};
 use crate::source::Message;
-use crate::source::redis::{Unanswered, shown};
+use crate::source::{Unanswered, shown};
 use crate::time::Time;
 use crate::upstream::dialer::Dialer;
 use crate::upstream::{Conversation, Failure, Target, Transport};
@@ -180,6 +180,12 @@ impl Amqp {
     pub fn unlisten(&mut self, channel: &[u8]) {
         self.bindings.forgo(channel);
         self.send_changes();
+    }
+
+    /// Whether messages of so many bytes in all would be taken at once.
+    pub fn has_room_for(&self, len: usize) -> bool {
+        let bytes = len + limits::AMQP_BINDS_BYTES;
+        self.is_live() && self.outgoing.len() + bytes <= limits::AMQP_UNSENT_BYTES_MAX
     }
 
     /// Publishes a message, whose answer comes from [`Amqp::poll_answer`]. False where there is no connection, or

@@ -12,7 +12,7 @@ use crate::proto::amqp::{Closing, Frame, FrameError};
 use crate::source::Message;
 use crate::source::amqp::content::{Content, OutOfTurn, Progress};
 use crate::source::amqp::{SessionError, methods};
-use crate::source::redis::{Unanswered, shown};
+use crate::source::{Unanswered, shown};
 use crate::time::Time;
 
 /// The channel of the connection itself.
