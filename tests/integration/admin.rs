@@ -186,7 +186,7 @@ fn what_is_kept_from_others_is_kept_from_other_origins() {
 
 /// Where the admin's door is, by what the server says.
 #[track_caller]
-fn admin_address(server: &Server) -> SocketAddr {
+pub fn admin_address(server: &Server) -> SocketAddr {
     let line = server.wait_for_log("admin page: http://");
     let url = line.rsplit("http://").next().unwrap_or_default();
     let address = url.strip_suffix("/admin/").expect("the admin page");

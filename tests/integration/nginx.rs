@@ -4,6 +4,7 @@
 use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
+use crate::support::channels;
 use crate::support::http::request;
 use crate::support::nginx::{Nginx, is_installed_or_skip};
 use crate::support::redis::{SCORES, TWEETS};
@@ -252,4 +253,86 @@ fn clients_that_there_is_no_room_for_are_told_so_through_nginx() {
     assert!(reply.text().starts_with("retry:"), "{}", reply.text());
     let _fourth = Subscriber::open(from(3), "/subscribe/eps");
     assert_eq!(setup.server.connections().len(), 4);
+}
+
+/// What cyclone-sse has its users write: whatever the path, the query is what counts.
+fn channel_locations(directives: &str) -> String {
+    format!(
+        "location /sse/ {{
+             rewrite ^(.*)$ / break;
+             proxy_pass http://streamer;
+             {directives}
+         }}
+         location = /publish {{ proxy_pass http://streamer; {directives} }}"
+    )
+}
+
+#[test]
+fn channels_come_and_go_through_a_rewrite() {
+    if !is_installed_or_skip() {
+        return;
+    }
+    for (directives, is_large_told) in [
+        (HTTP_10, true),
+        (HTTP_11, true),
+        ("", false),
+        ("proxy_buffering off;", false),
+    ] {
+        let Some(redis) = redis_or_skip() else { return };
+        let server = channels::options(&redis).start();
+        let nginx = Nginx::start_with_locations(server.address(), &channel_locations(directives));
+        let connect = || Connection::open(nginx.address());
+        let mut first = Subscriber::open(connect(), "/sse/?channels=a&channels=b&uuid=7");
+        let mut publisher = connect();
+        // Each is a few bytes only, which a buffer would keep until there are thousands of them.
+        for number in 0..20 {
+            let published_at = Instant::now();
+            let form = format!("channel=a&message={number}");
+            assert_eq!(channels::publish_over(&mut publisher, &form), 200);
+            assert_eq!(first.next_event().data, number.to_string());
+            let elapsed = published_at.elapsed();
+            assert!(
+                elapsed < Duration::from_secs(2),
+                "{directives}: {elapsed:?}"
+            );
+        }
+        let id = first.last_event_id().expect("an id").to_owned();
+        first.reset();
+        server.wait_for_connections(0);
+        let form = "channel=a&channel=b&message=missed";
+        assert_eq!(channels::publish_over(&mut publisher, form), 200);
+        let back = format!(
+            "GET /sse/any/path?channels=b,a&event=channel HTTP/1.1\r\nHost: a\r\nLast-Event-ID: {id}\r\n\r\n"
+        );
+        let mut gap = Subscriber::request(connect(), back.as_bytes());
+        // In this form nobody had asked for them.
+        assert_eq!(gap.next_event().name, "gap");
+        let path = format!("/sse/?channels=b,a&lastEventId={id}");
+        let mut second = Subscriber::open(connect(), &path);
+        assert_eq!(second.next_data(2), ["missed", "missed"]);
+        if is_large_told {
+            let form = format!("channel=a&message={}", "x".repeat(900 * 1024));
+            assert_eq!(channels::publish_over(&mut publisher, &form), 200);
+            assert_eq!(second.next_event().data.len(), 900 * 1024);
+        }
+        // A poll is whole when it comes.
+        let id = second.last_event_id().expect("an id").to_owned();
+        assert_eq!(
+            channels::publish_over(&mut publisher, "channel=a&message=poll"),
+            200
+        );
+        let mut polling = connect();
+        polling.send(format!(
+            "GET /sse/?channels=a HTTP/1.1\r\nHost: a\r\nX-Requested-With: XMLHttpRequest\r\n\
+             Last-Event-ID: {id}\r\n\r\n"
+        ));
+        let text = polling.read_reply().text();
+        assert!(text.ends_with("\ndata: poll\n\n"), "{text:?}");
+        // Without a key, and without a channel.
+        let refused = channels::publication("channel=a&message=").replace(channels::KEY, "no");
+        polling.send(refused);
+        assert_eq!(polling.read_reply().head.status(), 401);
+        polling.send(request("GET", "/sse/?channels="));
+        assert_eq!(polling.read_reply().head.status(), 400);
+    }
 }

@@ -1,5 +1,6 @@
 //! What the tests have in common: the server and Redis as processes, clients for both, and waiting.
 
+pub mod channels;
 pub mod chunked;
 pub mod crowd;
 pub mod hiding_proxy;

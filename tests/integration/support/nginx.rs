@@ -46,10 +46,17 @@ impl Nginx {
     /// Starts it in front of a server, with these directives in the place that passes requests on.
     #[track_caller]
     pub fn start(server: SocketAddr, directives: &str) -> Nginx {
+        let location = format!("location / {{ proxy_pass http://streamer; {directives} }}");
+        Nginx::start_with_locations(server, &location)
+    }
+
+    /// The same with these places, which pass on to `http://streamer` what they do.
+    #[track_caller]
+    pub fn start_with_locations(server: SocketAddr, locations: &str) -> Nginx {
         let directory = TemporaryDirectory::create();
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
         let config = directory.path().join("nginx.conf");
-        std::fs::write(&config, configuration(address, server, directives)).expect("to write");
+        std::fs::write(&config, configuration(address, server, locations)).expect("to write");
         let mut nginx = command();
         nginx.arg("-p").arg(directory.path()).arg("-c").arg(&config);
         // Before the configuration is read it would complain in a log that is not ours.
@@ -82,7 +89,7 @@ impl Drop for Nginx {
 }
 
 /// All that any user needs to run it beside any other. It is one process, so that none stays behind.
-fn configuration(address: SocketAddr, server: SocketAddr, directives: &str) -> String {
+fn configuration(address: SocketAddr, server: SocketAddr, locations: &str) -> String {
     format!(
         "daemon off;
          master_process off;
@@ -103,10 +110,7 @@ fn configuration(address: SocketAddr, server: SocketAddr, directives: &str) -> S
              }}
              server {{
                  listen {address};
-                 location / {{
-                     proxy_pass http://streamer;
-                     {directives}
-                 }}
+                 {locations}
              }}
          }}
         "

@@ -115,6 +115,15 @@ impl Subscriber {
         (0..count).map(|_| self.next_event().data).collect()
     }
 
+    /// The events that were received and not asked for yet.
+    pub fn take_events(&mut self) -> Vec<Event> {
+        let events = self.items.drain(..).filter_map(|item| match item {
+            Item::Event(event) => Some(event),
+            Item::Retry(_) | Item::Comment(_) => None,
+        });
+        events.collect()
+    }
+
     /// What came until the stream ended, and how it ended.
     #[track_caller]
     pub fn read_to_end(&mut self) -> (Vec<Event>, End) {
@@ -126,11 +135,7 @@ impl Subscriber {
             }
             assert!(started.elapsed() < DEADLINE, "the stream does not end");
         };
-        let events = self.items.drain(..).filter_map(|item| match item {
-            Item::Event(event) => Some(event),
-            Item::Retry(_) | Item::Comment(_) => None,
-        });
-        (events.collect(), end)
+        (self.take_events(), end)
     }
 
     /// The stream so far as it was sent, without its transfer coding.
@@ -163,8 +168,9 @@ impl Subscriber {
         self.connection.reset();
     }
 
+    /// Reads once.
     #[track_caller]
-    fn receive(&mut self) {
+    pub fn receive(&mut self) {
         let bytes = match self.connection.receive() {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {
