@@ -91,9 +91,8 @@ impl Engine {
         }
     }
 
-    /// Sees to it that an id that was given out before is told from those that are from now on. Otherwise, as long as
-    /// nothing is published, both would have the same number, although one of them is from a time when nobody
-    /// listened to the channel.
+    /// Sees to it that ids from before this moment are told from those that are given out later. Otherwise, as long as
+    /// nothing is published, both have the same number, although nobody has listened in between.
     pub(super) fn outdate_ids(&mut self) {
         self.make_room_for(0);
         self.log.skip_number(Stream::Channels.root());
@@ -144,6 +143,7 @@ impl Engine {
     /// Asks the source for channels that somebody has come for, and no longer for those that nobody is to come
     /// back to.
     pub(super) fn update_demand(&mut self) {
+        let mut has_left = false;
         for segment in self.hub.take_turned() {
             let name = name_of(&segment);
             let is_wanted = |form| {
@@ -160,7 +160,12 @@ impl Engine {
                 let name = name.into();
                 self.effects
                     .push_back(Effect::Unlisten { name, is_pattern });
+                has_left = true;
             }
+        }
+        // What comes there from now on is missing for whoever has the id of this moment.
+        if has_left {
+            self.outdate_ids();
         }
     }
 

@@ -49,6 +49,12 @@ impl Topic {
             form: Form::Bare,
         }
     }
+
+    /// The name of the channel that this is, if it is one.
+    fn channel(&self) -> Option<&str> {
+        let child = self.child.as_deref();
+        child.filter(|_| self.stream == Stream::Channels)
+    }
 }
 
 /// What reports make.
@@ -251,12 +257,7 @@ fn topics(query: &str, settings: &Settings) -> Result<Vec<Topic>, Reply> {
             }
         }
     }
-    let mut topics: Vec<Topic> = Vec::new();
-    for topic in found {
-        if !topics.contains(&topic) {
-            topics.push(topic);
-        }
-    }
+    let topics = each_once(found, settings);
     match topics.len() {
         0..=NAMESPACES_MAX => Ok(topics),
         count => {
@@ -290,20 +291,11 @@ fn channels(names: &[String], query: &str, settings: &Settings) -> Result<Vec<To
         return Err(Reply::error(403, &message));
     }
     let is_named = target::query_values(query, "event").any(|event| event == "channel");
-    let patterns = names.iter().filter(|name| is_pattern(name, settings));
-    let patterns: Vec<Glob> = patterns.map(|name| Glob::new(name)).collect();
-    let mut topics: Vec<Topic> = Vec::new();
-    for name in names {
-        // What a pattern brings must not come a second time.
-        let is_covered = !is_pattern(name, settings) && patterns.iter().any(|it| it.matches(name));
-        let topic = Topic {
-            form: if is_named { Form::Named } else { Form::Bare },
-            ..Topic::new(Stream::Channels, Some(name))
-        };
-        if !is_covered && !topics.contains(&topic) {
-            topics.push(topic);
-        }
-    }
+    let topic = |name: &String| Topic {
+        form: if is_named { Form::Named } else { Form::Bare },
+        ..Topic::new(Stream::Channels, Some(name))
+    };
+    let topics = each_once(names.iter().map(topic).collect(), settings);
     match topics.len() {
         0..=NAMESPACES_MAX => Ok(topics),
         count => {
@@ -311,6 +303,24 @@ fn channels(names: &[String], query: &str, settings: &Settings) -> Result<Vec<To
             Err(Reply::error(400, &message))
         }
     }
+}
+
+/// The topics, each once, without channels that a pattern among them brings: nothing must come a second time.
+fn each_once(found: Vec<Topic>, settings: &Settings) -> Vec<Topic> {
+    let channels = found.iter().filter_map(Topic::channel);
+    let patterns = channels.filter(|name| is_pattern(name, settings));
+    let patterns: Vec<Glob> = patterns.map(Glob::new).collect();
+    let is_covered = |name: &str| {
+        let mut patterns = patterns.iter();
+        !is_pattern(name, settings) && patterns.any(|pattern| pattern.matches(name))
+    };
+    let mut topics: Vec<Topic> = Vec::new();
+    for topic in found {
+        if !topic.channel().is_some_and(is_covered) && !topics.contains(&topic) {
+            topics.push(topic);
+        }
+    }
+    topics
 }
 
 /// Whether this is only for those who have the admin token, where there is one.

@@ -73,13 +73,6 @@ impl Engine {
             return Err(reply);
         }
         let names: Vec<_> = topics.iter().map(Topic::name).collect();
-        let is_unheard = |(stream, child): &(Stream, Option<Cow<'_, [u8]>>)| {
-            let child = child.as_deref().unwrap_or_default();
-            stream.is_on_demand() && !self.hub.is_wanted(*stream, child)
-        };
-        if names.iter().any(is_unheard) {
-            self.outdate_ids();
-        }
         let head = self.log.head();
         let names: Vec<_> = names
             .iter()
@@ -279,5 +272,7 @@ impl Engine {
         let reply = Reply::finite_stream(events);
         let keep_alive = keep_alive && !self.stopping;
         self.put_reply(key, &reply, keep_alive, false);
+        // Where its time had come, its entry in the timers is used up.
+        self.arm(key);
     }
 }

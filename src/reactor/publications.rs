@@ -25,6 +25,8 @@ struct UnderWay {
     key: Key,
     /// Answers that are still to come.
     awaited: usize,
+    /// How often the connection had been lost by then over which messages come back to us.
+    losses: u64,
     /// What went wrong first.
     failure: Option<Unanswered>,
 }
@@ -33,14 +35,15 @@ struct UnderWay {
 pub type Outcome = (Key, Result<(), Unanswered>);
 
 impl Publications {
-    /// Begins one that so many answers are to come for, and names it.
-    pub fn begin(&mut self, key: Key, awaited: usize, now: Time) -> u64 {
+    /// Begins one that so many answers are to come for, and names it. `losses` is how often the source was lost.
+    pub fn begin(&mut self, key: Key, awaited: usize, losses: u64, now: Time) -> u64 {
         debug_assert!(awaited > 0);
         let number = self.next_number;
         self.next_number += 1;
         let under_way = UnderWay {
             key,
             awaited,
+            losses,
             failure: None,
         };
         self.under_way.insert(number, under_way);
@@ -48,10 +51,20 @@ impl Publications {
         number
     }
 
-    /// An answer has come; what became of the publication, if it was the last one.
-    pub fn on_answer(&mut self, number: u64, answer: Result<(), Unanswered>) -> Option<Outcome> {
+    /// An answer has come; what became of the publication, if it was the last one. Where the source was lost
+    /// meanwhile, nobody can say that the message came back to us.
+    pub fn on_answer(
+        &mut self,
+        number: u64,
+        answer: Result<(), Unanswered>,
+        losses: u64,
+    ) -> Option<Outcome> {
         let under_way = self.under_way.get_mut(&number)?;
         under_way.awaited -= 1;
+        let answer = match under_way.losses == losses {
+            true => answer,
+            false => answer.and(Err(Unanswered::Lost)),
+        };
         if let Err(unanswered) = answer {
             under_way.failure.get_or_insert(unanswered);
         }
@@ -106,7 +119,10 @@ impl<N: Net> Reactor<N> {
         if !self.has_room_for(names + brokered.len() * (message.len() + COMMAND_BYTES)) {
             return self.answer_publication(key, Err(Unanswered::Lost));
         }
-        let number = self.publications.begin(key, brokered.len(), self.now);
+        let losses = self.losses();
+        let number = self
+            .publications
+            .begin(key, brokered.len(), losses, self.now);
         for channel in brokered {
             if !self.publish(number, channel.as_bytes(), message.as_bytes()) {
                 self.on_published(number, Err(Unanswered::Lost));
@@ -116,7 +132,8 @@ impl<N: Net> Reactor<N> {
 
     /// The broker has answered, or never will.
     pub(super) fn on_published(&mut self, number: u64, answer: Result<(), Unanswered>) {
-        if let Some((key, outcome)) = self.publications.on_answer(number, answer) {
+        let losses = self.losses();
+        if let Some((key, outcome)) = self.publications.on_answer(number, answer, losses) {
             self.answer_publication(key, outcome);
         }
     }
@@ -128,9 +145,20 @@ impl<N: Net> Reactor<N> {
         }
     }
 
+    /// How often the connection was lost over which what is published comes back to us. Where it is the one that it
+    /// goes out over, its answers are lost with it.
+    fn losses(&self) -> u64 {
+        match &self.feed {
+            Feed::Redis { messages, .. } => messages.conversation().losses(),
+            Feed::Demo(_) | Feed::Embedded => 0,
+        }
+    }
+
     fn has_room_for(&self, len: usize) -> bool {
         match &self.feed {
             _ if self.exchange.is_there() => self.exchange.has_room_for(len),
+            // What did not come back to us would be missing here.
+            Feed::Redis { messages, .. } if !messages.conversation().is_live() => false,
             Feed::Redis { commands, .. } => commands.conversation().has_room_for(len),
             Feed::Demo(_) | Feed::Embedded => false,
         }
@@ -177,21 +205,31 @@ mod tests {
         let mut publications = Publications::default();
         let now = Time::from_micros(7);
         assert_eq!(publications.deadline(), None);
-        let one = publications.begin(key(1), 2, now);
-        let other = publications.begin(key(2), 2, now);
-        let late = publications.begin(key(3), 1, now);
-        assert_eq!(publications.on_answer(one, Ok(())), None);
-        assert_eq!(publications.on_answer(other, Err(Unanswered::Lost)), None);
-        assert_eq!(publications.on_answer(one, Ok(())), Some((key(1), Ok(()))));
+        let one = publications.begin(key(1), 2, 0, now);
+        let other = publications.begin(key(2), 2, 0, now);
+        let late = publications.begin(key(3), 1, 0, now);
+        assert_eq!(publications.on_answer(one, Ok(()), 0), None);
+        assert_eq!(
+            publications.on_answer(other, Err(Unanswered::Lost), 0),
+            None
+        );
+        assert_eq!(
+            publications.on_answer(one, Ok(()), 0),
+            Some((key(1), Ok(())))
+        );
         let lost = Some((key(2), Err(Unanswered::Lost)));
-        assert_eq!(publications.on_answer(other, Ok(())), lost);
+        assert_eq!(publications.on_answer(other, Ok(()), 0), lost);
         assert_eq!(publications.next_late(now), None);
         let deadline = publications.deadline().unwrap();
         assert_eq!(deadline, now + ANSWER_DEADLINE);
         let gone = Some((key(3), Err(Unanswered::Late)));
         assert_eq!(publications.next_late(deadline), gone);
         assert_eq!(publications.next_late(deadline), None);
-        assert_eq!(publications.on_answer(late, Ok(())), None);
+        assert_eq!(publications.on_answer(late, Ok(()), 0), None);
+        let lost = publications.begin(key(4), 1, 0, now);
+        let outcome = publications.on_answer(lost, Ok(()), 1);
+        assert_eq!(outcome, Some((key(4), Err(Unanswered::Lost))));
+        assert_eq!(publications.next_late(deadline), None);
         assert_eq!(publications.deadline(), None);
     }
 }
