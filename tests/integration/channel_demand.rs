@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::time::{Duration, Instant};
 
 use crate::support::channels::{
-    come_back, id_of, options, publish, subscribers_of, wait_for_subscribers,
+    come_back, id_of, options, publication, publish, subscribers_of, wait_for_subscribers,
 };
 use crate::support::redis::is_installed_or_skip;
 use crate::support::resp::Value;
@@ -152,14 +152,11 @@ fn channels_are_asked_for_again_where_redis_was_killed() {
     let mut pattern = server.subscribe("/?channels=*");
     let leaves = server.subscribe("/?channels=c");
     redis.kill();
-    server.wait_for_log("the connection was closed");
+    server.wait_for_log("; trying");
     leaves.reset();
     let mut second = server.subscribe("/?channels=d");
     // Who came and went while there was no Redis is nothing to ask it for.
-    wait_until("the last has been gone", || {
-        let stats = server.status();
-        stats["stats"]["subscribers"] == 3 || server.connections().len() == 3
-    });
+    server.wait_for_connections(3);
     let gone_at = Instant::now();
     wait_until("the channel is not kept any more", || {
         gone_at.elapsed() > Duration::from_secs(2)
@@ -196,19 +193,12 @@ fn what_a_user_has_no_right_to_is_said_once_and_others_go_on() {
     if !is_installed_or_skip() {
         return;
     }
-    let users = [
-        "--user",
-        "default on nopass ~* &* +@all",
-        "--user",
-        "streamer on >secret ~* &stream.* &ok.* +@all",
-    ];
-    let redis = Redis::start_protected(&users, "AUTH default x");
+    let users = "--user streamer on >secret ~* +@all resetchannels &stream.score_updates \
+                 &stream.tweet_updates.* &stream.admin.cleanup &ok.*";
+    let users: Vec<&str> = users.split_ascii_whitespace().collect();
+    let redis = Redis::start_protected(&users, "PING");
     let url = redis.url_with_login("streamer", "secret");
-    let mut options = crate::support::ServerOptions::redis_url(&url)
-        .variable("CHANNELS", "*")
-        .variable("PUBLISH_KEY", crate::support::channels::KEY);
-    options = options.variable("REPLAY_SEC", "1");
-    let server = options.start();
+    let server = options(&redis).variable("REDIS_URL", &url).start();
     let mut allowed = server.subscribe("/?channels=ok.a,no.a,ok.b");
     let _refused = server.subscribe("/?channels=no.b");
     let _pattern = server.subscribe("/?channels=*");
@@ -224,7 +214,7 @@ fn what_a_user_has_no_right_to_is_said_once_and_others_go_on() {
     // The way out is refused in words.
     let mut connection = server.connect();
     let form = "channel=no.a&message=1";
-    connection.send(crate::support::channels::publication(form));
+    connection.send(publication(form));
     let reply = connection.read_reply();
     assert_eq!(reply.head.status(), 503);
     assert!(reply.text().contains("NOPERM"), "{}", reply.text());

@@ -112,7 +112,7 @@ fn events_are_exact_and_in_the_order_of_publishing() {
 
 #[test]
 fn a_page_is_told_when_to_come_back_like_that_of_a_detail() {
-    let server = embedded().variable("SSE_DETAIL_RETRY_MS", "70").start();
+    let server = embedded().variable("SSE_RECONNECT_MS", "70").start();
     let mut subscriber = server.subscribe("/?channels=a");
     let id = id_of(&mut subscriber);
     assert_eq!(subscriber.next_item(), Item::Retry(70));

@@ -8,6 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::resp::{RedisClient, Value};
+use super::server::{signal, wait_for_exit};
 use super::{DEADLINE, TemporaryDirectory, unique_number, wait_until};
 
 /// Where the server's channels begin.
@@ -160,6 +161,15 @@ impl Redis {
         if let Some(mut child) = self.child.take() {
             let _gone_already = child.kill();
             let _gone_already = child.wait();
+        }
+    }
+
+    /// Has it end by itself, which it does between two turns of its loop: what it has said to one client it has
+    /// said to the others.
+    pub fn end(&mut self) {
+        signal(self.process_id(), "TERM");
+        if let Some(mut child) = self.child.take() {
+            wait_for_exit(&mut child);
         }
     }
 
