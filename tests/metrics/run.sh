@@ -2,6 +2,7 @@
 # Checks with the tools of others what is reported to them: run.sh [prometheus|graphite]
 set -euo pipefail
 cd -- "$(dirname -- "${BASH_SOURCE[0]}")"
+source ../tools.sh
 
 # What Python compiles would lie among the sources.
 export PYTHONDONTWRITEBYTECODE=1
@@ -19,18 +20,7 @@ if ! cmp --silent requirements.txt "$stamp" ||
 fi
 python=$environment/bin/python
 
-# Only Cargo knows where it puts a program: the folder and the target can be configured in many places.
-if [[ -z ${STREAMER_BINARY:-} ]]; then
-    STREAMER_BINARY=$(
-        cargo build --locked --bin emojitrack-streamer --message-format json-render-diagnostics |
-            "$python" -c '
-import json, sys
-for line in sys.stdin:
-    if executable := json.loads(line).get("executable"):
-        print(executable)'
-    )
-    export STREAMER_BINARY
-fi
+build_program
 
 case ${1:-all} in
 all) checks=(prometheus graphite) ;;
