@@ -43,9 +43,12 @@ impl Topic {
     }
 }
 
-/// What is shown of a request: its path, and of one for several streams which these are.
+/// What is shown of a request: its path, and of one whose query names the streams which these are.
 fn shown_path(topics: &[Topic], accepted: &Accepted) -> Box<str> {
-    let is_named_by_path = topics.len() < 2 && &*accepted.path != "/";
+    // Such as `/subscribe/eps`, and `/subscribe/channels/a`.
+    let depth = accepted.path.matches('/').count();
+    let is_named_by_path =
+        matches!(topics, [topic] if depth == 2 + usize::from(topic.child.is_some()));
     if is_named_by_path {
         return accepted.path.clone();
     }

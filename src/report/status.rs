@@ -116,13 +116,7 @@ fn millis(span: Duration) -> u64 {
 }
 
 fn encode_row(out: &mut Vec<u8>, row: &ConnectionRow<'_>) {
-    let namespace = row.request_path.strip_prefix("/subscribe");
-    let namespace = namespace.unwrap_or(row.request_path);
-    // Several namespaces stand in a list.
-    let namespace = match namespace.strip_prefix("?ns=") {
-        Some(names) => Cow::Owned(names.replace("&ns=", ",")),
-        None => Cow::Borrowed(namespace),
-    };
+    let namespace = namespace_of(row.request_path);
     out.extend_from_slice(b"{\"request_path\":");
     text(out, row.request_path);
     out.extend_from_slice(b",\"namespace\":");
@@ -140,6 +134,14 @@ fn encode_row(out: &mut Vec<u8>, row: &ConnectionRow<'_>) {
     text(out, row.user_agent);
     let (sent, behind) = (row.msgs_sent, row.behind);
     let _infallible = write!(out, ",\"msgs_sent\":{sent},\"behind\":{behind}}}");
+}
+
+/// What a path subscribes to. Where the path does not say so itself, the list does that stands behind it.
+fn namespace_of(path: &str) -> Cow<'_, str> {
+    match path.split_once("?ns=") {
+        Some((_, names)) => names.replace("&ns=", ",").into(),
+        None => path.strip_prefix("/subscribe").unwrap_or(path).into(),
+    }
 }
 
 /// A JSON string of a client's words as they are. The encoder escapes ASCII's control characters; those above
@@ -250,6 +252,23 @@ mod tests {
         let document = encode(&snapshot, one_too_few);
         let document: serde_json::Value = serde_json::from_slice(&document).unwrap();
         assert_eq!(document["connections"].as_array().map(Vec::len), Some(1));
+    }
+
+    #[test]
+    fn a_namespace_is_what_a_path_or_the_list_behind_it_subscribes_to() {
+        let table = [
+            ("/subscribe/eps", "/eps"),
+            ("/subscribe/details/2665", "/details/2665"),
+            ("/subscribe?ns=/eps&ns=/details/2665", "/eps,/details/2665"),
+            ("/subscribe/channels/a", "/channels/a"),
+            ("/?ns=/channels/a&ns=/channels/b", "/channels/a,/channels/b"),
+            ("/?ns=/channels/a?b", "/channels/a?b"),
+            ("/subscribe/channels?ns=/channels/a", "/channels/a"),
+            ("", ""),
+        ];
+        for (path, expected) in table {
+            assert_eq!(namespace_of(path), expected, "for {path:?}");
+        }
     }
 
     #[test]
