@@ -7,7 +7,7 @@ use super::html::Policy;
 /// What the browser is to run.
 pub const POLICY: Policy = Policy {
     style_sha256: "Xe2lWwyPkbU3fEPnYaC/5fGaXdkPV9z7Qdqij58KONU=",
-    script_sha256: "qmPy3OK0jryEnHaBdpEnPUVxvR9aWXgzDDrHErxRM+Q=",
+    script_sha256: "GPsAPI4DKGjxK3Q9org9WFsOwjhxw9Mn4AmjIQY5lFg=",
 };
 
 /// The page in UTF-8.

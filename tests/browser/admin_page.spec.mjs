@@ -42,6 +42,10 @@ inBrowser('the admin page', (tab) => {
 
   const numberIn = (text) => Number(text.replaceAll(',', ''));
 
+  async function subscribers() {
+    return Object.fromEntries((await rowsOf('streams')).map(([name, count]) => [name, count]));
+  }
+
   async function total(name) {
     const row = (await rowsOf('totals')).find(([title]) => title === name);
     return numberIn(row[1]);
@@ -68,8 +72,8 @@ inBrowser('the admin page', (tab) => {
       await until(async () => (await total('Messages in')) > messages + 100, 'the totals rise');
       await until(async () => numberIn((await rowsOf('totals'))[0][2]) > 0, 'there is a minute to speak of');
 
-      const streams = Object.fromEntries((await rowsOf('streams')).map(([name, count]) => [name, count]));
-      assert.deepEqual(streams, { raw: '1', eps: '1', details: '1', kiosk_interaction: '0', several: '0' });
+      const expected = { raw: '1', eps: '1', details: '1', kiosk_interaction: '0', channels: '0', several: '0' };
+      assert.deepEqual(await subscribers(), expected);
       const connections = await rowsOf('connections');
       const agents = Object.fromEntries(connections.map((cells) => [cells[0], cells[5]]));
       assert.deepEqual(agents, { '/eps': 'one', '/raw': 'two', '/details/1F602': 'three' });
@@ -83,6 +87,34 @@ inBrowser('the admin page', (tab) => {
       assert.match(lateness, /of \d+ ticks, last \d+ s, half were [\d.]+ ms late/);
       assert.deepEqual(tab.complaints, []);
       tab.assertNothingIsFromElsewhere(streamer.url('/'));
+    });
+
+    it('shows who listens to which channels', async () => {
+      const channels = await Streamer.start([], { REDIS_URL: 'none', CHANNELS: '*', PUBLISH_KEY: 'key' });
+      const paths = {
+        '/?channels=a,b&uuid=7': '/channels/a,/channels/b',
+        '/?channels=a': '/channels/a',
+        '/subscribe/channels?channels=%D0%BC%D0%B8%D1%80': '/channels/мир',
+        '/subscribe/channels/news?event=channel': '/channels/news',
+        '/subscribe?ns=/eps': '/eps',
+        '/subscribe?ns=/eps&ns=/channels/news': '/eps,/channels/news',
+      };
+      for (const path of Object.keys(paths)) {
+        await WireReader.open(channels.url(path));
+      }
+      const body = new URLSearchParams({ key: 'key', channel: 'a', message: 'hello' });
+      assert.equal((await fetch(channels.url('/publish'), { method: 'POST', body })).status, 200);
+      await openPage(channels.url('/admin/'));
+      await until(async () => (await rowsOf('connections')).length === 6, 'all are listed');
+      const namespaces = (await rowsOf('connections')).map((cells) => cells[0]);
+      assert.deepEqual(namespaces.sort(), Object.values(paths).sort());
+      const { eps, channels: alone, several } = await subscribers();
+      assert.deepEqual({ eps, alone, several }, { eps: '1', alone: '4', several: '1' });
+      assert.equal(await total('Publications'), 1);
+      assert.match(await tab.page.textContent('#process'), /Channels4Sockets/);
+      assert.deepEqual(tab.complaints, []);
+      closeClients();
+      await channels.stop();
     });
 
     it('shows what clients send as text', async () => {

@@ -9,6 +9,7 @@ const NAMESPACES = [
   '/details/2665',
   '/details/1F1FA-1F1F8',
   '/kiosk_interaction',
+  '/channels/news,/channels/weather',
 ];
 const BOUNDS_US = [
   100, 250, 500, 1_000, 2_500, 5_000, 10_000, 17_000, 25_000, 50_000, 100_000, 250_000, 1_000_000, 5_000_000,
@@ -55,7 +56,14 @@ export function status({ seconds = 3_600, connections = 5_000, node = 'rust-prod
       version: '0.1.0',
       uptime_ms: Math.round(seconds * 1_000),
       sockets: connections + 3,
-      streams: { raw: 12, eps: connections - 900, details: 888, kiosk_interaction: 0 },
+      streams: {
+        raw: 12,
+        eps: connections - 900,
+        details: 688,
+        kiosk_interaction: 0,
+        channels: 180,
+        several: 20,
+      },
       accepted: subscribed + 700,
       subscribed,
       shed: 0,
@@ -67,6 +75,8 @@ export function status({ seconds = 3_600, connections = 5_000, node = 'rust-prod
       events_out: events,
       bytes_out: events * 62,
       conflations: 1_204,
+      publications: 27,
+      channels: 95,
       ticks: Math.floor(58.8 * seconds),
       closes: {
         client: subscribed - connections - 340,
@@ -88,6 +98,8 @@ export function status({ seconds = 3_600, connections = 5_000, node = 'rust-prod
         eps: spread(58.8 * seconds, 3),
         details: spread(250 * seconds, 0),
         kiosk_interaction: spread(0, 0),
+        channels: spread(9 * seconds, 1),
+        several: spread(2 * seconds, 0),
       },
       log: { bytes: 1_204_123, bytes_max: 4_194_304, frames: 10_412 },
       source: {
@@ -111,7 +123,9 @@ function connection(index, seconds, connections) {
   const age = Math.floor(seconds * (1 - index / connections));
   const isSlow = index % 97 === 5;
   return {
-    request_path: `/subscribe${namespace}`,
+    request_path: namespace.startsWith('/channels')
+      ? `/?ns=${namespace.replaceAll(',', '&ns=')}`
+      : `/subscribe${namespace}`,
     namespace,
     tag: namespace.startsWith('/details/') ? namespace.slice('/details/'.length) : null,
     created_at: STARTED_SEC + Math.floor(seconds) - age,
