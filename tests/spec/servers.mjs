@@ -38,8 +38,20 @@ export function showOutput() {
   }
 }
 
+/** A directory that does not outlive this process. */
+export function temporaryDirectory() {
+  const directory = mkdtempSync(join(tmpdir(), 'emojitrack-spec-'));
+  directories.add(directory);
+  return directory;
+}
+
+export function removeDirectory(directory) {
+  rmSync(directory, { recursive: true, force: true });
+  directories.delete(directory);
+}
+
 /** A program that was started, with what it wrote. */
-class Child {
+export class Child {
   lines = [];
 
   constructor(command, flags, environment = {}) {
@@ -146,8 +158,7 @@ export class Redis {
 
   async run() {
     this.port = await freePort();
-    this.directory ??= mkdtempSync(join(tmpdir(), 'emojitrack-spec-'));
-    directories.add(this.directory);
+    this.directory ??= temporaryDirectory();
     const place = ['--port', String(this.port), '--bind', '127.0.0.1', '--dir', this.directory];
     const flags = [...place, '--save', '', '--appendonly', 'no'];
     this.child = new Child('redis-server', flags);
@@ -201,8 +212,7 @@ export class Redis {
   async stop() {
     this.socket.destroy();
     await this.child.end();
-    rmSync(this.directory, { recursive: true, force: true });
-    directories.delete(this.directory);
+    removeDirectory(this.directory);
   }
 }
 
@@ -283,7 +293,8 @@ export class FedStreamer {
   }
 }
 
-function freePort() {
+/** A port that nobody listens on; another program may take it at any time. */
+export function freePort() {
   return new Promise((resolve, reject) => {
     const server = net.createServer();
     server.on('error', reject);
