@@ -27,11 +27,15 @@ readonly programs=(
     python3 python3
     carbon-cache graphite-carbon
     whisper-fetch python3-whisper
+    rabbitmq-server rabbitmq-server
 )
 
 # The module of Python that makes virtual environments complete. Debian has it in a package of its own,
 # which brings no program.
 readonly python_module=ensurepip python_package=python3-venv
+
+# The same for the other client of RabbitMQ that the tests know, which is there for Debian's Python alone.
+readonly pika_module=pika pika_package=python3-pika
 
 # The oldest Node.js that mocha and the EventSource run on; Debian 12 has this one.
 readonly node_major_min=18
@@ -61,6 +65,9 @@ missing_packages() {
     done
     if ! python3 -c "import $python_module" 2>/dev/null; then
         printf '%s\n' "$python_package"
+    fi
+    if ! /usr/bin/python3 -c "import $pika_module" 2>/dev/null; then
+        printf '%s\n' "$pika_package"
     fi
 }
 
@@ -130,11 +137,13 @@ check_tools
 
 step cargo fmt --check
 step cargo clippy --all-targets --locked -- -D warnings
+step cargo clippy --all-targets --locked --all-features -- -D warnings
 step env RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --locked
 step tests/spec/run.sh
 step tests/browser/run.sh
 step tests/metrics/run.sh prometheus
 step tests/metrics/run.sh graphite
+step env REQUIRE_RABBITMQ=1 cargo test --locked --all-features --lib --test amqp
 step cargo test --locked --doc
 # The last, so that the output closes with its counts. Without the variables, a test that finds no
 # redis-server, or no nginx, is skipped.

@@ -1,7 +1,7 @@
 //! Publishing: every message is answered, by the broker or for it.
 
 use emojitrack_streamer::source::Unanswered;
-use emojitrack_streamer::source::amqp::ExchangeType;
+use emojitrack_streamer::source::amqp::{Endpoint, ExchangeType};
 
 use crate::driver::{Driver, endpoint};
 use crate::rabbit::{Rabbit, is_installed_or_skip, shared_or_skip};
@@ -25,12 +25,13 @@ fn many_messages_at_once_are_each_confirmed() {
 }
 
 #[test]
-fn what_the_broker_does_not_allow_is_refused_and_leaves_the_listener_alone() {
+fn what_the_broker_does_not_allow_is_refused_and_leaves_the_rest_alone() {
     if !is_installed_or_skip() {
         return;
     }
     let rabbit = Rabbit::start();
-    let owner = Driver::live(endpoint(&rabbit, "rights", ExchangeType::Direct));
+    let endpoint = endpoint(&rabbit, "rights", ExchangeType::Topic);
+    let mut owner = Driver::live(endpoint.clone());
     rabbit.control(&["add_user", "reader", "hush"]);
     rabbit.control(&[
         "set_permissions",
@@ -39,9 +40,12 @@ fn what_the_broker_does_not_allow_is_refused_and_leaves_the_listener_alone() {
         "^amq[.]gen",
         ".*",
     ]);
-    let mut reader = endpoint(&rabbit, "rights", ExchangeType::Direct);
-    (reader.username, reader.password) = ("reader".to_owned(), "hush".to_owned());
-    let mut reader = Driver::live(reader);
+    rabbit.control(&["set_topic_permissions", "reader", "rights", ".*", "^(a|b)$"]);
+    let mut reader = Driver::live(Endpoint {
+        username: "reader".to_owned(),
+        password: "hush".to_owned(),
+        ..endpoint
+    });
     reader.listen(&["a"]);
     for _ in 0..3 {
         let answer = reader.publish("a", b"1");
@@ -50,7 +54,6 @@ fn what_the_broker_does_not_allow_is_refused_and_leaves_the_listener_alone() {
             "{answer:?}"
         );
     }
-    let mut owner = owner;
     assert_eq!(owner.publish("a", b"2"), Ok(()));
     assert_eq!(reader.take_messages(1), [("a".to_owned(), "2".to_owned())]);
     assert_eq!(reader.amqp.losses(), 0);
@@ -60,21 +63,56 @@ fn what_the_broker_does_not_allow_is_refused_and_leaves_the_listener_alone() {
         .filter(|(_, line)| line.contains("refuses a message"));
     assert_eq!(lines.count(), 1, "{:?}", reader.log);
 
+    // A channel that we may not listen to costs the connection, once.
+    for channel in ["forbidden", "b"] {
+        reader.amqp.listen(channel.as_bytes(), false);
+    }
+    reader.wait_for_log(&[
+        "does not let us listen to \"forbidden\"",
+        "403 ACCESS_REFUSED",
+    ]);
+    reader.run_until("the rest is bound", |reader| {
+        reader.amqp.is_live() && reader.amqp.unsettled() == 0
+    });
+    for channel in ["a", "forbidden", "b"] {
+        assert_eq!(owner.publish(channel, b"3"), Ok(()));
+    }
+    let expected = ["a", "b"].map(|channel| (channel.to_owned(), "3".to_owned()));
+    assert_eq!(reader.take_messages(2), expected);
+    assert_eq!(reader.amqp.losses(), 1);
+}
+
+#[test]
+fn a_broker_that_is_short_of_memory_and_an_exchange_that_is_gone_are_survived() {
+    if !is_installed_or_skip() {
+        return;
+    }
+    let rabbit = Rabbit::start();
+    let endpoint = endpoint(&rabbit, "survived", ExchangeType::Direct);
+    let mut publisher = Driver::live(endpoint.clone());
     // A broker that is short of memory takes nothing, and says so once somebody publishes.
     rabbit.control(&["set_vm_memory_high_watermark", "absolute", "1"]);
-    assert!(owner.amqp.publish(1, b"a", b"3"));
-    owner.run_until("it is blocked", |owner| {
-        owner
-            .log
-            .iter()
-            .any(|(_, line)| line.contains("takes no messages for now: low on memory"))
-    });
+    assert!(publisher.amqp.publish(1, b"a", b"waits"));
+    publisher.wait_for_log(&["takes no messages for now: low on memory"]);
     let refused = Unanswered::Refused("blocked: low on memory".to_owned());
-    assert_eq!(owner.publish("a", b"4"), Err(refused));
+    assert_eq!(publisher.publish("a", b"refused"), Err(refused));
     rabbit.control(&["set_vm_memory_high_watermark", "0.4"]);
-    owner.wait_for_log(&["takes messages again"]);
-    assert_eq!(owner.publish("a", b"5"), Ok(()));
-    owner.run_until("what waited was taken", |owner| {
-        owner.answers.contains(&(1, Ok(())))
+    publisher.wait_for_log(&["takes messages again"]);
+    assert_eq!(publisher.publish("a", b"taken"), Ok(()));
+    publisher.run_until("what waited was taken", |publisher| {
+        publisher.answers.contains(&(1, Ok(())))
     });
+
+    let exchange = "rabbit_misc:r(<<\"/\">>, exchange, <<\"survived\">>)";
+    let deletion = format!("ok = rabbit_exchange:delete({exchange}, false, <<\"test\">>).");
+    rabbit.control(&["eval", &deletion]);
+    assert_eq!(publisher.publish("a", b"lost"), Err(Unanswered::Lost));
+    publisher.run_until("it is live again", |publisher| publisher.amqp.is_live());
+    let mut listener = Driver::live(endpoint);
+    listener.listen(&["a"]);
+    assert_eq!(publisher.publish("a", b"after"), Ok(()));
+    assert_eq!(
+        listener.take_messages(1),
+        [("a".to_owned(), "after".to_owned())]
+    );
 }

@@ -310,7 +310,7 @@ fn nothing_is_lost_or_doubled_over_thousands_of_abrupt_disconnects() {
             // Some thousand a second: a pace, and not a wait for anything.
             thread::sleep(Duration::from_millis(1));
         }
-        let ended = threads.into_iter().map(|thread| thread.join());
+        let ended = threads.into_iter().map(std::thread::ScopedJoinHandle::join);
         ended
             .map(|connections| connections.expect("a client"))
             .sum()

@@ -915,6 +915,14 @@ mod tests {
         scene.broker_says(on(2, ack(1, false)));
         assert_eq!(scene.answers(), [(8, Ok(()))]);
 
+        // Where the exchange is gone, so are its bindings.
+        assert!(scene.amqp.publish(20, b"a", b""));
+        scene.broker_says(on(2, close_channel(404, "NOT_FOUND", (60, 40))));
+        scene.expect_given_up("the broker refused us: 404 NOT_FOUND");
+        assert_eq!(scene.answers(), [(20, Err(Unanswered::Lost))]);
+        scene.connect();
+        scene.agree();
+
         let long = [b'x'; 256];
         for name in [&b"\xff"[..], &long] {
             assert!(scene.amqp.publish(9, name, b""));

@@ -292,8 +292,9 @@ impl Amqp {
                 self.note_refused_bind(&closing);
                 Err(SessionError::Closed(closing))
             }
-            // What was published has been refused, such as for want of a right.
-            OUTWARD if self.confirms.len() > 0 => {
+            // What was published has been refused, such as for want of a right. Where the exchange is gone, so are
+            // its bindings: all has to be made anew.
+            OUTWARD if self.confirms.len() > 0 && closing.code != NOT_FOUND => {
                 self.complain(&closing);
                 self.confirms
                     .start_again(&Unanswered::Refused(closing.to_string()));
