@@ -214,7 +214,9 @@ mod engine {
                     place: "",
                     losses: 0,
                 };
-                let snapshot = hall.engine.snapshot(usize::MAX, source, Process::default());
+                let snapshot = hall
+                    .engine
+                    .snapshot(usize::MAX, source, None, Process::default());
                 status::encode(&snapshot, usize::MAX).len()
             });
     }
