@@ -948,10 +948,11 @@ mod tests {
             assert!(scene.amqp.unsent().len() < limits::AMQP_BINDS_BYTES + 512);
         }
         let payload = vec![b'x'; 100_000];
-        let taken = (0..100)
+        let taken = (0..1_000)
             .take_while(|&id| scene.amqp.publish(id, b"a", &payload))
             .count();
-        assert_eq!(taken, 20, "two megabytes");
+        let most = limits::AMQP_UNSENT_BYTES_MAX / payload.len();
+        assert!((most - 2..=most).contains(&taken), "{taken} of {most}");
         assert!(scene.amqp.unsent().len() <= limits::AMQP_UNSENT_BYTES_MAX);
         let binds = scene
             .said()
