@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 
 use super::channels::segment_of;
-use super::conn::{Cursor, Key, Phase, Reading, Subscription};
+use super::conn::{About, Cursor, Key, Phase, Reading, Subscription};
 use super::event_id::{self, EventId};
 use super::hub::{NamespaceId, Stream};
 use super::log::Coding;
@@ -64,6 +64,70 @@ fn shown_path(topics: &[Topic], accepted: &Accepted) -> Box<str> {
     shown(path.as_bytes())
 }
 
+impl About {
+    /// Takes what is to be shown of a stream.
+    fn describe(&mut self, topics: &[Topic], accepted: &Accepted) {
+        self.client_ip = accepted.client_ip;
+        self.path = shown_path(topics, accepted);
+        self.tag = match topics {
+            [topic] if topic.stream != Stream::Channels => topic.child.as_deref().map(Box::from),
+            _ => None,
+        };
+        self.user_agent = accepted.user_agent.clone();
+        self.token = accepted.token.as_deref().map(Box::from);
+    }
+}
+
+/// What a list of topics amounts to.
+#[derive(Clone, Copy)]
+struct Mix {
+    /// Whose settings hold for it: what carries anything but scores lasts as long as that.
+    stream: Stream,
+    has_channels: bool,
+    has_others: bool,
+}
+
+impl Mix {
+    fn of(topics: &[Topic]) -> Mix {
+        let streams = || topics.iter().map(|topic| topic.stream);
+        let stream = streams().max_by_key(|stream| !stream.is_score());
+        Mix {
+            stream: stream.unwrap_or(Stream::Details),
+            has_channels: streams().any(|stream| stream == Stream::Channels),
+            has_others: streams().any(|stream| stream != Stream::Channels),
+        }
+    }
+
+    /// Until which number events carry their ids. Where channels come with other streams, all have them for good: a
+    /// place is then one for all of them. Where they come alone, it is their frames that have them.
+    fn forgets_at(self, start: Start, head: u64) -> Option<u64> {
+        match start {
+            _ if self.has_channels => self.has_others.then_some(u64::MAX),
+            Start::Missed(_) => Some(head),
+            Start::Now | Start::Caught | Start::Gap => None,
+        }
+    }
+
+    /// What a stream that begins like this says of its client's place, this one, before any event.
+    fn encode_start(self, start: Start, id: EventId, out: &mut Vec<u8>) {
+        match start {
+            // It is told with each event, or when all are there.
+            Start::Missed(_) => {}
+            Start::Gap if self.has_channels => {
+                id.encode_channel_line(out);
+                out.extend_from_slice(GAP);
+            }
+            // Who loses the connection before the first message has a place to come back to as well.
+            Start::Now | Start::Caught if self.has_channels => {
+                id.encode_channel_line(out);
+                out.push(b'\n');
+            }
+            Start::Caught | Start::Gap => out.extend_from_slice(event_id::CLEAR),
+            Start::Now => {}
+        }
+    }
+}
+
 impl Engine {
     /// Begins a stream, or says why it cannot begin now.
     pub(super) fn subscribe(
@@ -75,23 +139,9 @@ impl Engine {
         if let Some(reply) = self.shed(accepted) {
             return Err(reply);
         }
-        let names: Vec<_> = topics.iter().map(Topic::name).collect();
+        let mix = Mix::of(topics);
         let head = self.log.head();
-        let names: Vec<_> = names
-            .iter()
-            .map(|(of, child)| (*of, child.as_deref()))
-            .collect();
-        let (namespace, slot) = match names[..] {
-            [(stream, child)] => self.hub.subscribe(stream, child, key.index, head),
-            _ => self.hub.subscribe_to_several(&names, key.index, head),
-        };
-        let is_of_channel = |topic: &Topic| topic.stream == Stream::Channels;
-        let has_channels = topics.iter().any(is_of_channel);
-        let is_poll = accepted.is_xhr && topics.iter().all(is_of_channel);
-        // What carries anything but scores lasts as long as that.
-        let stream = topics.iter().map(|topic| topic.stream);
-        let stream = stream.max_by_key(|stream| !stream.is_score());
-        let stream = stream.unwrap_or(Stream::Details);
+        let (namespace, slot) = self.enter(key, topics, head);
         let start = self.start_of(accepted.last_event_id.as_deref(), namespace);
         let Some(conn) = self.conns.get_mut(key) else {
             return Ok(());
@@ -100,50 +150,34 @@ impl Engine {
             Start::Missed(sequence) => sequence,
             Start::Now | Start::Caught | Start::Gap => head,
         };
-        // Where channels come with other streams, all events have ids: a place is then one for all of them. Where
-        // they come alone, their frames have them.
-        let is_mixed = has_channels && !topics.iter().all(is_of_channel);
-        let forgets_at = match start {
-            _ if is_mixed => Some(u64::MAX),
-            Start::Missed(_) if !has_channels => Some(head),
-            _ => None,
-        };
-        // A request that stands behind the poll already is not going to be read.
+        // A request that stands behind a poll already is not going to be read.
         let is_last = matches!(&conn.phase, Phase::Reading(reading) if !reading.buffer.is_empty());
-        let subscription = Subscription {
+        let is_poll = accepted.is_xhr && !mix.has_others;
+        let coding = match accepted.http_11 {
+            true => Coding::Chunked,
+            false => Coding::Bare,
+        };
+        conn.phase = Phase::Subscribed(Subscription {
             namespace,
             slot,
-            coding: if accepted.http_11 {
-                Coding::Chunked
-            } else {
-                Coding::Bare
-            },
+            coding,
             cursor: Cursor {
                 sequence,
                 offset: 0,
                 merged: 0,
             },
             events: 0,
-            forgets_at,
+            forgets_at: mix.forgets_at(start, head),
             poll: is_poll.then_some(accepted.keep_alive && !is_last),
-        };
-        let lifetime = self.settings.lifetime_of(stream);
-        conn.phase = Phase::Subscribed(subscription);
+        });
         conn.progress_at = self.now;
         // Spread, so that those who came together do not come back together.
-        conn.ends_at = lifetime.map(|longest| {
+        conn.ends_at = self.settings.lifetime_of(mix.stream).map(|longest| {
             let shortest = longest * 4 / 5 + limits::LIFETIME_SLACK;
             self.now + self.random.between(shortest.min(longest), longest)
         });
         conn.about.subscribed_at = self.now;
-        conn.about.client_ip = accepted.client_ip;
-        conn.about.path = shown_path(topics, accepted);
-        conn.about.tag = match topics {
-            [topic] if !has_channels => topic.child.as_deref().map(Box::from),
-            _ => None,
-        };
-        conn.about.user_agent = accepted.user_agent.clone();
-        conn.about.token = accepted.token.as_deref().map(Box::from);
+        conn.about.describe(topics, accepted);
         let epoch = self.settings.epoch;
         let id = EventId { epoch, sequence };
         if !is_poll {
@@ -151,23 +185,12 @@ impl Engine {
             let extra = self.settings.stream_head_extra();
             reply::encode_stream_head(out, accepted.http_11, extra, self.unix_seconds);
             let mut first = Vec::new();
-            match self.settings.retry_of(stream) {
+            match self.settings.retry_of(mix.stream) {
                 Some(retry_ms) => sse::encode_retry(&mut first, retry_ms),
                 None => first.extend_from_slice(sse::COMMENT),
             }
-            match start {
-                Start::Caught | Start::Gap if !has_channels => {
-                    first.extend_from_slice(event_id::CLEAR);
-                }
-                Start::Missed(_) => {}
-                // Who loses the connection before the first message has a place to come back to as well.
-                _ if has_channels => {
-                    id.encode_channel_line(&mut first);
-                    first.extend_from_slice(if start == Start::Gap { GAP } else { b"\n" });
-                }
-                _ => {}
-            }
-            encode_piece(out, subscription.coding, &first);
+            mix.encode_start(start, id, &mut first);
+            encode_piece(out, coding, &first);
         }
         let about = &conn.about;
         self.addresses
@@ -179,13 +202,22 @@ impl Engine {
         }
         self.arm(key);
         if is_poll && start == Start::Gap {
-            let mut body = Vec::new();
-            id.encode_channel_line(&mut body);
-            body.extend_from_slice(GAP);
-            self.answer_poll(key, body);
+            let mut events = Vec::new();
+            mix.encode_start(start, id, &mut events);
+            self.answer_poll(key, events);
         }
         self.queue_write(key);
         Ok(())
+    }
+
+    /// Registers a connection for what it wants.
+    fn enter(&mut self, key: Key, topics: &[Topic], head: u64) -> (NamespaceId, u32) {
+        let names: Vec<_> = topics.iter().map(Topic::name).collect();
+        let names = names.iter().map(|(of, child)| (*of, child.as_deref()));
+        match names.collect::<Vec<_>>()[..] {
+            [(stream, child)] => self.hub.subscribe(stream, child, key.index, head),
+            ref several => self.hub.subscribe_to_several(several, key.index, head),
+        }
     }
 
     /// The answer to a subscription for which there is no room, or none for its address. A browser gives up
