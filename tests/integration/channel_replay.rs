@@ -201,6 +201,10 @@ fn what_came_while_redis_was_away_is_a_gap() {
     redis.restart();
     server.wait_for_log_count(SUBSCRIBED, 2);
     wait_for_subscribers(&redis, "a", 1);
+    // Commands go over another connection, which may come back later.
+    wait_until("messages are taken again", || {
+        publish_over(&mut server.connect(), "channel=b&message=x") == 200
+    });
     for (id, what) in [(before, "before"), (while_away, "while it was away")] {
         expect_gap(come_back(&server, "/?channels=a", &id), &server, what);
     }
