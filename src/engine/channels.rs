@@ -75,7 +75,10 @@ impl Engine {
             channel: channel.to_vec(),
             payload: payload.to_vec(),
         };
-        self.on_message(&message(None));
+        // A pattern can be published to by its own name, and matches that: it must not come twice.
+        if !is_pattern(name, &self.settings) {
+            self.on_message(&message(None));
+        }
         for pattern in patterns {
             self.on_message(&message(Some(pattern)));
         }
@@ -85,17 +88,22 @@ impl Engine {
     /// before it was back is worth nothing for a channel.
     pub fn on_source_state(&mut self, is_live: bool) {
         let was_away = std::mem::replace(&mut self.source_was_away, !is_live);
-        if was_away && is_live && !self.settings.channels.is_empty() {
-            self.outdate_ids();
+        if (was_away || !is_live) && !self.settings.channels.is_empty() {
+            self.begin_afresh();
             self.channels_whole_from = self.log.head();
         }
     }
 
-    /// Sees to it that ids from before this moment are told from those that are given out later. Otherwise, as long as
-    /// nothing is published, both have the same number, although nobody has listened in between.
-    pub(super) fn outdate_ids(&mut self) {
+    /// Makes sure that nobody has the id of the place where the log ends. Who has everything up to now has that,
+    /// and may lack what was not kept, without any frame's number saying so.
+    pub(super) fn begin_afresh(&mut self) {
+        if self.unnamed_place == Some(self.log.head()) {
+            return;
+        }
         self.make_room_for(0);
-        self.log.skip_number(Stream::Channels.root());
+        // No namespace lists it.
+        self.log.skip_number(Stream::Several.root());
+        self.unnamed_place = Some(self.log.head());
     }
 
     /// The channels that have most subscribers, those first, and then by name. Ten thousand of them take some
@@ -143,7 +151,6 @@ impl Engine {
     /// Asks the source for channels that somebody has come for, and no longer for those that nobody is to come
     /// back to.
     pub(super) fn update_demand(&mut self) {
-        let mut has_left = false;
         for segment in self.hub.take_turned() {
             let name = name_of(&segment);
             let is_wanted = |form| {
@@ -160,12 +167,7 @@ impl Engine {
                 let name = name.into();
                 self.effects
                     .push_back(Effect::Unlisten { name, is_pattern });
-                has_left = true;
             }
-        }
-        // What comes there from now on is missing for whoever has the id of this moment.
-        if has_left {
-            self.outdate_ids();
         }
     }
 

@@ -118,6 +118,7 @@ impl Engine {
         let lacks = self.hub.get(namespace);
         let lacks = lacks.is_some_and(|namespace| namespace.frames_from(behind).next().is_some());
         let sequence = if lacks { behind } else { self.log.head() };
+        self.unnamed_place = None;
         let mut block = Vec::new();
         if let Some(retry_ms) = retry_ms {
             sse::encode_retry(&mut block, retry_ms);

@@ -114,6 +114,8 @@ pub struct Engine {
     listened: BTreeSet<Box<[u8]>>,
     /// Bytes held of bodies whose senders have not shown a key yet.
     unproven_bytes: usize,
+    /// A place of the log that no client has the id of.
+    unnamed_place: Option<u64>,
     /// Whether the source has been away since it was last known to be there.
     source_was_away: bool,
     /// The number of the first frame since when no message of a channel can be missing.
@@ -167,6 +169,7 @@ impl Engine {
             counted_since: now,
             listened: BTreeSet::new(),
             unproven_bytes: 0,
+            unnamed_place: None,
             source_was_away: false,
             channels_whole_from: 0,
             timers: Timers::new(&spans),

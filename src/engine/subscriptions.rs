@@ -140,8 +140,8 @@ impl Engine {
             return Err(reply);
         }
         let mix = Mix::of(topics);
+        let (namespace, slot) = self.enter(key, topics);
         let head = self.log.head();
-        let (namespace, slot) = self.enter(key, topics, head);
         let start = self.start_of(accepted.last_event_id.as_deref(), namespace);
         let Some(conn) = self.conns.get_mut(key) else {
             return Ok(());
@@ -180,6 +180,7 @@ impl Engine {
         conn.about.describe(topics, accepted);
         let epoch = self.settings.epoch;
         let id = EventId { epoch, sequence };
+        self.unnamed_place = None;
         if !is_poll {
             let out = conn.outbox.buffer();
             let extra = self.settings.stream_head_extra();
@@ -211,10 +212,19 @@ impl Engine {
     }
 
     /// Registers a connection for what it wants.
-    fn enter(&mut self, key: Key, topics: &[Topic], head: u64) -> (NamespaceId, u32) {
+    fn enter(&mut self, key: Key, topics: &[Topic]) -> (NamespaceId, u32) {
         let names: Vec<_> = topics.iter().map(Topic::name).collect();
         let names = names.iter().map(|(of, child)| (*of, child.as_deref()));
-        match names.collect::<Vec<_>>()[..] {
+        let names: Vec<(Stream, Option<&[u8]>)> = names.collect();
+        let is_new = |&(of, child): &(Stream, Option<&[u8]>)| {
+            of.is_on_demand() && child.is_some_and(|child| !self.hub.is_wanted(of, child))
+        };
+        if names.iter().any(is_new) {
+            // What came for it while nobody was there has left no trace.
+            self.begin_afresh();
+        }
+        let head = self.log.head();
+        match names[..] {
             [(stream, child)] => self.hub.subscribe(stream, child, key.index, head),
             ref several => self.hub.subscribe_to_several(several, key.index, head),
         }
