@@ -101,7 +101,7 @@ enum Talk {
 }
 
 /// What an answer is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 enum Awaited {
     Auth,
     /// The database that commands are for.
@@ -111,6 +111,8 @@ enum Awaited {
     Subscription,
     /// One that may be refused.
     Optional,
+    /// The same, of this channel or pattern that a client wants.
+    Channel(Box<[u8]>),
     /// A command whose answer is of no interest, but as a sign of life.
     Nothing,
     /// What was asked.
@@ -260,7 +262,7 @@ impl Session {
     /// whole command.
     fn ask_for(&mut self, command: &str, name: &[u8]) {
         resp::encode_command(&mut self.outgoing, &[command.as_bytes(), name]);
-        self.awaited.push_back(Awaited::Optional);
+        self.awaited.push_back(Awaited::Channel(name.into()));
     }
 
     fn forget_conversation(&mut self) {
@@ -285,11 +287,15 @@ impl Session {
             }
             return;
         };
-        let command = match awaited {
+        let command = match &awaited {
             Awaited::Auth => "AUTH",
             Awaited::Select => "SELECT",
             Awaited::Subscription => "SUBSCRIBE",
-            Awaited::SetName | Awaited::Optional | Awaited::Nothing | Awaited::Question(_) => "",
+            Awaited::SetName
+            | Awaited::Optional
+            | Awaited::Channel(_)
+            | Awaited::Nothing
+            | Awaited::Question(_) => "",
         };
         match (awaited, refusal) {
             (Awaited::Question(question), refusal) => {
@@ -305,6 +311,10 @@ impl Session {
             (_, None) => {}
             (Awaited::SetName, Some(words)) => self.objection = Some(words),
             (Awaited::Optional | Awaited::Nothing, Some(words)) => self.complain(&words),
+            (Awaited::Channel(name), Some(words)) => {
+                let name = shown(&String::from_utf8_lossy(&name));
+                self.complain(&format!("{words} (the channel is {name:?})"));
+            }
             (_, Some(words)) => return self.give_up(SessionError::Refused(command, words), now),
         }
         if self.awaited.is_empty() && !self.is_live() {
