@@ -22,9 +22,9 @@ struct Bench {
 
 impl Bench {
     fn new(paths: &[&str]) -> Bench {
-        let args = Vec::<OsString>::new();
+        let args = ["--channels=*".into()] as [OsString; 1];
         let Ok(Command::Run(mut config)) = config::parse(args, |_| None, || None) else {
-            unreachable!("the defaults are a configuration");
+            unreachable!("this is a configuration");
         };
         config.engine.sockets_max = usize::MAX;
         let mut bench = Bench {
@@ -88,7 +88,15 @@ fn fan_out_does_not_allocate_for_each_event() {
     let tweets =
         ["1F602", "2764"].map(|id| message(&format!("stream.tweet_updates.{id}"), "{\"id\":1}"));
     let both = [&scores[..], &tweets[..]].concat();
-    let table: [(&[&str], &[Message]); 4] = [
+    let news = [message("news", "{\"id\":1}")];
+    let table: [(&[&str], &[Message]); 5] = [
+        (
+            &[
+                "/subscribe/channels/news",
+                "/subscribe/channels/news?event=channel",
+            ],
+            &news,
+        ),
         (&["/subscribe/raw"], &scores),
         (&["/subscribe/eps"], &scores),
         (&["/subscribe/details", "/subscribe/details/2764"], &tweets),

@@ -47,11 +47,19 @@ pub fn is_pattern(name: &str, settings: &Settings) -> bool {
 
 /// The child of [`Stream::Channels`] that a channel is in this form.
 pub fn segment_of(name: &[u8], form: Form) -> Vec<u8> {
-    let tag = match form {
+    let mut segment = Vec::new();
+    encode_segment(&mut segment, name, form);
+    segment
+}
+
+/// The same in a buffer that is there already.
+fn encode_segment(out: &mut Vec<u8>, name: &[u8], form: Form) {
+    out.clear();
+    out.push(match form {
         Form::Bare => b'.',
         Form::Named => b'@',
-    };
-    [&[tag], name].concat()
+    });
+    out.extend_from_slice(name);
 }
 
 /// The channel that such a child is a form of.
@@ -133,8 +141,9 @@ impl Engine {
     /// Puts a message where those who asked for `asked`, its channel or a pattern, will find it.
     pub(super) fn publish_to_channel(&mut self, asked: &[u8], message: &Message) {
         for form in Form::ALL {
-            let segment = segment_of(asked, form);
-            let Some(namespace) = self.hub.destination(Stream::Channels, Some(&segment)) else {
+            encode_segment(&mut self.segment, asked, form);
+            let segment = Some(self.segment.as_slice());
+            let Some(namespace) = self.hub.destination(Stream::Channels, segment) else {
                 continue;
             };
             let id = self.id_of_next_frame();

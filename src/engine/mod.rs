@@ -146,6 +146,8 @@ pub struct Engine {
     in_flight: Option<InFlight>,
     /// A frame under construction; kept so that publishing allocates nothing.
     body: Vec<u8>,
+    /// The same for the name of a channel's namespace.
+    segment: Vec<u8>,
     /// Who is still to be sent away, once the process was asked to end.
     farewell: Farewell,
     stopping: bool,
@@ -189,6 +191,7 @@ impl Engine {
             batch: Batch::default(),
             in_flight: None,
             body: Vec::new(),
+            segment: Vec::new(),
             farewell: Farewell::default(),
             stopping: false,
             settings,
