@@ -63,7 +63,7 @@ fn encode_segment(out: &mut Vec<u8>, name: &[u8], form: Form) {
 }
 
 /// The channel that such a child is a form of.
-fn name_of(segment: &[u8]) -> &[u8] {
+pub(super) fn name_of(segment: &[u8]) -> &[u8] {
     segment.get(1..).unwrap_or_default()
 }
 

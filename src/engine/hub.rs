@@ -99,7 +99,7 @@ pub struct Turn {
 
 /// The registry of namespaces.
 pub struct Hub {
-    namespaces: Slab<Namespace>,
+    pub(super) namespaces: Slab<Namespace>,
     /// Namespaces with a pass under way or pending; each once.
     touched: VecDeque<NamespaceId>,
     /// Namespaces whose next pass must not begin yet, and when it may, the earliest first; each once.
@@ -114,7 +114,7 @@ pub struct Hub {
     subscribers: [usize; Stream::ALL.len()],
     /// Namespaces that linger, and when each must be looked at, the earliest first. A namespace that was told to
     /// linger again has one entry all the same, which comes early.
-    lingering: BinaryHeap<Reverse<(Time, u32)>>,
+    pub(super) lingering: BinaryHeap<Reverse<(Time, u32)>>,
     /// How many namespaces have gone.
     removals: u64,
     /// Children of streams that are listened to on demand, which have become wanted or unwanted; some perhaps

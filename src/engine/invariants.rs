@@ -1,8 +1,13 @@
 //! Invariants: what must hold between two turns, checked in debug builds and in every turn of the
 //! simulation. It owns assertions only; a release build must not need it.
 
+use std::cmp::Reverse;
+use std::collections::BTreeSet;
+
 use super::Engine;
+use super::channels::name_of;
 use super::conn::{Conn, Key, Phase};
+use super::hub::{NamespaceId, Stream};
 
 impl Engine {
     /// Panics with the invariant's name where one is broken.
@@ -28,11 +33,15 @@ impl Engine {
         );
         self.check_connections();
         self.check_namespaces();
+        self.check_groups();
+        self.check_lingering();
+        self.check_demand();
     }
 
     fn check_connections(&self) {
         let mut writing = 0;
         let mut reading = 0;
+        let mut unproven = 0;
         for (key, conn) in self.conns.iter() {
             if matches!(conn.phase, Phase::Closed) {
                 continue;
@@ -40,6 +49,9 @@ impl Engine {
             writing += usize::from(conn.in_write_queue);
             reading += usize::from(conn.in_read_queue);
             assert!(conn.armed_at.is_some(), "{key:?} has no deadline");
+            if let Phase::Reading(reading) = &conn.phase {
+                unproven += reading.unproven();
+            }
             assert!(
                 !(conn.blocked && conn.in_write_queue),
                 "{key:?} is blocked and queued"
@@ -78,6 +90,10 @@ impl Engine {
                 );
             }
         }
+        assert_eq!(
+            unproven, self.unproven_bytes,
+            "bytes held for senders without a key"
+        );
         let is_there = |key: &&Key| self.conns.get(**key).is_some_and(Conn::is_open);
         assert_eq!(
             writing,
@@ -120,6 +136,58 @@ impl Engine {
             listed,
             subscribed.count(),
             "the hub lists somebody who is not subscribed"
+        );
+    }
+
+    /// Members and groups know each other.
+    fn check_groups(&self) {
+        for (id, namespace) in &self.hub.namespaces {
+            let id = NamespaceId(id as u32);
+            for member in &namespace.members {
+                let member = self.hub.get(*member).expect("a group's member exists");
+                assert!(
+                    member.groups.contains(&id),
+                    "a member does not know its group {id:?}"
+                );
+            }
+            for group in &namespace.groups {
+                let group = self.hub.get(*group).expect("a member's group exists");
+                assert!(
+                    group.members.contains(&id),
+                    "a group does not know its member {id:?}"
+                );
+            }
+        }
+    }
+
+    /// Who lingers is looked at when its time has come, once.
+    fn check_lingering(&self) {
+        let queue = self.hub.lingering.iter();
+        let mut queued: Vec<u32> = queue.map(|&Reverse((_, id))| id).collect();
+        queued.sort_unstable();
+        let namespaces = self.hub.namespaces.iter();
+        let lingering = namespaces.filter(|(_, namespace)| namespace.lingers_until.is_some());
+        let lingering: Vec<u32> = lingering.map(|(id, _)| id as u32).collect();
+        assert_eq!(queued, lingering, "who lingers, and who is looked at");
+        for &Reverse((at, id)) in &self.hub.lingering {
+            let namespace = self.hub.get(NamespaceId(id));
+            let until = namespace.and_then(|namespace| namespace.lingers_until);
+            assert!(until.is_some_and(|until| at <= until), "a look comes late");
+        }
+    }
+
+    /// The source was asked for the channels that are wanted.
+    fn check_demand(&self) {
+        if self.hub.has_turned() {
+            return;
+        }
+        let children = self.hub.children(Stream::Channels);
+        let wanted = children.filter(|(child, _)| self.hub.is_wanted(Stream::Channels, child));
+        let wanted: BTreeSet<&[u8]> = wanted.map(|(child, _)| name_of(child)).collect();
+        let listened: BTreeSet<&[u8]> = self.listened.iter().map(|name| &**name).collect();
+        assert_eq!(
+            listened, wanted,
+            "the channels that the source is asked for"
         );
     }
 }

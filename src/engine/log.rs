@@ -338,6 +338,28 @@ mod tests {
     }
 
     #[test]
+    fn a_number_that_is_used_up_is_no_frame() {
+        let mut log = Log::new(LOG_BYTES_FLOOR);
+        // Before there is a segment, and between two frames that lie side by side all the same.
+        log.skip_number(NAMESPACE);
+        append(&mut log, b"a");
+        log.skip_number(NAMESPACE);
+        append(&mut log, b"b");
+        assert_eq!((log.first(), log.head()), (0, 4));
+        let at = |sequence| log.locate(sequence, Coding::Chunked).unwrap();
+        let joined = at(1).join(at(3)).unwrap();
+        assert_eq!(log.bytes_at(joined), b"1\r\na\r\n1\r\nb\r\n");
+        assert_eq!(log.frame(3, Coding::Bare), Some(&b"b"[..]));
+        for number in 0..4 {
+            assert_eq!(log.evict(), Some((number, NAMESPACE)));
+        }
+        log.skip_number(NAMESPACE);
+        assert_eq!((log.first(), log.head()), (4, 5));
+        assert_eq!(log.evict(), Some((4, NAMESPACE)));
+        assert_eq!((log.evict(), log.bytes()), (None, 0));
+    }
+
+    #[test]
     fn a_giant_is_refused() {
         let log = Log::new(1024 * 1024);
         assert!(log.takes(500_000));

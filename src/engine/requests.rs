@@ -129,7 +129,7 @@ impl Engine {
     }
 
     /// Acts on a head.
-    fn begin(&mut self, key: Key, accepted: Accepted) {
+    fn begin(&mut self, key: Key, mut accepted: Accepted) {
         let Some(conn) = self.conns.get_mut(key) else {
             return;
         };
@@ -150,6 +150,12 @@ impl Engine {
         }
         let answer = match accepted.action {
             Action::Subscribe(ref topics) => {
+                // What follows the head is discarded, so that a long poll's connection cannot be used again where
+                // something follows: a part of it would be taken for the next request.
+                let Phase::Reading(reading) = &conn.phase else {
+                    return;
+                };
+                accepted.keep_alive &= body.has_ended() && reading.buffer.is_empty();
                 let begun = self.subscribe(key, topics, &accepted);
                 return begun.unwrap_or_else(|reply| self.refuse(key, &reply, CloseReason::Shed));
             }

@@ -150,8 +150,6 @@ impl Engine {
             Start::Missed(sequence) => sequence,
             Start::Now | Start::Caught | Start::Gap => head,
         };
-        // A request that stands behind a poll already is not going to be read.
-        let is_last = matches!(&conn.phase, Phase::Reading(reading) if !reading.buffer.is_empty());
         let is_poll = accepted.is_xhr && !mix.has_others;
         let coding = match accepted.http_11 {
             true => Coding::Chunked,
@@ -168,7 +166,7 @@ impl Engine {
             },
             events: 0,
             forgets_at: mix.forgets_at(start, head),
-            poll: is_poll.then_some(accepted.keep_alive && !is_last),
+            poll: is_poll.then_some(accepted.keep_alive),
         });
         conn.progress_at = self.now;
         // Spread, so that those who came together do not come back together.

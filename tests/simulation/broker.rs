@@ -1,11 +1,12 @@
 //! A simulated Redis: it answers what the session sends, publishes at random, falls over and comes back.
 //! It owns the list of messages that certainly reached the server, which is what clients are judged by.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::time::Duration;
 
 use crate::carbon::Carbon;
 use emojitrack_streamer::net::sim::{PipeId, SimNet};
+use emojitrack_streamer::proto::glob::Glob;
 use emojitrack_streamer::random::Random;
 use emojitrack_streamer::time::Time;
 
@@ -13,11 +14,38 @@ use emojitrack_streamer::time::Time;
 #[derive(Clone, Debug)]
 pub struct Delivered {
     pub at: Time,
+    /// The pattern that it came by.
+    pub pattern: Option<String>,
     pub channel: String,
     pub payload: String,
 }
 
+/// A message that somebody published on a channel.
+#[derive(Clone, Debug)]
+pub struct Published {
+    pub at: Time,
+    pub channel: String,
+    pub payload: String,
+    /// The channels and patterns by which the server was subscribed to it.
+    pub asked: Vec<String>,
+    /// Whether the connection to the server had stood for a while.
+    pub is_steady: bool,
+}
+
+/// Commands come from here.
+struct Commander {
+    pipe: PipeId,
+    /// What of them is not yet whole.
+    bytes: Vec<u8>,
+    /// Replies, and when they are sent.
+    replies: VecDeque<(Time, String)>,
+}
+
+/// How long after its beginning a connection has certainly said all that it wants.
+const STEADY_AFTER: Duration = Duration::from_millis(600);
+
 /// How the broker behaves in one run.
+#[derive(Default)]
 pub struct Plan {
     /// When publishing ends.
     pub until: Time,
@@ -29,14 +57,20 @@ pub struct Plan {
     pub padding_max: u64,
     /// How often it falls over.
     pub falls: u64,
+    /// Channels that messages are published on, beside the emoji pipeline's.
+    pub channels: &'static [&'static str],
+    /// Whether there is nothing but these.
+    pub only_channels: bool,
+    /// Whether it refuses some publications, and is late with some answers.
+    pub is_moody: bool,
 }
 
 pub struct Broker {
     plan: Plan,
     random: Random,
     pipe: Option<PipeId>,
-    /// The connection that only commands come from, and what of them is not yet whole.
-    commander: Option<(PipeId, Vec<u8>)>,
+    /// The connection that only commands come from.
+    commander: Option<Commander>,
     /// The row that was written last.
     row: Option<(String, String)>,
     /// Who falls over at the same times.
@@ -46,12 +80,24 @@ pub struct Broker {
     falls: VecDeque<Time>,
     down_until: Option<Time>,
     commands: Vec<u8>,
-    topics: Vec<String>,
+    /// Channels and patterns that the server is subscribed to.
+    pub topics: Vec<String>,
+    /// When the connection for messages began.
+    began_at: Time,
+    /// Since when no connection has been steady, and all such times that are over.
+    away_since: Option<Time>,
+    away: Vec<(Time, Time)>,
+    /// What was published on the channels of the plan.
+    pub published: Vec<Published>,
+    /// The same, by channel and payload: what was published by a command is so once.
+    commanded: HashSet<(String, String)>,
+    /// Whether a publication may have been refused, or its answer be late or lost.
+    pub is_doubtful: bool,
     outgoing: VecDeque<u8>,
     /// Bytes put into `outgoing` on this connection.
     written: u64,
     /// Messages under way: where each ends in the connection's bytes, and whether it counts.
-    under_way: VecDeque<(u64, Option<(String, String)>)>,
+    under_way: VecDeque<(u64, Option<(Option<String>, String, String)>)>,
     number: u64,
     pub delivered: Vec<Delivered>,
     pub dropped: u64,
@@ -115,6 +161,12 @@ impl Broker {
             down_until: None,
             commands: Vec::new(),
             topics: Vec::new(),
+            began_at: Time::ZERO,
+            away_since: Some(Time::ZERO),
+            away: Vec::new(),
+            published: Vec::new(),
+            commanded: HashSet::new(),
+            is_doubtful: false,
             outgoing: VecDeque::new(),
             written: 0,
             under_way: VecDeque::new(),
@@ -133,6 +185,7 @@ impl Broker {
             Some(self.next_burst),
             self.falls.front().copied(),
             self.down_until,
+            self.reply_at(),
         ];
         times
             .into_iter()
@@ -142,17 +195,61 @@ impl Broker {
             .unwrap_or(soon)
     }
 
+    fn reply_at(&self) -> Option<Time> {
+        let commander = self.commander.as_ref()?;
+        commander.replies.front().map(|&(at, _)| at)
+    }
+
+    /// Whether the connection for messages has stood for a while.
+    fn is_steady(&self, net: &SimNet, now: Time) -> bool {
+        let stands = self.pipe.is_some_and(|pipe| !net.is_server_closed(pipe));
+        stands && self.down_until.is_none() && now >= self.began_at + STEADY_AFTER
+    }
+
+    /// Whether there was a moment between these two at which no connection was steady.
+    pub fn was_away(&self, from: Time, until: Time) -> bool {
+        let now_away = self
+            .away_since
+            .map(|since| (since, Time::from_micros(u64::MAX)));
+        let mut times = self.away.iter().copied().chain(now_away);
+        times.any(|(began, ended)| began <= until && from <= ended)
+    }
+
+    /// Whether this was published by a command.
+    pub fn was_commanded(&self, channel: &str, payload: &str) -> bool {
+        self.commanded
+            .contains(&(channel.to_owned(), payload.to_owned()))
+    }
+
     pub fn act(&mut self, net: &mut SimNet, now: Time) {
         self.note_delivered(net, now);
         self.fall_or_rise(net, now);
         while let Some((index, pipe)) = net.take_dialed() {
             match index {
-                0 => self.connection_begins(pipe),
-                1 => self.commander = Some((pipe, Vec::new())),
+                0 => {
+                    self.connection_begins(pipe);
+                    self.began_at = now;
+                }
+                1 => {
+                    self.is_doubtful |= self.commander.is_some();
+                    self.commander = Some(Commander {
+                        pipe,
+                        bytes: Vec::new(),
+                        replies: VecDeque::new(),
+                    });
+                }
                 _ => self.carbon.connection_begins(pipe),
             }
         }
-        self.obey(net);
+        match (self.is_steady(net, now), self.away_since) {
+            (true, Some(since)) => {
+                self.away.push((since, now));
+                self.away_since = None;
+            }
+            (false, None) => self.away_since = Some(now),
+            _ => {}
+        }
+        self.obey(net, now);
         self.carbon.act(net, &mut self.random);
         let Some(pipe) = self.pipe else { return };
         if net.is_server_closed(pipe) {
@@ -165,7 +262,7 @@ impl Broker {
         }
         if now >= self.next_burst && now < self.plan.until {
             for _ in 0..1 + self.random.below(self.plan.burst_max) {
-                self.publish();
+                self.publish(net, now);
             }
             let pause_max = self.plan.pause_max;
             self.next_burst = now + self.random.between(Duration::from_millis(1), pause_max);
@@ -191,9 +288,10 @@ impl Broker {
         let taken = net.taken_by_server(pipe);
         while self.under_way.front().is_some_and(|&(end, _)| end <= taken) {
             match self.under_way.pop_front() {
-                Some((_, Some((channel, payload)))) => {
+                Some((_, Some((pattern, channel, payload)))) => {
                     self.delivered.push(Delivered {
                         at: now,
+                        pattern,
                         channel,
                         payload,
                     });
@@ -210,6 +308,15 @@ impl Broker {
             self.down_until = Some(now + downtime);
             net.set_broker_listens(false);
             self.carbon.fall(net);
+            self.is_doubtful = true;
+            // Until another one begins.
+            self.began_at = Time::from_micros(u64::MAX);
+            if !self.plan.channels.is_empty()
+                && self.random.one_in(2)
+                && let Some(commander) = self.commander.take()
+            {
+                net.peer_reset(commander.pipe);
+            }
             if let Some(pipe) = self.pipe.take() {
                 if self.random.one_in(2) {
                     net.peer_reset(pipe);
@@ -242,18 +349,21 @@ impl Broker {
     }
 
     /// Answers commands.
-    fn obey(&mut self, net: &mut SimNet) {
-        let Some((pipe, bytes)) = &mut self.commander else {
+    fn obey(&mut self, net: &mut SimNet, now: Time) {
+        let Some(mut commander) = self.commander.take() else {
             return;
         };
-        bytes.extend(net.peer_read(*pipe, usize::MAX));
-        while let Some(words) = take_command(bytes) {
+        commander
+            .bytes
+            .extend(net.peer_read(commander.pipe, usize::MAX));
+        while let Some(words) = take_command(&mut commander.bytes) {
             assert!(
                 !words[0].ends_with("SUBSCRIBE"),
                 "{words:?} over the wrong connection"
             );
             let words: Vec<&str> = words.iter().map(String::as_str).collect();
             let bulk = |text: &str| format!("${}\r\n{text}\r\n", text.len());
+            let mut at = now;
             let reply = match (words.as_slice(), &self.row) {
                 (["HSET", _, node, row], _) => {
                     self.row = Some(((*node).to_owned(), (*row).to_owned()));
@@ -268,10 +378,68 @@ impl Broker {
                 (["HGET", _, node], Some((own, row))) if node == own => bulk(row),
                 (["HGET", _, "message"], _) => bulk("no report"),
                 (["HGET", ..], _) => "$-1\r\n".to_owned(),
+                (["PUBLISH", channel, payload], _) if !channel.starts_with("stream.") => {
+                    let (channel, payload) = ((*channel).to_owned(), (*payload).to_owned());
+                    self.on_publish_command(channel, payload, net, &mut at)
+                }
                 _ => "+OK\r\n".to_owned(),
             };
-            net.peer_write(*pipe, reply.as_bytes());
+            let last = commander.replies.back().map_or(now, |&(last, _)| last);
+            commander.replies.push_back((at.max(last), reply));
         }
+        while commander.replies.front().is_some_and(|&(at, _)| at <= now)
+            && let Some((_, reply)) = commander.replies.pop_front()
+        {
+            net.peer_write(commander.pipe, reply.as_bytes());
+        }
+        self.commander = Some(commander);
+    }
+
+    /// Publishes for a client of the server, or refuses to; the answer, and when it comes.
+    fn on_publish_command(
+        &mut self,
+        channel: String,
+        payload: String,
+        net: &SimNet,
+        at: &mut Time,
+    ) -> String {
+        let now = *at;
+        if self.plan.is_moody && self.random.one_in(20) {
+            self.is_doubtful = true;
+            return "-NOPERM\r\n".to_owned();
+        }
+        *at = now
+            + self
+                .random
+                .between(Duration::ZERO, Duration::from_millis(30));
+        if self.plan.is_moody && self.random.one_in(20) {
+            self.is_doubtful = true;
+            *at = now + Duration::from_secs(3);
+        }
+        let is_first = self.commanded.insert((channel.clone(), payload.clone()));
+        assert!(is_first, "{payload:.20} was published twice on {channel}");
+        let receivers = self.put_on_channel(channel, payload, net, now);
+        format!(":{receivers}\r\n")
+    }
+
+    /// Takes note of a message on a channel of the plan, and sends it to the server.
+    fn put_on_channel(
+        &mut self,
+        channel: String,
+        payload: String,
+        net: &SimNet,
+        now: Time,
+    ) -> usize {
+        let asked = self.deliver(&channel, payload.as_bytes(), true);
+        let receivers = asked.len();
+        self.published.push(Published {
+            at: now,
+            channel,
+            payload,
+            asked,
+            is_steady: self.is_steady(net, now),
+        });
+        receivers
     }
 
     fn answer(&mut self, command: &[String]) {
@@ -283,6 +451,8 @@ impl Broker {
             ["PING"] => self.send(b"*2\r\n$4\r\npong\r\n$0\r\n\r\n"),
             [kind @ ("SUBSCRIBE" | "PSUBSCRIBE"), topics @ ..] => {
                 for topic in topics {
+                    let is_new = !self.topics.iter().any(|known| known == topic);
+                    assert!(is_new, "{topic} was subscribed to twice");
                     self.topics.push((*topic).to_owned());
                     let count = self.topics.len();
                     let kind = kind.to_lowercase();
@@ -294,13 +464,33 @@ impl Broker {
                     self.send(reply.as_bytes());
                 }
             }
+            [kind @ ("UNSUBSCRIBE" | "PUNSUBSCRIBE"), topic] => {
+                let at = self.topics.iter().position(|known| known == topic);
+                self.topics.remove(at.expect("it was subscribed to"));
+                let (kind, count) = (kind.to_lowercase(), self.topics.len());
+                let (kind_len, len) = (kind.len(), topic.len());
+                let reply =
+                    format!("*3\r\n${kind_len}\r\n{kind}\r\n${len}\r\n{topic}\r\n:{count}\r\n");
+                self.send(reply.as_bytes());
+            }
             other => panic!("the server sent the command {other:?}"),
         }
     }
 
-    fn publish(&mut self) {
+    fn publish(&mut self, net: &SimNet, now: Time) {
         self.number += 1;
         let number = self.number;
+        let channels = self.plan.channels;
+        if !channels.is_empty() && (self.plan.only_channels || self.random.one_in(2)) {
+            let channel = channels[self.random.below(channels.len() as u64) as usize];
+            let payload = payload(
+                &mut self.random,
+                &format!("m{number}"),
+                self.plan.padding_max,
+            );
+            self.put_on_channel(channel.to_owned(), payload, net, now);
+            return;
+        }
         let id = IDS[self.random.below(IDS.len() as u64) as usize];
         let code = CODES[self.random.below(CODES.len() as u64) as usize];
         let padding = "x".repeat(self.random.below(self.plan.padding_max + 1) as usize);
@@ -328,32 +518,52 @@ impl Broker {
                 true,
             ),
         };
-        let pattern = self.topics.iter().find(|topic| {
-            topic
-                .strip_suffix('*')
-                .is_some_and(|prefix| channel.starts_with(prefix))
-        });
-        let mut bytes = match pattern {
-            Some(pattern) => format!(
-                "*4\r\n$8\r\npmessage\r\n${}\r\n{pattern}\r\n",
-                pattern.len()
-            ),
-            None if self.topics.contains(&channel) => "*3\r\n$7\r\nmessage\r\n".to_owned(),
-            None => return,
+        self.deliver(&channel, &payload, counts);
+    }
+
+    /// Sends a message to the server, once for its name and once for each pattern that matches it; by which that
+    /// was.
+    fn deliver(&mut self, channel: &str, payload: &[u8], counts: bool) -> Vec<String> {
+        let is_pattern = |topic: &String| Glob::new(topic).is_pattern();
+        let matches = |topic: &&String| topic.as_str() == channel && !is_pattern(topic);
+        let by_name: Vec<String> = self.topics.iter().filter(matches).cloned().collect();
+        let matches = |topic: &&String| is_pattern(topic) && Glob::new(topic).matches(channel);
+        let by_pattern: Vec<String> = self.topics.iter().filter(matches).cloned().collect();
+        let asked: Vec<String> = by_name.iter().chain(&by_pattern).cloned().collect();
+        for topic in &asked {
+            let pattern = by_pattern.contains(topic).then(|| topic.clone());
+            let mut bytes = match &pattern {
+                Some(pattern) => {
+                    let len = pattern.len();
+                    format!("*4\r\n$8\r\npmessage\r\n${len}\r\n{pattern}\r\n").into_bytes()
+                }
+                None => b"*3\r\n$7\r\nmessage\r\n".to_vec(),
+            };
+            let lens = (channel.len(), payload.len());
+            bytes.extend(format!("${}\r\n{channel}\r\n${}\r\n", lens.0, lens.1).bytes());
+            bytes.extend_from_slice(payload);
+            bytes.extend_from_slice(b"\r\n");
+            self.send(&bytes);
+            let text = || String::from_utf8_lossy(payload).into_owned();
+            let message = counts.then(|| (pattern, channel.to_owned(), text()));
+            self.under_way.push_back((self.written, message));
         }
-        .into_bytes();
-        bytes.extend(format!("${}\r\n{channel}\r\n${}\r\n", channel.len(), payload.len()).bytes());
-        bytes.extend_from_slice(&payload);
-        bytes.extend_from_slice(b"\r\n");
-        self.send(&bytes);
-        let message = counts.then(|| (channel, String::from_utf8(payload).unwrap_or_default()));
-        self.under_way.push_back((self.written, message));
+        asked
     }
 
     fn send(&mut self, bytes: &[u8]) {
         self.outgoing.extend(bytes);
         self.written += bytes.len() as u64;
     }
+}
+
+/// A message that begins with a name that no other one has; some have several lines.
+pub fn payload(random: &mut Random, name: &str, padding_max: u64) -> String {
+    let lines = ["", " ", "\n", "\r\n ", "\n\n", " id: 0-0\nevent: x\r"];
+    let line = lines[random.below(lines.len() as u64) as usize];
+    let line = if random.one_in(4) { line } else { "" };
+    let padding = "y".repeat(random.below(padding_max + 1) as usize);
+    format!("{name}:{line}{padding}")
 }
 
 /// Takes one whole command from the front.

@@ -2,15 +2,20 @@
 //! arithmetic. What a client received must be exactly what was published while it was there: in order,
 //! nothing twice, nothing left out, sums right to the last increment.
 //!
-//! Every seed is one run. `SIM_SEED=n` repeats one, `SIM_SEEDS=n` says how many are run (500).
+//! Every seed is one run, of emoji streams and one of channels. `SIM_SEED=n` repeats one, `SIM_SEEDS=n` says how many
+//! are run (500).
 
 #![allow(clippy::panic, reason = "a panic is how an oracle speaks")]
 
 mod broker;
 mod carbon;
+mod channels;
 mod client;
 mod doors;
+mod publishers;
 mod receiver;
+mod verdict;
+mod visitors;
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -46,10 +51,15 @@ struct World {
 
 #[test]
 fn clients_receive_exactly_what_was_published() {
+    run_seeds(500, run);
+}
+
+/// Runs what each seed decides, as many of them as said, and says which have failed.
+fn run_seeds(seeds: u64, run: fn(u64)) {
     if let Some(seed) = number_from("SIM_SEED") {
         return run(seed);
     }
-    let seeds = number_from("SIM_SEEDS").unwrap_or(500);
+    let seeds = number_from("SIM_SEEDS").unwrap_or(seeds);
     let next = AtomicU64::new(0);
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let failures: Vec<(u64, String)> = std::thread::scope(|scope| {
@@ -139,6 +149,31 @@ fn settings(random: &mut Random, forces: bool) -> Settings {
     }
 }
 
+/// Where the simulated broker is.
+fn endpoint(password: Option<String>) -> Endpoint {
+    Endpoint {
+        address: Address::Tcp {
+            host: "broker".to_owned(),
+            port: 6379,
+        },
+        username: None,
+        password,
+        db: 0,
+    }
+}
+
+/// What the emoji streams are fed by.
+fn topics() -> Topics {
+    Topics {
+        channels: vec!["stream.score_updates".to_owned()],
+        optional: vec!["stream.admin.cleanup".to_owned()],
+        patterns: vec![
+            "stream.tweet_updates.*".to_owned(),
+            "stream.interaction.*".to_owned(),
+        ],
+    }
+}
+
 impl World {
     fn new(seed: u64) -> World {
         let mut random = Random::new(seed);
@@ -172,6 +207,7 @@ impl World {
             burst_max,
             padding_max,
             falls,
+            ..Plan::default()
         };
         let forces = random.one_in(2);
         let admin_is_apart = random.one_in(3);
@@ -195,23 +231,8 @@ impl World {
         let clients = clients.collect();
         let net = SimNet::new(random.next_u64(), faults);
         let engine = Engine::new(settings, net.now(), net.unix_seconds());
-        let endpoint = Endpoint {
-            address: Address::Tcp {
-                host: "broker".to_owned(),
-                port: 6379,
-            },
-            username: None,
-            password: random.one_in(2).then(|| "secret".to_owned()),
-            db: 0,
-        };
-        let topics = Topics {
-            channels: vec!["stream.score_updates".to_owned()],
-            optional: vec!["stream.admin.cleanup".to_owned()],
-            patterns: vec![
-                "stream.tweet_updates.*".to_owned(),
-                "stream.interaction.*".to_owned(),
-            ],
-        };
+        let password = random.one_in(2).then(|| "secret".to_owned());
+        let (endpoint, topics) = (endpoint(password), topics());
         let messages = Session::new(vec![endpoint.clone()], topics, "sim", random.next_u64());
         let commands = Session::new(vec![endpoint], Topics::default(), "sim", random.next_u64());
         let target = Target {

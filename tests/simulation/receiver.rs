@@ -8,6 +8,8 @@ pub struct Event {
     pub name: String,
     /// The `data:` lines, joined with LF.
     pub data: String,
+    /// The last event id when it was dispatched.
+    pub id: String,
 }
 
 /// A plain reply.
@@ -36,6 +38,8 @@ pub struct Receiver {
     pub comments: usize,
     /// The last event id, as `EventSource` would send it back.
     pub last_event_id: String,
+    /// Ids that came in blocks without data, and how many events had come before.
+    pub bare_ids: Vec<(usize, String)>,
     /// Whether the last chunk has come.
     pub terminated: bool,
     chunk: Chunk,
@@ -83,6 +87,15 @@ impl Receiver {
         self.unparsed.extend_from_slice(bytes);
         while self.step()? {}
         Ok(())
+    }
+
+    /// Takes the events of a plain reply's body, as of a stream that is over.
+    pub fn take_events(&mut self, body: &[u8]) -> Result<(), String> {
+        self.stream_bytes(body)?;
+        let is_over = self.lines.line.is_empty() && !self.lines.has_data;
+        is_over
+            .then_some(())
+            .ok_or_else(|| "an unfinished event".to_owned())
     }
 
     /// The statuses of the plain replies.
@@ -257,7 +270,11 @@ impl Receiver {
                 if !has_id && !self.last_event_id.is_empty() {
                     return Err(format!("{data:?} under the id {}", self.last_event_id));
                 }
-                self.events.push(Event { name, data });
+                let id = self.last_event_id.clone();
+                self.events.push(Event { name, data, id });
+            } else if has_id {
+                let id = self.last_event_id.clone();
+                self.bare_ids.push((self.events.len(), id));
             }
             return Ok(());
         }

@@ -1,0 +1,444 @@
+//! Channels that come and go: visitors with streams and long polls, publishers, and a broker that falls over, or
+//! none. It owns what one seed decides and what must hold at the end; each visitor is judged by `verdict`.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use emojitrack_streamer::engine::stats::SourceState;
+use emojitrack_streamer::engine::{Engine, Settings};
+use emojitrack_streamer::net::Net;
+use emojitrack_streamer::net::sim::{Faults, SimNet};
+use emojitrack_streamer::process::Process;
+use emojitrack_streamer::proto::authorization::Secret;
+use emojitrack_streamer::proto::glob::Glob;
+use emojitrack_streamer::random::Random;
+use emojitrack_streamer::reactor::{Feed, Reactor, Reports};
+use emojitrack_streamer::source::redis::Session;
+use emojitrack_streamer::time::Time;
+
+use crate::broker::{Broker, Plan};
+use crate::publishers::{Fault, KEY, Post, Publisher};
+use crate::verdict::{Court, Entry, is_for, name_of};
+use crate::visitors::{CHANNELS, Item, Manner, Nature, ROOMS, Visitor};
+
+/// Where messages come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Source {
+    Redis,
+    /// Nowhere but from publishers, of whom there is one who waits for each answer.
+    OnePublisher,
+    /// The same, but of several; a visitor who has everything tells their order.
+    Publishers,
+}
+
+struct World {
+    reactor: Reactor<SimNet>,
+    source: Source,
+    broker: Option<Broker>,
+    visitors: Vec<Visitor>,
+    publishers: Vec<Publisher>,
+    random: Random,
+    settings: Settings,
+    /// When something was first evicted from the log.
+    evicted_at: Option<Time>,
+    ends_at: Time,
+}
+
+#[test]
+fn channels_bring_exactly_what_was_published_on_them() {
+    crate::run_seeds(500, run);
+}
+
+fn run(seed: u64) {
+    let mut world = World::new(seed);
+    while world.reactor.net().now() < world.ends_at {
+        world.step();
+    }
+    world.check();
+    world.stop();
+}
+
+impl World {
+    fn new(seed: u64) -> World {
+        let mut random = Random::new(seed ^ 0xC0FFEE);
+        let fault = |random: &mut Random| [0, 3, 20][random.below(3) as usize];
+        let faults = Faults {
+            short_reads: fault(&mut random),
+            short_writes: fault(&mut random),
+            spurious_events: fault(&mut random),
+            stale_events: fault(&mut random),
+            accept_failures: 0,
+        };
+        let source = match random.below(6) {
+            0 => Source::OnePublisher,
+            1 => Source::Publishers,
+            _ => Source::Redis,
+        };
+        let busy_until = Time::from_micros(6_000_000);
+        let linger = [0, 300, 2_000, 5_000][random.below(4) as usize];
+        let linger = Duration::from_millis(match source {
+            // Who tells the order must not lose its place.
+            Source::Publishers => 2_000,
+            _ => linger,
+        });
+        let has_all = source == Source::Publishers || random.one_in(2);
+        let globs: &[&str] = match has_all {
+            true => &["a", "b", ROOMS, "*"],
+            false => &["a", "b", ROOMS],
+        };
+        let forces = random.one_in(3);
+        let settings = Settings {
+            channels: globs.iter().map(|text| Glob::new(text)).collect(),
+            publish_key: Secret::new(KEY),
+            has_no_broker: source != Source::Redis,
+            channel_linger: linger,
+            ..crate::settings(&mut random, forces)
+        };
+        let net = SimNet::new(random.next_u64(), faults);
+        let engine = Engine::new(settings.clone(), net.now(), net.unix_seconds());
+        let broker = (source == Source::Redis).then(|| {
+            let plan = plan(&mut random, busy_until);
+            Broker::new(plan, random.next_u64())
+        });
+        let feed = match source {
+            Source::Redis => {
+                let session =
+                    |topics, seed| Session::new(vec![crate::endpoint(None)], topics, "sim", seed);
+                let messages = session(crate::topics(), random.next_u64());
+                Feed::redis(
+                    messages,
+                    session(crate::Topics::default(), random.next_u64()),
+                )
+            }
+            Source::OnePublisher | Source::Publishers => Feed::Embedded,
+        };
+        let publishers = match source {
+            Source::Redis => random.below(4),
+            Source::OnePublisher => 1,
+            Source::Publishers => 4,
+        };
+        let is_patient = source == Source::OnePublisher;
+        let publishers = (0..publishers)
+            .map(|number| Publisher::new(&mut random, number, is_patient, busy_until))
+            .collect();
+        let visitors = visitors(&mut random, source, has_all, busy_until);
+        let ends_at = busy_until + Duration::from_secs(23);
+        World {
+            reactor: Reactor::new(net, engine, feed, Reports::new(Arc::default(), None)),
+            source,
+            broker,
+            visitors,
+            publishers,
+            random,
+            settings,
+            evicted_at: None,
+            ends_at,
+        }
+    }
+
+    /// Lets everybody act, and the server take one turn.
+    fn step(&mut self) {
+        let now = self.reactor.net().now();
+        let net = self.reactor.net_mut();
+        let mut next = self.ends_at;
+        if let Some(broker) = &mut self.broker {
+            broker.act(net, now);
+            next = next.min(broker.next_at(now));
+        }
+        for visitor in &mut self.visitors {
+            let acted = visitor.act(net, &mut self.random, now);
+            acted.unwrap_or_else(|error| panic!("{:?} received {error}", visitor.attempts.last()));
+            next = next.min(visitor.next_at());
+        }
+        for publisher in &mut self.publishers {
+            let acted = publisher.act(net, &mut self.random, now);
+            acted.unwrap_or_else(|error| panic!("a publisher received {error}"));
+            next = next.min(publisher.next_at());
+            if let Some(post) = publisher.posts.last() {
+                check_answer(post, self.broker.as_ref(), now);
+            }
+        }
+        net.set_horizon(next.max(now));
+        self.reactor.turn().expect("a simulated poll does not fail");
+        let spins = self.reactor.net().spins();
+        assert!(spins < 5, "the server turns without need");
+        if let Some(broker) = &mut self.broker {
+            broker.note_delivered(self.reactor.net(), now);
+        }
+        if self.evicted_at.is_none() && has_evicted(self.reactor.engine()) {
+            self.evicted_at = Some(now);
+        }
+    }
+
+    fn check(&mut self) {
+        let entries = match &self.broker {
+            Some(broker) => of_broker(broker),
+            None => self.of_publishers(),
+        };
+        let now = self.reactor.net().now();
+        let linger = self.settings.channel_linger;
+        let court = Court::new(entries, self.broker.as_ref(), linger, self.evicted_at, now);
+        for visitor in &self.visitors {
+            court.judge(visitor);
+        }
+        self.check_posts();
+        self.check_demand();
+    }
+
+    /// The source is asked for what somebody is there for, and for nothing else.
+    fn check_demand(&self) {
+        let net = self.reactor.net();
+        let is_there =
+            |visitor: &&Visitor| visitor.pipe.is_some_and(|pipe| !net.is_server_closed(pipe));
+        let forces = self.settings.detail_lifetime.is_some();
+        let is_restless = |visitor: &&Visitor| forces || visitor.nature.manner != Manner::Fast;
+        let (polling, streaming): (Vec<&Visitor>, Vec<&Visitor>) = self
+            .visitors
+            .iter()
+            .filter(|it| it.nature.stays)
+            .partition(is_restless);
+        let streaming = streaming.into_iter().filter(is_there);
+        let streaming = streaming.filter_map(Visitor::current);
+        let wanted: BTreeSet<&str> = streaming.flat_map(|it| it.wish.topics.clone()).collect();
+        // Who polls, or is sent away, is there at some moments and not at others.
+        let lately = polling
+            .into_iter()
+            .flat_map(|it| it.attempts.iter().rev().take(9));
+        let perhaps: BTreeSet<&str> = lately.flat_map(|it| it.wish.topics.clone()).collect();
+        let counts = self.reactor.engine().channels(usize::MAX);
+        let counted: BTreeSet<&str> = counts.iter().map(|row| row.name).collect();
+        let is_right = |have: &BTreeSet<&str>| {
+            wanted.is_subset(have)
+                && have
+                    .iter()
+                    .all(|it| wanted.contains(it) || perhaps.contains(it))
+        };
+        let expected = format!("{wanted:?} and perhaps {perhaps:?}");
+        assert!(
+            is_right(&counted),
+            "{counted:?} have subscribers, not {expected}"
+        );
+        let Some(broker) = &self.broker else { return };
+        let topics = broker.topics.iter().map(String::as_str);
+        let asked: BTreeSet<&str> = topics
+            .filter(|topic| !topic.starts_with("stream."))
+            .collect();
+        assert!(
+            is_right(&asked),
+            "the broker was asked for {asked:?}, not {expected}"
+        );
+    }
+
+    /// What was published without a broker, in the order in which it was.
+    fn of_publishers(&self) -> Vec<Entry> {
+        let posts: Vec<&Post> = self.publishers.iter().flat_map(|it| &it.posts).collect();
+        let mut order: Vec<(&Post, &str, Option<Time>)> = Vec::new();
+        if self.source == Source::OnePublisher {
+            let taken = posts.iter().filter(|post| post.status == 200);
+            order.extend(taken.flat_map(|post| post.channels.iter().map(|it| (*post, *it, None))));
+        } else {
+            let by_name: HashMap<&str, &Post> = posts
+                .iter()
+                .map(|post| (name_of(&post.payload), *post))
+                .collect();
+            let witness = self
+                .visitors
+                .iter()
+                .find(|visitor| visitor.nature.is_witness);
+            let attempts = witness.into_iter().flat_map(|witness| &witness.attempts);
+            for (at, item) in attempts.flat_map(|attempt| &attempt.items) {
+                let Item::Event(event) = item else { continue };
+                let post = by_name.get(name_of(&event.data)).copied();
+                let post = post.unwrap_or_else(|| panic!("the witness was sent {event:?}"));
+                let channel = post.channels.iter().find(|channel| **channel == event.name);
+                let channel = channel.unwrap_or_else(|| panic!("the witness was sent {event:?}"));
+                order.push((post, channel, Some(*at)));
+            }
+            let mut first_at = None;
+            let is_new = |visitor: &&Visitor| visitor.nature.is_witness;
+            if let Some(witness) = self.visitors.iter().find(is_new) {
+                first_at = witness
+                    .attempts
+                    .first()
+                    .and_then(|attempt| attempt.answered_at);
+            }
+            for post in posts.iter().filter(|post| post.status == 200) {
+                let is_late = post.sent_at > first_at;
+                for channel in &post.channels {
+                    let of = |(it, on, _): &&(&Post, &str, Option<Time>)| {
+                        it.payload == post.payload && on == channel
+                    };
+                    let count = order.iter().filter(of).count();
+                    assert!(
+                        count == 1 || (!is_late && count == 0),
+                        "{count} times {post:?}"
+                    );
+                }
+            }
+        }
+        let globs = self.settings.channels.iter().map(Glob::text);
+        let topics: Vec<&str> = CHANNELS
+            .into_iter()
+            .chain(globs.filter(|it| it.contains('*')))
+            .collect();
+        let never = Time::from_micros(u64::MAX);
+        let of = |(post, channel, seen_at): (&Post, &str, Option<Time>)| {
+            let topics = topics.iter().filter(|topic| is_for(topic, channel));
+            let taken_at = post
+                .answered_at
+                .unwrap_or(never)
+                .min(seen_at.unwrap_or(never));
+            let entry = |topic: &&str| Entry {
+                topic: (*topic).to_owned(),
+                channel: channel.to_owned(),
+                payload: post.payload.clone(),
+                sent_at: post.sent_at.unwrap_or(never),
+                taken_at,
+            };
+            topics.map(entry).collect::<Vec<Entry>>()
+        };
+        order.into_iter().flat_map(of).collect()
+    }
+
+    /// Everything that was waited for was answered, and what was refused was not published.
+    fn check_posts(&self) {
+        for post in self
+            .publishers
+            .iter()
+            .flat_map(|publisher| &publisher.posts)
+        {
+            let Some(broker) = &self.broker else { continue };
+            for channel in &post.channels {
+                let was_published = broker.was_commanded(channel, &post.payload);
+                let is_refused = post.fault != Fault::None;
+                assert!(!(was_published && is_refused), "{post:?} was published");
+            }
+        }
+    }
+
+    fn stop(&mut self) {
+        self.reactor.net_mut().signal();
+        let asked_at = self.reactor.net().now();
+        self.ends_at = asked_at + Duration::from_secs(20);
+        for visitor in &mut self.visitors {
+            visitor.gone = true;
+        }
+        while !self.reactor.is_done() {
+            self.step();
+        }
+        let took = self.reactor.net().now().since(asked_at);
+        assert!(took < Duration::from_secs(8), "the end took {took:?}");
+    }
+}
+
+fn plan(random: &mut Random, until: Time) -> Plan {
+    let loads = [
+        (400, 40, 100),
+        (1_000, 3, 50),
+        (40, 4, 2_000),
+        (1_500, 1, 3_000),
+    ];
+    let (pause_max_ms, burst_max, padding_max) = loads[random.below(4) as usize];
+    Plan {
+        until,
+        pause_max: Duration::from_millis(pause_max_ms),
+        burst_max,
+        padding_max,
+        falls: random.below(4).saturating_sub(1),
+        channels: &CHANNELS,
+        only_channels: random.one_in(2),
+        is_moody: random.one_in(2),
+    }
+}
+
+fn visitors(random: &mut Random, source: Source, has_all: bool, busy_until: Time) -> Vec<Visitor> {
+    let mut visitors = Vec::new();
+    // Few, so that channels come and go.
+    let count = [1, 3, 8, 30][random.below(4) as usize];
+    let pause_max = [5, 300, 2_000, 4_000][random.below(4) as usize];
+    for number in 0..count {
+        let manner = match random.below(6) {
+            0 => Manner::Slow,
+            1 | 2 => Manner::Polls,
+            _ => Manner::Fast,
+        };
+        let nature = Nature {
+            manner,
+            is_witness: false,
+            is_named: random.one_in(3),
+            may_have_all: has_all,
+            pause_max: Duration::from_millis(pause_max),
+            busy_until,
+            stays: random.one_in(if manner == Manner::Polls { 8 } else { 2 }),
+        };
+        visitors.push(Visitor::new(random, number, nature));
+    }
+    if source == Source::Publishers {
+        let nature = Nature {
+            manner: Manner::Fast,
+            is_witness: true,
+            is_named: true,
+            may_have_all: true,
+            pause_max: Duration::from_millis(50),
+            busy_until,
+            stays: true,
+        };
+        visitors.push(Visitor::new(random, 1_000, nature));
+    }
+    visitors
+}
+
+/// Whether something that was in the log may be there no longer.
+fn has_evicted(engine: &Engine) -> bool {
+    let source = SourceState {
+        kind: "",
+        is_live: true,
+        since: Duration::ZERO,
+        place: "",
+        losses: 0,
+    };
+    let log = engine.snapshot(0, source, None, Process::default()).log;
+    log.bytes > log.bytes_max / 2
+}
+
+/// What reached the server from the broker.
+fn of_broker(broker: &Broker) -> Vec<Entry> {
+    let of_channels = broker.delivered.iter();
+    let of_channels = of_channels.filter(|message| !message.channel.starts_with("stream."));
+    let entry = |message: &crate::broker::Delivered| Entry {
+        topic: message.pattern.clone().unwrap_or(message.channel.clone()),
+        channel: message.channel.clone(),
+        payload: message.payload.clone(),
+        sent_at: message.at,
+        // It was taken in the turn that began then.
+        taken_at: message.at + Duration::from_micros(1),
+    };
+    of_channels.map(entry).collect()
+}
+
+/// An answer is the right one, and comes when there is something to be answered.
+fn check_answer(post: &Post, broker: Option<&Broker>, now: Time) {
+    if post.answered_at != Some(now) {
+        return;
+    }
+    let expected = match post.fault {
+        Fault::None | Fault::CutOff => 200,
+        Fault::WrongKey | Fault::NoKey => 401,
+        Fault::NoMessage => 400,
+        Fault::ForbiddenChannel => 403,
+        Fault::UnknownType => 415,
+    };
+    let sent_at = post.sent_at.unwrap_or(now) - Duration::from_secs(3);
+    let may_fail = broker.is_some_and(|broker| broker.is_doubtful || broker.was_away(sent_at, now));
+    let is_right = post.status == expected || (expected == 200 && post.status == 503 && may_fail);
+    assert!(is_right, "the answer {} to {post:?}", post.status);
+    if post.status == 200
+        && let Some(broker) = broker
+    {
+        for channel in &post.channels {
+            let was_published = broker.was_commanded(channel, &post.payload);
+            assert!(was_published, "{post:?} is not yet published on {channel}");
+        }
+    }
+}
