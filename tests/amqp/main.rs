@@ -1,4 +1,4 @@
-//! AMQP: the session against a real RabbitMQ on loopback.
+//! AMQP: the session, and the program that has it, against a real RabbitMQ on loopback.
 //!
 //! Tests that need it say loudly that they are skipped where `rabbitmq-server` is not installed. With
 //! `REQUIRE_RABBITMQ=1` in the environment they fail instead.
@@ -8,6 +8,12 @@
 
 mod driver;
 mod outages;
+mod program;
+mod publisher;
 mod publishing;
 mod rabbit;
 mod session;
+/// Servers, Redis and clients are those of the integration tests.
+#[allow(dead_code, unused_imports)]
+#[path = "../integration/support/mod.rs"]
+mod support;
