@@ -69,8 +69,12 @@ pub(super) fn name_of(segment: &[u8]) -> &[u8] {
 
 impl Engine {
     /// A message came that is for the embedded broker to deliver, or from one that does not say whose pattern it
-    /// matched.
+    /// matched. Whoever may publish there is not one who may feed the emoji streams, or close streams.
     pub fn on_channel_message(&mut self, channel: &[u8], payload: &[u8]) {
+        if messages::is_own_channel(channel) {
+            self.counters.dropped_unknown += 1;
+            return;
+        }
         let Ok(name) = std::str::from_utf8(channel) else {
             self.counters.dropped_encoding += 1;
             return;
