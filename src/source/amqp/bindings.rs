@@ -23,6 +23,8 @@ pub(super) struct Bindings {
     due: VecDeque<String>,
     /// Changes that were asked for and not answered, in order.
     unanswered: VecDeque<Change>,
+    /// How many changes were asked for since the start.
+    asked: u64,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -50,6 +52,7 @@ impl Bindings {
             keys: BTreeMap::new(),
             due: VecDeque::new(),
             unanswered: VecDeque::new(),
+            asked: 0,
         }
     }
 
@@ -93,6 +96,16 @@ impl Bindings {
         self.due.len() + self.unanswered.len()
     }
 
+    /// How many changes were asked for since the start; none while others are still to be asked for.
+    pub(super) fn asked(&self) -> Option<u64> {
+        self.due.is_empty().then_some(self.asked)
+    }
+
+    /// How many of them are answered, or never will be.
+    pub(super) fn answered(&self) -> u64 {
+        self.asked - self.unanswered.len() as u64
+    }
+
     /// The next change that the broker is to be asked for.
     pub(super) fn next_change(&mut self) -> Option<Change> {
         while let Some(key) = self.due.pop_front() {
@@ -112,6 +125,7 @@ impl Bindings {
                     is_bind: is_needed,
                 };
                 self.unanswered.push_back(change.clone());
+                self.asked += 1;
                 return Some(change);
             }
         }

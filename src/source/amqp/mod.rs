@@ -14,6 +14,8 @@ mod error;
 mod methods;
 #[cfg(feature = "amqp")]
 mod session;
+#[cfg(feature = "amqp")]
+mod waiting;
 
 pub use endpoint::{Endpoint, ExchangeType};
 #[cfg(feature = "amqp")]

@@ -14,6 +14,7 @@ use amq_protocol::protocol::AMQPClass;
 use super::bindings::Bindings;
 use super::confirms::{Answer, Confirms};
 use super::content::Content;
+use super::waiting::{Publication, Waiting};
 use super::{Endpoint, SessionError, methods};
 use crate::level::Level;
 use crate::limits;
@@ -49,6 +50,8 @@ pub struct Amqp {
     /// What is under way over [`INWARD`] and over [`OUTWARD`].
     contents: [Content; 2],
     confirms: Confirms,
+    /// What is published once all is bound that was wanted before.
+    waiting: Waiting,
     /// Why the broker takes no messages for now.
     blocked: Option<String>,
     /// Messages over the bound since the start.
@@ -119,6 +122,7 @@ impl Amqp {
             queue: None,
             contents: [Content::None, Content::None],
             confirms: Confirms::default(),
+            waiting: Waiting::default(),
             blocked: None,
             skipped: 0,
             failures: 0,
@@ -185,23 +189,19 @@ impl Amqp {
     /// Whether messages of so many bytes in all would be taken at once.
     pub fn has_room_for(&self, len: usize) -> bool {
         let bytes = len + limits::AMQP_BINDS_BYTES;
-        self.is_live() && self.outgoing.len() + bytes <= limits::AMQP_UNSENT_BYTES_MAX
+        self.is_live() && self.unsent_bytes() + bytes <= limits::AMQP_UNSENT_BYTES_MAX
     }
 
-    /// Publishes a message, whose answer comes from [`Amqp::poll_answer`]. False where there is no connection, or
-    /// where the broker does not take what was sent before: the message is dropped then, not kept.
+    /// Publishes a message, whose answer comes from [`Amqp::poll_answer`], once all is bound that was wanted before.
+    /// False where there is no connection, or where the broker does not take what was sent before: the message is
+    /// dropped then, not kept.
     pub fn publish(&mut self, id: u64, channel: &[u8], payload: &[u8]) -> bool {
         let bytes = amqp::content_bytes_max(payload.len(), self.frame_max)
             + 2 * limits::AMQP_NAME_BYTES_MAX;
-        let has_room = self.outgoing.len() + bytes <= limits::AMQP_UNSENT_BYTES_MAX
-            && self.confirms.len() < limits::AMQP_UNCONFIRMED_MAX;
+        let has_room = self.unsent_bytes() + bytes <= limits::AMQP_UNSENT_BYTES_MAX
+            && self.confirms.len() + self.waiting.len() < limits::AMQP_UNCONFIRMED_MAX;
         if !self.is_live() || !has_room {
             return false;
-        }
-        if let Some(reason) = &self.blocked {
-            let words = format!("blocked: {reason}");
-            self.confirms.answer(id, Err(Unanswered::Refused(words)));
-            return true;
         }
         let name = std::str::from_utf8(channel).ok();
         let Some(name) = name.filter(|name| name.len() <= limits::AMQP_NAME_BYTES_MAX) else {
@@ -209,9 +209,16 @@ impl Amqp {
             self.confirms.answer(id, Err(Unanswered::Refused(words)));
             return true;
         };
-        self.say(OUTWARD, methods::publish(&self.endpoint, name));
-        amqp::encode_content(&mut self.outgoing, OUTWARD, payload, self.frame_max);
-        self.confirms.add(id);
+        if self.waiting.len() == 0 && self.bindings.unsettled() == 0 {
+            self.say_publication(id, name, payload);
+        } else {
+            self.waiting.add(Publication {
+                id,
+                channel: name.to_owned(),
+                payload: payload.to_vec(),
+            });
+            self.publish_waiting();
+        }
         true
     }
 
@@ -266,6 +273,32 @@ impl Amqp {
         amqp::encode_method(&mut self.outgoing, channel, method);
     }
 
+    /// What waits to be sent, or for something to be bound.
+    fn unsent_bytes(&self) -> usize {
+        self.outgoing.len() + self.waiting.bytes()
+    }
+
+    /// Publishes what need not wait any more.
+    fn publish_waiting(&mut self) {
+        if let Some(asked) = self.bindings.asked() {
+            self.waiting.on_asked(asked);
+        }
+        while let Some(publication) = self.waiting.next(self.bindings.answered()) {
+            self.say_publication(publication.id, &publication.channel, &publication.payload);
+        }
+    }
+
+    fn say_publication(&mut self, id: u64, channel: &str, payload: &[u8]) {
+        if let Some(reason) = &self.blocked {
+            let words = format!("blocked: {reason}");
+            self.confirms.answer(id, Err(Unanswered::Refused(words)));
+            return;
+        }
+        self.say(OUTWARD, methods::publish(&self.endpoint, channel));
+        amqp::encode_content(&mut self.outgoing, OUTWARD, payload, self.frame_max);
+        self.confirms.add(id);
+    }
+
     /// Puts into words what is to be bound and unbound, as long as little waits to be sent.
     fn send_changes(&mut self) {
         let Some(queue) = self.queue.as_deref() else {
@@ -277,6 +310,7 @@ impl Amqp {
             let method = methods::change(&self.endpoint, queue, &change);
             amqp::encode_method(&mut self.outgoing, INWARD, method);
         }
+        self.publish_waiting();
     }
 
     /// Another program's words, without our password: some brokers quote what they were sent. One that is its
@@ -320,6 +354,9 @@ impl Amqp {
         self.complained = [false; 2];
         self.bindings.start_again();
         self.confirms.start_again(&Unanswered::Lost);
+        while let Some(publication) = self.waiting.take_first() {
+            self.confirms.answer(publication.id, Err(Unanswered::Lost));
+        }
     }
 }
 
@@ -939,6 +976,37 @@ mod tests {
     }
 
     #[test]
+    fn what_is_published_waits_for_what_was_wanted_before() {
+        let mut scene = Scene::live(ExchangeType::Direct);
+        scene.amqp.listen(b"a", false);
+        assert!(scene.amqp.publish(1, b"a", b"x"));
+        scene.amqp.listen(b"b", false);
+        assert!(scene.amqp.publish(2, b"c", b""));
+        assert_eq!(scene.said(), ["1 bind a", "1 bind b"]);
+        scene.broker_says(on(1, bind_ok()));
+        assert_eq!(scene.said(), ["2 basic.publish", "2 header 1", "2 body 1"]);
+        scene.broker_says(on(1, bind_ok()));
+        assert_eq!(scene.said(), ["2 basic.publish", "2 header 0"]);
+        assert!(scene.amqp.publish(3, b"a", b""));
+        assert_eq!(scene.said(), ["2 basic.publish", "2 header 0"]);
+        scene.broker_says(on(2, ack(3, true)));
+        assert_eq!(scene.answers(), [(1, Ok(())), (2, Ok(())), (3, Ok(()))]);
+
+        // What waits is lost with the connection, and refused where the broker takes nothing.
+        scene.amqp.unlisten(b"a");
+        assert!(scene.amqp.publish(4, b"a", b"x"));
+        scene.amqp.on_lost(None, scene.now);
+        assert_eq!(scene.answers(), [(4, Err(Unanswered::Lost))]);
+        scene.connect();
+        scene.agree();
+        assert!(scene.amqp.publish(5, b"b", b"x"));
+        scene.broker_says(blocked("low on memory"));
+        scene.broker_says(on(1, bind_ok()));
+        let words = "blocked: low on memory".to_owned();
+        assert_eq!(scene.answers(), [(5, Err(Unanswered::Refused(words)))]);
+    }
+
+    #[test]
     fn nothing_grows_without_bound_while_the_broker_takes_nothing() {
         let mut scene = Scene::live(ExchangeType::Direct);
         for number in 0..10_000 {
@@ -960,6 +1028,19 @@ mod tests {
             .filter(|said| said.starts_with("1 bind"))
             .count();
         assert_eq!(binds, 10_000, "the rest follows as it is taken");
+        assert!(
+            !scene.amqp.has_room_for(100_000),
+            "what waits for them counts"
+        );
+        for _ in 0..10_000 {
+            scene.broker_says(on(1, bind_ok()));
+        }
+        let bodies = scene.said();
+        let bodies = bodies
+            .iter()
+            .filter(|said| said.contains("publish"))
+            .count();
+        assert_eq!(bodies, 41);
         // A message as large as they come finds room beside binds.
         assert!(
             scene
