@@ -288,8 +288,8 @@ impl<N: Net> Reactor<N> {
         if let Feed::Redis { messages, commands } = &self.feed {
             let are_settled = messages.is_settled() && commands.is_settled();
             assert!(are_settled, "bytes for the broker were left behind");
-            assert!(self.exchange.is_settled(), "and for the exchange");
         }
+        assert!(self.exchange.is_settled(), "and for the exchange");
     }
 
     /// The door that the next connection may be accepted from. The admin's comes first, and has some places

@@ -9,6 +9,7 @@
 mod driver;
 mod outages;
 mod program;
+mod program_outages;
 mod publisher;
 mod publishing;
 mod rabbit;

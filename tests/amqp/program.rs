@@ -10,20 +10,20 @@ use crate::support::resp::Value;
 use crate::support::{Server, ServerOptions, Subscriber, redis_or_skip, wait_until};
 
 /// What the server says once messages arrive.
-const LISTENING: &str = "amqp: listening at";
+pub const LISTENING: &str = "amqp: listening at";
 
 /// What is published in the tests of delivery.
 const CHANNELS: [&str; 4] = ["a", "b.c", "room.1", "room.2"];
 
 /// A server that has its channels from this exchange, and all else from nobody.
-fn options(rabbit: &Rabbit, exchange: &str, exchange_type: &str) -> ServerOptions {
+pub fn options(rabbit: &Rabbit, exchange: &str, exchange_type: &str) -> ServerOptions {
     let url = format!("amqp://{}", rabbit.address());
     with_exchange(ServerOptions::redis_url("none").without_waiting(), &url)
         .variable("AMQP_EXCHANGE", exchange)
         .variable("AMQP_EXCHANGE_TYPE", exchange_type)
 }
 
-fn with_exchange(options: ServerOptions, url: &str) -> ServerOptions {
+pub fn with_exchange(options: ServerOptions, url: &str) -> ServerOptions {
     options
         .variable("CHANNELS", "*,room.*")
         .variable("PUBLISH_KEY", KEY)
@@ -32,7 +32,7 @@ fn with_exchange(options: ServerOptions, url: &str) -> ServerOptions {
 
 /// Starts a server, and waits until it has its broker.
 #[track_caller]
-fn start(options: &ServerOptions) -> Server {
+pub fn start(options: &ServerOptions) -> Server {
     let server = options.start();
     server.wait_for_log(LISTENING);
     server
@@ -52,28 +52,28 @@ fn bindings(rabbit: &Rabbit, exchange: &str) -> Vec<String> {
 }
 
 #[track_caller]
-fn wait_for_bindings(rabbit: &Rabbit, exchange: &str, expected: &[&str]) {
+pub fn wait_for_bindings(rabbit: &Rabbit, exchange: &str, expected: &[&str]) {
     let what = format!("{exchange} has the bindings {expected:?}");
     wait_until(&what, || bindings(rabbit, exchange) == expected);
 }
 
 /// The next events as names and data.
 #[track_caller]
-fn named(subscriber: &mut Subscriber, count: usize) -> Vec<(String, String)> {
+pub fn named(subscriber: &mut Subscriber, count: usize) -> Vec<(String, String)> {
     let events = (0..count).map(|_| subscriber.next_event());
     events.map(|event| (event.name, event.data)).collect()
 }
 
 /// The status of the readiness probe and what it says.
 #[track_caller]
-fn readiness(server: &Server) -> (u16, String) {
+pub fn readiness(server: &Server) -> (u16, String) {
     let reply = server.ask("GET", "/readyz");
     (reply.head.status(), reply.text())
 }
 
 /// The line of a metric.
 #[track_caller]
-fn metric(server: &Server, name: &str) -> String {
+pub fn metric(server: &Server, name: &str) -> String {
     let text = server.ask("GET", "/metrics").text();
     let line = text.lines().find(|line| line.contains(name));
     line.unwrap_or_else(|| panic!("no {name} in {text}"))

@@ -152,6 +152,20 @@ impl Rabbit {
         kill_process(pid.expect("a number"), Signal::TERM).expect("to ask it");
     }
 
+    /// Asks it to end, and waits until it has.
+    #[track_caller]
+    pub fn end(&mut self) {
+        self.ask_to_end();
+        let started = Instant::now();
+        while let Some(broker) = &mut self.broker
+            && broker.try_wait().is_ok_and(|status| status.is_none())
+        {
+            assert!(started.elapsed() < DEADLINE, "it does not end");
+            thread::sleep(Duration::from_millis(20));
+        }
+        self.kill();
+    }
+
     /// Has the broker do something by its own tool, which takes some seconds.
     #[track_caller]
     pub fn control(&self, arguments: &[&str]) -> String {
