@@ -12,70 +12,10 @@ use std::time::Duration;
 
 use slab::Slab;
 
-pub use super::namespace::Namespace;
+pub use super::namespace::{Namespace, NamespaceId, Stream};
 use super::namespace::{Pass, Pending};
 use crate::limits::{PASS_PAUSE_MAX, PASS_PAUSE_PER_SUBSCRIBER, WRITES_PER_NAMESPACE};
 use crate::time::Time;
-
-/// A namespace's place in the hub. Not reused while the log holds frames of it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct NamespaceId(pub u32);
-
-/// The streams of the API, each the root of a tree of namespaces.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stream {
-    /// Every score update as it came.
-    Raw,
-    /// Score updates rolled up, at most one event a tick.
-    Eps,
-    /// Tweets, by ID.
-    Details,
-    /// Commands of the kiosk.
-    Kiosk,
-    /// Messages of any backend, by channel.
-    Channels,
-    /// Groups: several namespaces of the others, over one connection.
-    Several,
-}
-
-impl Stream {
-    /// All streams, in the order of their roots.
-    pub const ALL: [Stream; 6] = [
-        Stream::Raw,
-        Stream::Eps,
-        Stream::Details,
-        Stream::Kiosk,
-        Stream::Channels,
-        Stream::Several,
-    ];
-
-    /// The first segment of the stream's namespaces; of groups, a name for reports.
-    pub const fn segment(self) -> &'static str {
-        match self {
-            Stream::Raw => "raw",
-            Stream::Eps => "eps",
-            Stream::Details => "details",
-            Stream::Kiosk => "kiosk_interaction",
-            Stream::Channels => "channels",
-            Stream::Several => "several",
-        }
-    }
-
-    /// Whether this is one of the two score streams, which have settings of their own.
-    pub const fn is_score(self) -> bool {
-        matches!(self, Stream::Raw | Stream::Eps)
-    }
-
-    /// Whether the source is asked for each child of it by itself, as long as somebody wants it.
-    pub const fn is_on_demand(self) -> bool {
-        matches!(self, Stream::Channels)
-    }
-
-    /// The stream's root.
-    pub const fn root(self) -> NamespaceId {
-        NamespaceId(self as u32)
-    }
-}
 
 /// A pass that has visited everybody.
 #[derive(Clone, Copy, Debug)]
