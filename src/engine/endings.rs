@@ -115,8 +115,7 @@ impl Engine {
             _ => cursor.sequence + u64::from(cursor.merged.max(1)),
         };
         // The cursor of a client that lacks nothing may stand at an old place; the head is worth more.
-        let lacks = self.hub.get(namespace);
-        let lacks = lacks.is_some_and(|namespace| namespace.frames_from(behind).next().is_some());
+        let lacks = self.hub.frames_from(namespace, behind).next().is_some();
         let sequence = if lacks { behind } else { self.log.head() };
         self.unnamed_place = None;
         let mut block = Vec::new();
@@ -220,7 +219,7 @@ impl Engine {
         // Of a channel, everybody has an id to come back with.
         if self.hub.carries(subscription.namespace, Stream::Channels) {
             let until = (self.now + self.settings.channel_linger).next_beat(limits::TIMER_SLACK);
-            self.hub.linger(subscription.namespace, until);
+            self.hub.linger_members(subscription.namespace, until);
         }
         if let Some(about) = self.conns.get(key).map(|conn| &conn.about) {
             self.addresses

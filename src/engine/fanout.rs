@@ -9,7 +9,7 @@ use std::io;
 
 use super::conn::{Conn, Cursor, Key, Phase, Subscription};
 use super::event_id::{self, EventId};
-use super::hub::{Namespace, NamespaceId, Stream};
+use super::hub::{Hub, NamespaceId, Stream};
 use super::log::{Coding, Extent, Log};
 use super::stats::CloseReason;
 use super::{Engine, encode_piece};
@@ -143,11 +143,10 @@ impl Engine {
             Piece::Batch => {
                 if let Some(plan) = self.batch.plan
                     && let Some(made_for) = self.batch.made_for
-                    && let Some(namespace) = self.hub.get(made_for.namespace)
                     && let Some(subscription) = conn.subscription_mut()
                 {
                     let events =
-                        subscription.take_batch(&self.log, namespace, made_for, plan, taken);
+                        subscription.take_batch(&self.log, &self.hub, made_for, plan, taken);
                     self.counters.events_out += events;
                     more |= plan.next < self.log.head();
                 }
@@ -236,16 +235,16 @@ impl Engine {
             });
         }
         let subscription = *conn.subscription()?;
-        let namespace = self.hub.get(subscription.namespace)?;
+        let id = subscription.namespace;
         let sequence = subscription.cursor.sequence;
-        if sequence < namespace.complete_from {
+        if sequence < self.hub.complete_from(id) {
             self.close(key, CloseReason::Slow);
             return None;
         }
         // In a pass, almost everybody stands at or before the pass's first frame: no search is needed.
         let first = match from.filter(|&from| sequence <= from) {
             Some(from) => from,
-            None => namespace.frames_from(sequence).next()?,
+            None => self.hub.frames_from(id, sequence).next()?,
         };
         let end = self.log.head();
         if first >= end {
@@ -294,14 +293,14 @@ impl Engine {
             return self.batch.plan;
         }
         let namespace = self.hub.get(wanted.namespace)?;
-        let several = wanted.frames(namespace).nth(1).is_some();
-        let plan = if namespace.stream == Stream::Eps && several {
+        let is_sum = namespace.stream == Stream::Eps && wanted.frames(&self.hub).nth(1).is_some();
+        let plan = if is_sum {
             self.counters.conflations += 1;
             // Summing is work, too: a thousand clients that wake up together are served in slices.
-            let frames = wanted.frames(namespace);
+            let frames = wanted.frames(&self.hub);
             let lens = frames.filter_map(|frame| self.log.locate(frame, Coding::Bare));
             self.summed_bytes += lens.map(Extent::len).sum::<usize>();
-            let objects = wanted.frames(namespace);
+            let objects = wanted.frames(&self.hub);
             let objects = objects.filter_map(|frame| self.log.frame(frame, Coding::Bare));
             let mut body = std::mem::take(&mut self.body);
             body.clear();
@@ -322,9 +321,9 @@ impl Engine {
                 merged: true,
             }
         } else if wanted.ids.is_some() {
-            collect_with_ids(&self.log, namespace, wanted, &mut self.batch.buffer)?
+            collect_with_ids(&self.log, &self.hub, wanted, &mut self.batch.buffer)?
         } else {
-            collect_frames(&self.log, namespace, wanted, &mut self.batch.buffer)?
+            collect_frames(&self.log, &self.hub, wanted, &mut self.batch.buffer)?
         };
         self.batch.made_for = Some(wanted);
         self.batch.plan = Some(plan);
@@ -347,7 +346,7 @@ impl Engine {
             return Some((Source::Log(extent), extent.len()));
         }
         // The first frame is evicted first; who else has come or gone does not matter.
-        if self.hub.get(namespace)?.frames_from(first).next() != Some(first) {
+        if self.hub.frames_from(namespace, first).next() != Some(first) {
             return None;
         }
         let end = first + u64::from(cursor.merged.max(1));
@@ -377,9 +376,8 @@ impl Engine {
 
 impl BatchKey {
     /// The numbers of its frames.
-    fn frames(self, namespace: &Namespace) -> impl Iterator<Item = u64> + '_ {
-        namespace
-            .frames_from(self.first)
+    fn frames(self, hub: &Hub) -> impl Iterator<Item = u64> + '_ {
+        hub.frames_from(self.namespace, self.first)
             .take_while(move |&sequence| sequence < self.end)
     }
 
@@ -406,12 +404,12 @@ impl BatchKey {
 /// Copies frames, each with its id in the same block, to one write of about [`limits::WRITE_BYTES`].
 fn collect_with_ids(
     log: &Log,
-    namespace: &Namespace,
+    hub: &Hub,
     wanted: BatchKey,
     buffer: &mut Vec<u8>,
 ) -> Option<BatchPlan> {
     buffer.clear();
-    let mut frames = wanted.frames(namespace).peekable();
+    let mut frames = wanted.frames(hub).peekable();
     let mut events = 0;
     let mut body = Vec::new();
     while let Some(&sequence) = frames.peek()
@@ -438,11 +436,11 @@ fn collect_with_ids(
 /// the log, which is the rule where one stream is busy, and else in `buffer`.
 fn collect_frames(
     log: &Log,
-    namespace: &Namespace,
+    hub: &Hub,
     wanted: BatchKey,
     buffer: &mut Vec<u8>,
 ) -> Option<BatchPlan> {
-    let mut frames = wanted.frames(namespace).peekable();
+    let mut frames = wanted.frames(hub).peekable();
     let mut extent = log.locate(frames.next()?, wanted.coding)?;
     let mut source = Source::Log(extent);
     let mut events = 1;
@@ -525,7 +523,7 @@ impl Subscription {
     fn take_batch(
         &mut self,
         log: &Log,
-        namespace: &Namespace,
+        hub: &Hub,
         made_for: BatchKey,
         plan: BatchPlan,
         taken: usize,
@@ -558,7 +556,7 @@ impl Subscription {
             let mut left = taken;
             let mut events = 0;
             let mut sequence = first;
-            for frame in made_for.frames(namespace) {
+            for frame in made_for.frames(hub) {
                 sequence = frame;
                 let len = made_for.frame_len(log, frame);
                 if left < len {

@@ -7,7 +7,8 @@
 //! of its own that lists what any of them does.
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, VecDeque};
+use std::collections::{BinaryHeap, VecDeque, vec_deque};
+use std::iter::Copied;
 use std::time::Duration;
 
 use slab::Slab;
@@ -64,6 +65,42 @@ pub struct Hub {
     finished: Vec<Finished>,
 }
 
+/// The numbers of frames, in order.
+pub enum Frames<'a> {
+    /// Of a namespace that is not there.
+    None,
+    /// Of one namespace.
+    One(Copied<vec_deque::Iter<'a, u64>>),
+    /// Of several. Each step looks for the next number in all of them: they are few, and no group needs a list of
+    /// its own, which would be one for every client that has a channel to itself beside a busy one.
+    Several {
+        /// Where they are.
+        hub: &'a Hub,
+        /// Which.
+        members: &'a [NamespaceId],
+        /// The number to go on with.
+        next: u64,
+    },
+}
+
+impl Iterator for Frames<'_> {
+    type Item = u64;
+
+    fn next(&mut self) -> Option<u64> {
+        match self {
+            Frames::None => None,
+            Frames::One(frames) => frames.next(),
+            Frames::Several { hub, members, next } => {
+                let members = members.iter().filter_map(|&id| hub.get(id));
+                let found = members.filter_map(|member| member.frames_from(*next).next());
+                let found = found.min()?;
+                *next = found + 1;
+                Some(found)
+            }
+        }
+    }
+}
+
 impl Hub {
     /// A registry of the streams' roots. Passes over fewer subscribers than `paced_from` are not paced: they
     /// cost little, and nobody is made to wait.
@@ -91,6 +128,29 @@ impl Hub {
     /// The namespace, which exists as long as somebody subscribes to it or the log has frames of it.
     pub fn get(&self, id: NamespaceId) -> Option<&Namespace> {
         self.namespaces.get(id.0 as usize)
+    }
+
+    /// The numbers of a namespace's frames from `sequence` on; of a group's, those of all its members, each once.
+    pub fn frames_from(&self, id: NamespaceId, sequence: u64) -> Frames<'_> {
+        match self.get(id) {
+            None => Frames::None,
+            Some(group) if !group.members.is_empty() => Frames::Several {
+                hub: self,
+                members: &group.members,
+                next: sequence,
+            },
+            Some(namespace) => Frames::One(namespace.frames_from(sequence)),
+        }
+    }
+
+    /// The number from which on no frame of a namespace, or of any of a group's members, is missing.
+    pub fn complete_from(&self, id: NamespaceId) -> u64 {
+        let Some(namespace) = self.get(id) else {
+            return u64::MAX;
+        };
+        let of_members = namespace.members.iter().filter_map(|&id| self.get(id));
+        let of_members = of_members.map(|member| member.complete_from).max();
+        of_members.unwrap_or(namespace.complete_from)
     }
 
     /// How many subscribers there are.
@@ -150,28 +210,17 @@ impl Hub {
         self.list_subscriber(group, subscriber)
     }
 
-    /// Makes a namespace the group of these. What is listed in any of them is so in the group, too: who comes back
-    /// for other streams than it had left gets what it missed on those that are kept whole.
+    /// Makes a namespace the group of these.
     fn begin_group(&mut self, group: NamespaceId, members: Vec<NamespaceId>, head: u64) {
-        let mut frames = Vec::new();
-        let mut complete_from = 0;
         for &id in &members {
             self.want(id, head);
-            let member = &mut self.namespaces[id.0 as usize];
-            member.groups.push(group);
-            complete_from = complete_from.max(member.complete_from);
-            frames.extend(member.frames_from(0));
+            self.namespaces[id.0 as usize].groups.push(group);
         }
-        // One frame may be listed in two members, one of which is above the other.
-        frames.sort_unstable();
-        frames.dedup();
         let stream_of = |id: &NamespaceId| self.namespaces[id.0 as usize].stream;
         // A group of one stream's children counts as that stream's.
         let stream = members.first().map(stream_of);
         let stream = stream.filter(|&stream| members.iter().all(|id| stream_of(id) == stream));
         let namespace = &mut self.namespaces[group.0 as usize];
-        namespace.frames = frames.into();
-        namespace.complete_from = complete_from;
         namespace.members = members;
         if let Some(stream) = stream {
             namespace.stream = stream;
@@ -248,6 +297,18 @@ impl Hub {
                 *none = Some(until);
                 self.lingering.push(Reverse((until, id.0)));
             }
+        }
+    }
+
+    /// The same for those of a group's members, where it is one: the group itself need not stay, because it begins
+    /// again with what they have kept.
+    pub fn linger_members(&mut self, id: NamespaceId, until: Time) {
+        let members = self.get(id).map_or(0, |namespace| namespace.members.len());
+        if members == 0 {
+            return self.linger(id, until);
+        }
+        for index in 0..members {
+            self.linger(self.namespaces[id.0 as usize].members[index], until);
         }
     }
 
@@ -354,7 +415,7 @@ impl Hub {
             for index in 0..self.namespaces[id.0 as usize].groups.len() {
                 let group = self.namespaces[id.0 as usize].groups[index];
                 // It may have it already, from a namespace below this one.
-                if self.namespaces[group.0 as usize].frames.back() != Some(&sequence) {
+                if self.namespaces[group.0 as usize].newest != Some(sequence) {
                     self.list(group, sequence, arrived_at);
                 }
             }
@@ -363,8 +424,11 @@ impl Hub {
 
     fn list(&mut self, id: NamespaceId, sequence: u64, arrived_at: Time) {
         let namespace = &mut self.namespaces[id.0 as usize];
-        debug_assert!(namespace.frames.back().is_none_or(|&last| last < sequence));
-        namespace.frames.push_back(sequence);
+        debug_assert!(namespace.newest.is_none_or(|newest| newest < sequence));
+        namespace.newest = Some(sequence);
+        if namespace.members.is_empty() {
+            namespace.frames.push_back(sequence);
+        }
         if namespace.subscribers.is_empty() {
             return;
         }
@@ -392,10 +456,6 @@ impl Hub {
             };
             next = namespace.parent;
             namespace.forget(sequence);
-            for index in 0..self.namespaces[id.0 as usize].groups.len() {
-                let group = self.namespaces[id.0 as usize].groups[index];
-                self.namespaces[group.0 as usize].forget(sequence);
-            }
             self.remove_if_unused(id);
         }
     }
@@ -725,12 +785,12 @@ mod tests {
             let id = hub.destination(stream, child).unwrap();
             hub.publish(id, sequence, Time::ZERO);
         }
-        assert_eq!(hub.get(group).unwrap().frames, [0, 1, 2]);
+        assert!(hub.frames_from(group, 0).eq([0, 1, 2]));
         assert_eq!(turns(&mut hub), [(2, 0), (1, 0)]);
         assert!(hub.destination(Stream::Raw, None).is_none());
         hub.forget(detail, 0);
-        assert_eq!(hub.get(group).unwrap().frames, [1, 2]);
-        assert_eq!(hub.get(group).unwrap().complete_from, 1);
+        assert!(hub.frames_from(group, 0).eq([1, 2]));
+        assert_eq!(hub.complete_from(group), 1);
         hub.unsubscribe(group, slot);
         hub.unsubscribe(group, 0);
         assert!(hub.get(group).is_none());

@@ -77,7 +77,10 @@ impl Engine {
                 Some(&key.index),
                 "{key:?} is not where it believes to be listed"
             );
-            let newest = namespace.frames.back().copied();
+            let members = namespace.members.iter();
+            let members = members.filter_map(|&id| self.hub.get(id));
+            let listed = members.filter_map(|member| member.frames.back()).max();
+            let newest = listed.or(namespace.frames.back()).copied();
             if let Some(newest) = newest.filter(|&newest| newest >= subscription.cursor.sequence)
                 && at_rest
             {

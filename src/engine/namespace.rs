@@ -1,7 +1,8 @@
 //! Namespaces: the nodes of the hub's tree. It owns what is known of one, which stream it belongs to, and which of
 //! its frames are listed; it must not look into another one, nor decide when it is written to.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, VecDeque, vec_deque};
+use std::iter::Copied;
 
 use crate::time::Time;
 
@@ -71,8 +72,11 @@ pub struct Namespace {
     pub stream: Stream,
     /// Connections, as indices into the engine's table. A connection knows its place in here.
     pub subscribers: Vec<u32>,
-    /// Numbers of the frames that the log holds for this namespace, oldest first.
+    /// Numbers of the frames that the log holds for this namespace, oldest first. A group has none: what it has is
+    /// listed in its members, of which there may be far fewer than groups.
     pub frames: VecDeque<u64>,
+    /// The frame that was listed last, or would have been if this were no group.
+    pub(super) newest: Option<u64>,
     /// Every frame from this number on is in `frames`; one before it may have been evicted, or not have
     /// been kept because nobody was subscribed.
     pub complete_from: u64,
@@ -119,6 +123,7 @@ impl Namespace {
             stream,
             subscribers: Vec::new(),
             frames: VecDeque::new(),
+            newest: None,
             complete_from: 0,
             lingers_until: None,
             pending: None,
@@ -133,7 +138,7 @@ impl Namespace {
     }
 
     /// The numbers of the frames from `sequence` on.
-    pub fn frames_from(&self, sequence: u64) -> impl Iterator<Item = u64> + '_ {
+    pub(super) fn frames_from(&self, sequence: u64) -> Copied<vec_deque::Iter<'_, u64>> {
         let start = self.frames.partition_point(|&frame| frame < sequence);
         self.frames.range(start..).copied()
     }

@@ -71,11 +71,12 @@ impl Engine {
 
     /// How many events a subscriber has not taken. One that is not behind may have an outdated cursor.
     fn events_behind(&self, conn: &Conn, subscription: &Subscription) -> u64 {
-        match self.hub.get(subscription.namespace) {
-            Some(namespace) if conn.is_behind() => {
-                namespace.frames_from(subscription.cursor.sequence).count() as u64
-            }
-            _ => 0,
+        if !conn.is_behind() {
+            return 0;
         }
+        let Subscription {
+            namespace, cursor, ..
+        } = *subscription;
+        self.hub.frames_from(namespace, cursor.sequence).count() as u64
     }
 }

@@ -267,17 +267,14 @@ impl Engine {
             true => self.channels_whole_from,
             false => 0,
         };
-        let Some(namespace) = self.hub.get(namespace) else {
-            return Start::Now;
-        };
-        let whole_from = namespace.complete_from.max(whole_from);
+        let whole_from = self.hub.complete_from(namespace).max(whole_from);
         match EventId::parse(text) {
             Some(EventId { epoch, sequence })
                 if epoch == self.settings.epoch
                     && (whole_from..=self.log.head()).contains(&sequence) =>
             {
                 self.counters.replayed += 1;
-                match namespace.frames_from(sequence).next() {
+                match self.hub.frames_from(namespace, sequence).next() {
                     Some(_) => Start::Missed(sequence),
                     None => Start::Caught,
                 }
