@@ -66,6 +66,17 @@ pub const PUBLISH_BYTES_MAX: usize = COMMAND_BYTES_MAX / 2;
 /// Bytes held of bodies whose senders have not shown a key yet: eight of the longest.
 pub const UNPROVEN_BYTES_MAX: usize = 8 * 1024 * 1024;
 
+/// Bytes of such a body that do not count: a quarter of what is held of any request's head.
+pub const UNPROVEN_BYTES_FREE: usize = 4 * 1024;
+
+/// How long the beginning of a stream waits for the source to answer for its channels. A browser shows a page that
+/// waits no longer than this as quick, and a source that takes longer is in trouble.
+pub const HOLD_MAX: Duration = Duration::from_secs(1);
+
+/// Channels that the source is asked for at a time. Each is some 600 bytes here and a subscription there, and lasts
+/// for `REPLAY_SEC` after whoever made it up has left.
+pub const CHANNELS_MAX: usize = 100_000;
+
 /// The longest line that gives a chunk's size, extensions included.
 pub const CHUNK_LINE_BYTES_MAX: usize = 256;
 

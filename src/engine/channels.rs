@@ -5,12 +5,13 @@
 //! the channel (`?event=channel`). A message becomes a frame in each of the two that somebody wants, so that what
 //! a client receives is a slice of the log in either form.
 
+use super::conn::Key;
 use super::event_id::EventId;
 use super::hub::Stream;
 use super::settings::Settings;
 use super::stats::ChannelRow;
 use super::{Effect, Engine, messages};
-use crate::limits::SEGMENT_BYTES_MAX;
+use crate::limits::{self, SEGMENT_BYTES_MAX};
 use crate::proto::sse;
 use crate::source::Message;
 
@@ -97,12 +98,44 @@ impl Engine {
     }
 
     /// Whether the source is there at the moment. What came while it was away is missing from the log: an id from
-    /// before it was back is worth nothing for a channel.
-    pub fn on_source_state(&mut self, is_live: bool) {
+    /// before it went, or from before it was back, is worth nothing for a channel. `unanswered` is how many of our
+    /// wishes for channels it has not answered yet.
+    pub fn on_source_state(&mut self, is_live: bool, unanswered: usize) {
+        self.heard = match is_live {
+            true => self.asked.saturating_sub(unanswered as u64),
+            false => self.asked,
+        };
+        self.source_answers = is_live;
+        self.release_held();
         let was_away = std::mem::replace(&mut self.source_was_away, !is_live);
-        if (was_away || !is_live) && !self.settings.channels.is_empty() {
+        if was_away == is_live && !self.settings.channels.is_empty() {
             self.begin_afresh();
             self.channels_whole_from = self.log.head();
+        }
+    }
+
+    /// Has a stream begin when the source has answered for all channels that it was asked for until now: whoever
+    /// sees it begin may have somebody publish at once.
+    pub(super) fn hold_until_heard(&mut self, key: Key) {
+        self.update_demand();
+        let is_answered = !self.source_answers || self.heard >= self.asked;
+        if let Some(conn) = self.conns.get_mut(key).filter(|_| !is_answered) {
+            conn.held = true;
+            let until = self.now + limits::HOLD_MAX;
+            self.held.push_back((self.asked, until, key));
+        }
+    }
+
+    /// Lets the streams begin that need not wait any longer.
+    pub(super) fn release_held(&mut self) {
+        while let Some(&(asked, until, key)) = self.held.front()
+            && (asked <= self.heard || until <= self.now || self.stopping)
+        {
+            self.held.pop_front();
+            if let Some(conn) = self.conns.get_mut(key) {
+                conn.held = false;
+                self.queue_write(key);
+            }
         }
     }
 
@@ -175,9 +208,11 @@ impl Engine {
             let is_pattern = is_pattern(text, &self.settings);
             if is_wanted && self.listened.insert(name.into()) {
                 let name = name.into();
+                self.asked += 1;
                 self.effects.push_back(Effect::Listen { name, is_pattern });
             } else if !is_wanted && self.listened.remove(name) {
                 let name = name.into();
+                self.asked += 1;
                 self.effects
                     .push_back(Effect::Unlisten { name, is_pattern });
             }

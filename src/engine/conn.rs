@@ -36,6 +36,8 @@ pub struct Conn {
     pub readable: bool,
     /// The last write was not taken whole, and no edge has come since.
     pub blocked: bool,
+    /// Nothing is written before the source has answered for its channels. In `Engine::held` exactly then.
+    pub held: bool,
     /// The client has sent its last byte (it may still read).
     pub peer_ended: bool,
     /// The socket is dead in both directions; only bytes already received can still be read.
@@ -167,6 +169,8 @@ pub struct Outbox {
 pub struct About {
     /// When it was accepted, and from then on when it subscribed.
     pub subscribed_at: Time,
+    /// The address that the connection comes from, which may be a proxy's.
+    pub peer_ip: IpAddr,
     /// The client's address.
     pub client_ip: IpAddr,
     /// Whether the client came through the admin's door.
@@ -234,6 +238,7 @@ impl Conn {
             phase: Phase::Reading(Box::default()),
             readable: true,
             blocked: false,
+            held: false,
             peer_ended: false,
             hung_up: false,
             in_read_queue: false,
@@ -245,6 +250,7 @@ impl Conn {
             outbox: Outbox::default(),
             about: Box::new(About {
                 subscribed_at: now,
+                peer_ip: client_ip,
                 client_ip,
                 is_admin,
                 path: Box::default(),
@@ -290,7 +296,7 @@ impl Conn {
     /// Whether this subscriber is written to by itself: it has not taken all it was offered, or has
     /// something to take before further frames.
     pub fn is_behind(&self) -> bool {
-        self.blocked || self.in_write_queue
+        self.blocked || self.in_write_queue || self.held
     }
 }
 

@@ -38,6 +38,8 @@ impl Engine {
                 Phase::Reading(_) if !conn.outbox.is_empty() => {
                     self.drain(key, CloseReason::Drain, None);
                 }
+                // It may have been published already; the answer comes soon, or is given up.
+                Phase::Reading(reading) if reading.rendering => {}
                 Phase::Reading(reading) if !reading.is_idle() => {
                     self.refuse(key, &stopping_reply(), CloseReason::Drain);
                 }
@@ -98,7 +100,7 @@ impl Engine {
             return;
         };
         if conn.subscription().is_some_and(|it| it.poll.is_some()) {
-            return self.answer_poll(key, Vec::new());
+            return self.answer_poll(key, &[]);
         }
         let Some(&Subscription {
             namespace,

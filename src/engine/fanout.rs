@@ -252,7 +252,7 @@ impl Engine {
         }
         if subscription.poll.is_some() {
             let event = self.log.frame(first, Coding::Bare)?.to_vec();
-            self.answer_poll(key, event);
+            self.answer_poll(key, &event);
             let len = self.conns.get(key)?.outbox.unsent().len();
             let piece = Piece::Outbox;
             return Some(InFlight { key, piece, len });

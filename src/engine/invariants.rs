@@ -56,7 +56,9 @@ impl Engine {
                 !(conn.blocked && conn.in_write_queue),
                 "{key:?} is blocked and queued"
             );
-            let at_rest = !conn.blocked && !conn.in_write_queue;
+            let is_held = self.held.iter().any(|&(_, _, held)| held == key);
+            assert_eq!(conn.held, is_held, "{key:?} is held, or is not");
+            let at_rest = !conn.blocked && !conn.in_write_queue && !conn.held;
             if at_rest {
                 assert!(
                     conn.outbox.is_empty(),

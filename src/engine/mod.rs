@@ -112,6 +112,14 @@ pub struct Engine {
     counted_since: Time,
     /// Channels and patterns that the source was asked for.
     listened: BTreeSet<Box<[u8]>>,
+    /// How often the source was asked for a channel, or no longer for one.
+    asked: u64,
+    /// How often it has answered; meaningless where there is none that answers.
+    heard: u64,
+    /// Whether there is a source that answers.
+    source_answers: bool,
+    /// Streams that begin when the source has answered so often, or at this moment at the latest, in order.
+    held: VecDeque<(u64, Time, Key)>,
     /// Bytes held of bodies whose senders have not shown a key yet.
     unproven_bytes: usize,
     /// A place of the log that no client has the id of.
@@ -170,6 +178,10 @@ impl Engine {
             rest_until: None,
             counted_since: now,
             listened: BTreeSet::new(),
+            asked: 0,
+            heard: 0,
+            source_answers: false,
+            held: VecDeque::new(),
             unproven_bytes: 0,
             unnamed_place: None,
             source_was_away: false,
@@ -233,6 +245,7 @@ impl Engine {
             self.rest_until(),
             self.hub.next_pass_at(),
             self.hub.expires_at(),
+            self.held.front().map(|&(_, until, _)| until),
             self.timers.next(),
             self.farewell.next_at,
         ];
@@ -286,6 +299,7 @@ impl Engine {
             self.rest_until = None;
         }
         self.hub.expire(self.now);
+        self.release_held();
         self.send_away();
         while let Some((at, key)) = self.timers.pop(self.now) {
             if let Some(conn) = self.conns.get_mut(key)
@@ -431,7 +445,7 @@ impl Engine {
                 self.dismiss(key, CloseReason::Lifetime, None);
             }
             Phase::Subscribed(subscription) if subscription.poll.is_some() => {
-                self.answer_poll(key, Vec::new());
+                self.answer_poll(key, &[]);
             }
             Phase::Subscribed(_) if conn.blocked => self.close(key, CloseReason::Slow),
             Phase::Subscribed(_) => {
@@ -491,6 +505,7 @@ impl Engine {
     fn queue_write(&mut self, key: Key) {
         if let Some(conn) = self.conns.get_mut(key)
             && !conn.blocked
+            && !conn.held
             && !conn.in_write_queue
         {
             conn.in_write_queue = true;

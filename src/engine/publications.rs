@@ -3,7 +3,8 @@
 
 use super::channels::{is_allowed, is_name};
 use super::conn::{Answer, Key, Phase};
-use super::messages::{SCORE_CHANNEL, TWEET_CHANNEL_PREFIX};
+use super::log::Log;
+use super::messages::{SCORE_CHANNEL, TWEET_CHANNEL_PREFIX, is_own_channel};
 use super::settings::Settings;
 use super::{Effect, Engine};
 use crate::limits;
@@ -33,11 +34,12 @@ impl Submission {
         }
     }
 
-    /// Bytes that are held for somebody who has not shown the key.
+    /// Bytes that are held for somebody who has not shown the key, without those that everybody may have held:
+    /// whoever sends large bodies must not keep out those who send small ones.
     pub fn unproven(&self) -> usize {
         match self.is_authorized {
             true => 0,
-            false => self.body.len(),
+            false => self.body.len().saturating_sub(limits::UNPROVEN_BYTES_FREE),
         }
     }
 }
@@ -61,6 +63,11 @@ impl Engine {
         let body = std::mem::take(&mut submission.body);
         match judge(submission, &body, &self.settings) {
             Err(reply) => self.on_rendered(key, &reply),
+            Ok(publication) if !takes(&self.log, &publication.message) => {
+                let reply =
+                    Reply::error(413, "the message is too long: LOG_BYTES_MAX is too small");
+                self.on_rendered(key, &reply);
+            }
             Ok(Publication {
                 channels, message, ..
             }) => {
@@ -78,21 +85,9 @@ impl Engine {
     }
 
     /// Publishes without a broker.
-    ///
-    /// # Errors
-    /// The reply that says that the message is too long.
-    pub fn publish_here(&mut self, channels: &[&String], message: &str) -> Result<(), Reply> {
-        // An event is longer than its payload: by its names, and by some letters for each line.
-        let lines = message
-            .bytes()
-            .filter(|byte| b"\r\n".contains(byte))
-            .count();
-        let len = message.len() + lines * 6 + 2 * limits::SEGMENT_BYTES_MAX;
-        if !channels.is_empty() && !self.log.takes(len) {
-            return Err(Reply::error(413, "the message is too long for the log"));
-        }
+    pub fn publish_here(&mut self, channels: &[&String], message: &str) {
         for channel in channels {
-            match super::messages::is_own_channel(channel.as_bytes()) {
+            match is_own_channel(channel.as_bytes()) {
                 true => self.on_message(&Message {
                     pattern: None,
                     channel: channel.as_str().into(),
@@ -101,8 +96,15 @@ impl Engine {
                 false => self.on_channel_message(channel.as_bytes(), message.as_bytes()),
             }
         }
-        Ok(())
     }
+}
+
+/// Whether the log, and with it that of any copy of the server that is set up like this one, takes an event of this.
+fn takes(log: &Log, message: &str) -> bool {
+    // An event is longer than its payload: by its names, and by some letters for each line.
+    let is_end = |byte: &u8| b"\r\n".contains(byte);
+    let lines = message.bytes().filter(is_end).count();
+    log.takes(message.len() + lines * 6 + 2 * limits::SEGMENT_BYTES_MAX)
 }
 
 /// The answer to what was published.

@@ -80,8 +80,10 @@ impl Engine {
                 let reason = conn.reason_of_hangup();
                 self.close(key, reason);
             }
-            // Nothing may come before the reply. It comes soon in any case, and finds out.
-            Phase::Subscribed(subscription) if subscription.poll.is_some() => {}
+            // The same is found out by an empty reply.
+            Phase::Subscribed(subscription) if subscription.poll.is_some() => {
+                self.answer_poll(key, &[]);
+            }
             // A comment is answered with a reset where nobody is left.
             Phase::Subscribed(_) if !known => self.send_comment(key),
             // Whole requests that are still in the buffer are answered first.
@@ -372,7 +374,7 @@ fn accept(request: &Request<'_>, about: &About, settings: &Settings) -> Accepted
         keep_alive: request.keep_alive,
         framing: request.framing,
         expects_continue: request.expects_continue,
-        client_ip: forwarded.unwrap_or(about.client_ip),
+        client_ip: forwarded.unwrap_or(about.peer_ip),
         accepts_stream: request.accepts_stream,
         is_xhr: request.is_xhr,
         last_event_id,

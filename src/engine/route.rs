@@ -226,7 +226,7 @@ impl Resource<'_> {
     /// Header fields that pages of other origins may send beside the usual ones.
     fn header_names(&self) -> &'static str {
         match self {
-            Resource::Channels(_) => ", X-Requested-With",
+            Resource::Channels(_) | Resource::Several => ", X-Requested-With",
             Resource::Publish => ", Authorization",
             _ => "",
         }
@@ -267,13 +267,20 @@ fn topics(query: &str, settings: &Settings) -> Result<Vec<Topic>, Reply> {
     }
 }
 
-/// The channels that a query names with `channels`, in one list or in several.
+/// What a query names channels with; the others are how jQuery writes lists.
+const CHANNEL_FIELDS: [&str; 3] = ["channels", "channels[]", "channels%5B%5D"];
+
+/// The channels that a query names, in one list or in several.
 fn channel_names(query: &str) -> Result<Vec<String>, Reply> {
     let message = "channels: use UTF-8, in percent escapes where it is not ASCII";
-    let lists = target::decoded_query_values(query, "channels");
-    let lists = lists.ok_or_else(|| Reply::error(400, message))?;
-    let names = lists.iter().flat_map(|list| list.split(','));
-    Ok(names.map(str::to_owned).collect())
+    let mut names = Vec::new();
+    for field in CHANNEL_FIELDS {
+        let lists = target::decoded_query_values(query, field);
+        let lists = lists.ok_or_else(|| Reply::error(400, message))?;
+        let several = lists.iter().flat_map(|list| list.split(','));
+        names.extend(several.map(str::to_owned));
+    }
+    Ok(names)
 }
 
 /// Channels of these names, each once, in the form that the query asks for.
@@ -344,7 +351,10 @@ fn find<'a>(segments: &[&'a str], query: &str, settings: &Settings) -> Option<Re
     let names = |field| target::query_values(query, field).next().is_some();
     let has_channels = !settings.channels.is_empty();
     match *segments {
-        [] if target::has_query_field(query, "channels") => {
+        [] if CHANNEL_FIELDS
+            .iter()
+            .any(|field| target::has_query_field(query, field)) =>
+        {
             has_channels.then_some(Resource::Channels(None))
         }
         [] if has_channels && !settings.page_enabled => Some(Resource::Channels(None)),

@@ -29,8 +29,9 @@ enum Start {
     Gap,
 }
 
-/// What tells the client of a channel that it lacks what nobody can send it any more.
-const GAP: &[u8] = b"event: gap\ndata: reload\n\n";
+/// What tells the client of a channel that it lacks what nobody can send it any more. It has data, or a browser
+/// would not dispatch it; scripts that poll and know no names of events take this for nothing.
+const GAP: &[u8] = b"event: gap\ndata: null\n\n";
 
 impl Topic {
     fn name(&self) -> (Stream, Option<Cow<'_, [u8]>>) {
@@ -52,7 +53,7 @@ fn shown_path(topics: &[Topic], accepted: &Accepted) -> Box<str> {
     if is_named_by_path {
         return accepted.path.clone();
     }
-    let mut path = accepted.path.to_string();
+    let mut path = String::from("/subscribe");
     for (index, topic) in topics.iter().enumerate() {
         path.push_str(if index == 0 { "?ns=/" } else { "&ns=/" });
         path.push_str(topic.stream.segment());
@@ -136,10 +137,10 @@ impl Engine {
         topics: &[Topic],
         accepted: &Accepted,
     ) -> Result<(), Reply> {
-        if let Some(reply) = self.shed(accepted) {
+        let mix = Mix::of(topics);
+        if let Some(reply) = self.shed(accepted, mix) {
             return Err(reply);
         }
-        let mix = Mix::of(topics);
         let (namespace, slot) = self.enter(key, topics);
         let head = self.log.head();
         let start = self.start_of(accepted.last_event_id.as_deref(), namespace);
@@ -203,7 +204,10 @@ impl Engine {
         if is_poll && start == Start::Gap {
             let mut events = Vec::new();
             mix.encode_start(start, id, &mut events);
-            self.answer_poll(key, events);
+            self.answer_poll(key, &events);
+        }
+        if mix.has_channels && !is_poll {
+            self.hold_until_heard(key);
         }
         self.queue_write(key);
         Ok(())
@@ -230,9 +234,11 @@ impl Engine {
 
     /// The answer to a subscription for which there is no room, or none for its address. A browser gives up
     /// for good on any answer but a stream, so it gets one that ends at once and says when to come again.
-    fn shed(&mut self, accepted: &Accepted) -> Option<Reply> {
+    fn shed(&mut self, accepted: &Accepted, mix: Mix) -> Option<Reply> {
         let per_address = self.settings.connections_per_ip_max;
         let is_crowded = self.addresses.count(accepted.client_ip) >= per_address;
+        let is_crowded =
+            is_crowded || (mix.has_channels && self.listened.len() >= limits::CHANNELS_MAX);
         if !self.stopping && !is_crowded && self.hub.subscribers() < self.settings.connections_max {
             return None;
         }
@@ -287,7 +293,7 @@ impl Engine {
     }
 
     /// Ends a long poll with these events, or with none.
-    pub(super) fn answer_poll(&mut self, key: Key, events: Vec<u8>) {
+    pub(super) fn answer_poll(&mut self, key: Key, events: &[u8]) {
         let Some(conn) = self.conns.get(key) else {
             return;
         };
@@ -298,6 +304,13 @@ impl Engine {
             return;
         };
         self.counters.events_out += u64::from(!events.is_empty());
+        let mut body = Vec::new();
+        if !events.is_empty()
+            && let Some(retry_ms) = self.settings.retry_of(Stream::Channels)
+        {
+            sse::encode_retry(&mut body, retry_ms);
+        }
+        body.extend_from_slice(events);
         self.leave(key, &subscription);
         let Some(conn) = self.conns.get_mut(key) else {
             return;
@@ -307,9 +320,15 @@ impl Engine {
             ..Reading::default()
         };
         conn.phase = Phase::Reading(Box::new(reading));
+        if self.settings.verbose {
+            let (path, client_ip) = (&conn.about.path, conn.about.client_ip);
+            let line = format!("answered {path} from {client_ip}");
+            self.effects.push_back(Effect::Log(Level::Debug, line));
+        }
         conn.about.path = Box::default();
+        conn.about.client_ip = conn.about.peer_ip;
         conn.ends_at = None;
-        let reply = Reply::finite_stream(events);
+        let reply = Reply::finite_stream(body);
         let keep_alive = keep_alive && !self.stopping;
         self.put_reply(key, &reply, keep_alive, false);
         // Where its time had come, its entry in the timers is used up.

@@ -213,9 +213,9 @@ impl<N: Net> Reactor<N> {
         }
         // A connection that ended just now is to be given up at once.
         link.serve(net, now);
-        // What is asked for later is asked for before its client knows, and needs no such care.
-        let session = link.conversation();
-        *is_whole = session.is_live() && (*is_whole || session.unsettled() == 0);
-        engine.on_source_state(*is_whole);
+        // What is asked for later is waited for by the streams that begin with it.
+        let (session, unanswered) = (link.conversation(), link.conversation().unsettled());
+        *is_whole = session.is_live() && (*is_whole || unanswered == 0);
+        engine.on_source_state(*is_whole, unanswered);
     }
 }

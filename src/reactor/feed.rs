@@ -91,8 +91,9 @@ impl<N: Net> Reactor<N> {
                     self.engine.end_rest();
                 }
                 if !self.exchange.is_there() {
-                    let is_live = messages.conversation().is_live();
-                    self.engine.on_source_state(is_live);
+                    let session = messages.conversation();
+                    self.engine
+                        .on_source_state(session.is_live(), session.unanswered());
                 }
             }
         }

@@ -18,7 +18,7 @@ use crate::net::{Door, Event, Net, Token};
 use crate::time::Time;
 pub use exchange::Exchange;
 pub use feed::Feed;
-use publications::Publications;
+use publications::{Publications, Submission};
 pub use reports::{Graphite, Reports};
 
 /// The loop over one network.
@@ -132,6 +132,7 @@ impl<N: Net> Reactor<N> {
         self.receive(now);
         self.receive_from_exchange();
         self.report();
+        self.publish_waiting();
         self.expire_publications();
         self.engine.on_time();
         self.read_clients();
@@ -197,7 +198,7 @@ impl<N: Net> Reactor<N> {
             self.exchange.deadline(),
             self.listener.paused_until,
             self.report_deadline(),
-            self.publications.deadline(),
+            self.publications.deadline(self.turn_ended_at),
             self.stop_at,
         ];
         let next = deadlines.into_iter().flatten().min()?;
@@ -375,7 +376,11 @@ impl<N: Net> Reactor<N> {
                     key,
                     channels,
                     message,
-                } => self.submit(key, &channels, &message),
+                } => self.submit(Submission {
+                    key,
+                    channels,
+                    message,
+                }),
                 Effect::Render(key, document) => self.render(key, document),
                 Effect::Publish(channel, payload) => {
                     self.command(&[b"PUBLISH", channel.as_bytes(), &payload]);

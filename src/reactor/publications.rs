@@ -2,6 +2,7 @@
 //! their deadlines; it must not judge what is published.
 
 use std::collections::{HashMap, VecDeque};
+use std::time::Duration;
 
 use super::reports::no_answer;
 use super::{Feed, Reactor};
@@ -19,7 +20,22 @@ pub struct Publications {
     under_way: HashMap<u64, UnderWay>,
     /// All that began, in their order, some of them over.
     began: VecDeque<(Time, u64)>,
+    /// What is to be published here, and waits for room. A client has one at a time.
+    waiting: VecDeque<Submission>,
 }
+
+/// What a client wants published.
+pub struct Submission {
+    /// Who waits for the answer.
+    pub key: Key,
+    /// On which channels: at least one.
+    pub channels: Vec<String>,
+    /// What.
+    pub message: String,
+}
+
+/// How soon it is seen whether there is room again, if nothing else happens.
+const ROOM_CHECK: Duration = Duration::from_millis(2);
 
 struct UnderWay {
     key: Key,
@@ -91,16 +107,45 @@ impl Publications {
         None
     }
 
-    /// When one may have waited for too long.
-    pub fn deadline(&self) -> Option<Time> {
+    /// When one may have waited for too long, or may have room; `now` is the moment at which it waits.
+    pub fn deadline(&self, now: Time) -> Option<Time> {
+        if !self.waiting.is_empty() {
+            return Some(now + ROOM_CHECK);
+        }
         let (began_at, _) = self.began.front()?;
         Some(*began_at + ANSWER_DEADLINE)
     }
 }
 
 impl<N: Net> Reactor<N> {
-    /// Publishes for a client: by the broker, so that every copy of the server has it, or else here.
-    pub(super) fn submit(&mut self, key: Key, channels: &[String], message: &str) {
+    /// Publishes for a client, or has it wait until those who are to have it have had what came before: a burst
+    /// must not push out of the log what nobody could take yet.
+    pub(super) fn submit(&mut self, submission: Submission) {
+        let is_brokered = matches!(self.feed, Feed::Redis { .. }) || self.exchange.is_there();
+        if is_brokered || (self.engine.wants_messages() && self.publications.waiting.is_empty()) {
+            self.publish_for(&submission);
+        } else {
+            self.publications.waiting.push_back(submission);
+        }
+    }
+
+    /// Publishes what has waited, as far as there is room.
+    pub(super) fn publish_waiting(&mut self) {
+        while self.engine.wants_messages()
+            && let Some(submission) = self.publications.waiting.pop_front()
+        {
+            self.publish_for(&submission);
+        }
+    }
+
+    /// Publishes by the broker, so that every copy of the server has it, or else here.
+    fn publish_for(&mut self, submission: &Submission) {
+        let Submission {
+            key,
+            channels,
+            message,
+        } = submission;
+        let key = *key;
         let is_brokered = |channel: &&String| {
             let is_own = engine::is_own_channel(channel.as_bytes());
             match &self.feed {
@@ -109,15 +154,17 @@ impl<N: Net> Reactor<N> {
             }
         };
         let (brokered, ours): (Vec<&String>, Vec<&String>) = channels.iter().partition(is_brokered);
-        if let Err(refusal) = self.engine.publish_here(&ours, message) {
-            return self.engine.on_rendered(key, &refusal);
-        }
+        self.engine.publish_here(&ours, message);
         if brokered.is_empty() {
             return self.engine.on_rendered(key, &engine::published());
         }
         let names: usize = brokered.iter().map(|name| name.len()).sum();
         if !self.has_room_for(names + brokered.len() * (message.len() + COMMAND_BYTES)) {
-            return self.answer_publication(key, Err(Unanswered::Lost));
+            let why = match self.is_broker_live() {
+                true => Unanswered::Full,
+                false => Unanswered::Lost,
+            };
+            return self.answer_publication(key, Err(why));
         }
         let losses = self.losses();
         let number = self
@@ -154,11 +201,21 @@ impl<N: Net> Reactor<N> {
         }
     }
 
+    /// Whether what is published can go out, and come back to us.
+    fn is_broker_live(&self) -> bool {
+        match &self.feed {
+            _ if self.exchange.is_there() => self.exchange.is_live(),
+            Feed::Redis { messages, commands } => {
+                messages.conversation().is_live() && commands.conversation().is_live()
+            }
+            Feed::Demo(_) | Feed::Embedded => true,
+        }
+    }
+
     fn has_room_for(&self, len: usize) -> bool {
         match &self.feed {
             _ if self.exchange.is_there() => self.exchange.has_room_for(len),
-            // What did not come back to us would be missing here.
-            Feed::Redis { messages, .. } if !messages.conversation().is_live() => false,
+            Feed::Redis { .. } if !self.is_broker_live() => false,
             Feed::Redis { commands, .. } => commands.conversation().has_room_for(len),
             Feed::Demo(_) | Feed::Embedded => false,
         }
@@ -204,7 +261,7 @@ mod tests {
         };
         let mut publications = Publications::default();
         let now = Time::from_micros(7);
-        assert_eq!(publications.deadline(), None);
+        assert_eq!(publications.deadline(now), None);
         let one = publications.begin(key(1), 2, 0, now);
         let other = publications.begin(key(2), 2, 0, now);
         let late = publications.begin(key(3), 1, 0, now);
@@ -220,7 +277,7 @@ mod tests {
         let lost = Some((key(2), Err(Unanswered::Lost)));
         assert_eq!(publications.on_answer(other, Ok(()), 0), lost);
         assert_eq!(publications.next_late(now), None);
-        let deadline = publications.deadline().unwrap();
+        let deadline = publications.deadline(now).unwrap();
         assert_eq!(deadline, now + ANSWER_DEADLINE);
         let gone = Some((key(3), Err(Unanswered::Late)));
         assert_eq!(publications.next_late(deadline), gone);
@@ -230,6 +287,6 @@ mod tests {
         let outcome = publications.on_answer(lost, Ok(()), 1);
         assert_eq!(outcome, Some((key(4), Err(Unanswered::Lost))));
         assert_eq!(publications.next_late(deadline), None);
-        assert_eq!(publications.deadline(), None);
+        assert_eq!(publications.deadline(now), None);
     }
 }

@@ -383,6 +383,10 @@ pub(super) fn no_answer(broker: &str, unanswered: &Unanswered) -> (Reply, Durati
             format!("there is no connection to {broker}"),
             limits::ANSWER_RETRY,
         ),
+        Unanswered::Full => (
+            format!("{broker} does not take so much at a time"),
+            limits::ANSWER_RETRY,
+        ),
         Unanswered::Late => (format!("{broker} does not answer"), limits::ANSWER_RETRY),
     };
     let extra = format!("Retry-After: {}\r\n", again_in.as_secs()).into();

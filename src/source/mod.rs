@@ -28,6 +28,8 @@ pub enum Unanswered {
     Refused(String),
     /// The connection was lost, or there was none.
     Lost,
+    /// It was not asked, because it has not taken what was sent before.
+    Full,
     /// The broker did not answer in time.
     Late,
 }

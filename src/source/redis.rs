@@ -72,6 +72,8 @@ pub struct Session {
     outgoing: Vec<u8>,
     /// What the answers to come are for, in their order.
     awaited: VecDeque<Awaited>,
+    /// How many of those are about channels that clients have come for, or have left.
+    unanswered: usize,
     answers: VecDeque<(Question, Answer)>,
     /// Attempts that failed since the session last was live.
     failures: u32,
@@ -92,7 +94,12 @@ pub struct Session {
 #[derive(Clone, Copy)]
 enum Talk {
     /// Commands are sent; their answers come in order.
-    Greeting { deadline: Time },
+    Greeting {
+        deadline: Time,
+        /// Answers that are still to come. What clients come for meanwhile is not waited for: there may always be
+        /// more of it.
+        left: usize,
+    },
     Live {
         /// When the link is asked for a sign of life, or the sign must have come.
         check_at: Time,
@@ -134,10 +141,12 @@ impl Session {
             dialer: Dialer::new(seed),
             talk: Talk::Greeting {
                 deadline: Time::ZERO,
+                left: 0,
             },
             decoder: Decoder::default(),
             outgoing: Vec::new(),
             awaited: VecDeque::new(),
+            unanswered: 0,
             answers: VecDeque::new(),
             failures: 0,
             losses: 0,
@@ -204,6 +213,11 @@ impl Session {
         }
     }
 
+    /// How many wishes of [`Session::listen`] and [`Session::unlisten`] have no answer yet.
+    pub fn unanswered(&self) -> usize {
+        self.unanswered
+    }
+
     /// Whether commands of so many bytes would be taken at once.
     pub fn has_room_for(&self, len: usize) -> bool {
         self.is_live() && self.outgoing.len() + len <= limits::COMMAND_BYTES_MAX
@@ -263,9 +277,11 @@ impl Session {
     fn ask_for(&mut self, command: &str, name: &[u8]) {
         resp::encode_command(&mut self.outgoing, &[command.as_bytes(), name]);
         self.awaited.push_back(Awaited::Channel(name.into()));
+        self.unanswered += 1;
     }
 
     fn forget_conversation(&mut self) {
+        self.unanswered = 0;
         self.outgoing.clear();
         for awaited in self.awaited.drain(..) {
             if let Awaited::Question(question) = awaited {
@@ -287,6 +303,9 @@ impl Session {
             }
             return;
         };
+        if matches!(awaited, Awaited::Channel(_)) {
+            self.unanswered = self.unanswered.saturating_sub(1);
+        }
         let command = match &awaited {
             Awaited::Auth => "AUTH",
             Awaited::Select => "SELECT",
@@ -317,8 +336,11 @@ impl Session {
             }
             (_, Some(words)) => return self.give_up(SessionError::Refused(command, words), now),
         }
-        if self.awaited.is_empty() && !self.is_live() {
-            self.become_live(now);
+        if let Talk::Greeting { left, .. } = &mut self.talk {
+            *left = left.saturating_sub(1);
+            if *left == 0 {
+                self.become_live(now);
+            }
         }
     }
 
@@ -489,12 +511,13 @@ impl Conversation for Session {
         self.decoder = Decoder::default();
         self.talk = Talk::Greeting {
             deadline: now + limits::CONNECT_DEADLINE,
+            left: self.awaited.len(),
         };
     }
 
     fn talk_deadline(&self) -> Option<Time> {
         Some(match self.talk {
-            Talk::Greeting { deadline } => deadline,
+            Talk::Greeting { deadline, .. } => deadline,
             Talk::Live { check_at, .. } => check_at,
         })
     }

@@ -124,7 +124,7 @@ function connection(index, seconds, connections) {
   const isSlow = index % 97 === 5;
   return {
     request_path: namespace.startsWith('/channels')
-      ? `/?ns=${namespace.replaceAll(',', '&ns=')}`
+      ? `/subscribe?ns=${namespace.replaceAll(',', '&ns=')}`
       : `/subscribe${namespace}`,
     namespace,
     tag: namespace.startsWith('/details/') ? namespace.slice('/details/'.length) : null,
