@@ -16,11 +16,11 @@ fn expect_gap(mut subscriber: Subscriber, server: &Server, what: &str) {
     let event = subscriber.next_event();
     assert_eq!(
         (event.name.as_str(), event.data.as_str()),
-        ("gap", "reload"),
+        ("gap", "null"),
         "{what}"
     );
     let id = event.id;
-    let expected = format!(":\n\nid: {id}\nevent: gap\ndata: reload\n\n");
+    let expected = format!(":\n\nid: {id}\nevent: gap\ndata: null\n\n");
     assert_eq!(subscriber.text(), expected, "{what}");
     // It is said once: with the new id there is a place to come back to.
     drop(subscriber);

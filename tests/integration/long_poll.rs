@@ -132,7 +132,7 @@ fn a_poll_is_told_of_a_gap_at_once_and_once() {
         let text = reply.text();
         let rest = text.strip_prefix("id: ").expect("an id");
         let (id, rest) = rest.split_once('\n').expect("a line");
-        assert_eq!(rest, "event: gap\ndata: reload\n\n");
+        assert_eq!(rest, "event: gap\ndata: null\n\n");
         connection.send(poll("/?channels=a", id));
         wait_for_poll(&server, "a");
         publish(&server, "a", "1");
