@@ -786,6 +786,10 @@ mod tests {
             hub.publish(id, sequence, Time::ZERO);
         }
         assert!(hub.frames_from(group, 0).eq([0, 1, 2]));
+        assert!(
+            hub.get(group).unwrap().frames.is_empty(),
+            "a list for each group would be one for each client"
+        );
         assert_eq!(turns(&mut hub), [(2, 0), (1, 0)]);
         assert!(hub.destination(Stream::Raw, None).is_none());
         hub.forget(detail, 0);

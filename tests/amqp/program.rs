@@ -144,6 +144,27 @@ fn each_client_has_its_channels_messages_once_and_in_order() {
 }
 
 #[test]
+fn whoever_has_seen_a_stream_begin_misses_nothing() {
+    if !publisher::is_installed_or_skip() {
+        return;
+    }
+    let Some(rabbit) = shared_or_skip() else {
+        return;
+    };
+    for exchange_type in ["direct", "topic"] {
+        let exchange = format!("at-once-{exchange_type}");
+        let server = start(&options(&rabbit, &exchange, exchange_type));
+        let mut publisher = Publisher::new(&rabbit, &exchange);
+        for round in 0..50 {
+            let channel = format!("fresh.{round}");
+            let mut subscriber = server.subscribe(&format!("/?channels={channel}"));
+            assert!(publisher.publish(&channel, "at once"), "{channel}");
+            assert_eq!(subscriber.next_data(1), ["at once"]);
+        }
+    }
+}
+
+#[test]
 fn a_direct_exchange_that_is_asked_for_a_pattern_says_what_to_use() {
     let Some(rabbit) = shared_or_skip() else {
         return;

@@ -59,10 +59,7 @@ fn expect_no_broker(server: &Server) {
 #[track_caller]
 fn expect_gap(server: &Server, path: &str, id: &str) {
     let event = come_back(server, path, id).next_event();
-    assert_eq!(
-        (event.name.as_str(), event.data.as_str()),
-        ("gap", "null")
-    );
+    assert_eq!((event.name.as_str(), event.data.as_str()), ("gap", "null"));
 }
 
 #[test]

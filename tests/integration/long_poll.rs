@@ -141,6 +141,23 @@ fn a_poll_is_told_of_a_gap_at_once_and_once() {
 }
 
 #[test]
+fn a_poll_whose_client_ends_its_side_is_over() {
+    let server = patient().start();
+    for path in ["/?channels=a", "/?channels=a,b"] {
+        let mut connection = server.connect();
+        connection.send(poll(path, ""));
+        wait_until("the poll is under way", || {
+            server.ask("GET", "/stats").json() != json!([])
+        });
+        connection.shut_down_write();
+        let reply = connection.read_reply();
+        assert_eq!((reply.head.status(), reply.text().as_str()), (200, ""));
+        connection.expect_end();
+        assert_eq!(server.ask("GET", "/stats").json(), json!([]));
+    }
+}
+
+#[test]
 fn what_is_no_poll_is_a_stream() {
     let server = patient().start();
     let script = "X-Requested-With: XMLHttpRequest\r\n";

@@ -714,3 +714,61 @@ fn what_unproven_senders_have_us_hold_is_bounded() {
         reply.head.status() == 200
     });
 }
+
+#[test]
+fn a_burst_without_a_broker_reaches_whoever_reads() {
+    const PUBLISHERS: usize = 40;
+    let server = embedded().start();
+    let mut reader = server.subscribe("/?channels=a");
+    let text = "x".repeat(100_000);
+    thread::scope(|scope| {
+        for _ in 0..PUBLISHERS {
+            let (server, form) = (&server, format!("channel=a&message={text}"));
+            scope.spawn(move || {
+                assert_eq!(publish_over(&mut server.connect(), &form), 200);
+            });
+        }
+        // As much as the log holds, and all of it at once.
+        let received = reader.next_data(PUBLISHERS);
+        assert!(received.iter().all(|data| *data == text));
+    });
+}
+
+#[test]
+fn large_bodies_without_a_key_do_not_keep_out_small_ones() {
+    let server = embedded().start();
+    // Each is whole but for its last byte.
+    let _held: Vec<Connection> = (0..9)
+        .map(|_| {
+            let mut connection = server.connect();
+            let (head, body) = (
+                format!("Content-Length: {}", 1 << 20),
+                vec![b'x'; (1 << 20) - 1],
+            );
+            let head = format!(
+                "POST /publish HTTP/1.1\r\nHost: a\r\nContent-Type: {FORM}\r\n{head}\r\n\r\n"
+            );
+            connection.send(head);
+            // What is refused may not be read to its end.
+            let _sent = connection.try_send(&body);
+            connection
+        })
+        .collect();
+    let form = format!("channel=a&message=x&key={KEY}");
+    let len = form.len();
+    let mut connection = server.connect();
+    connection.send(format!(
+        "POST /publish HTTP/1.1\r\nHost: a\r\nContent-Type: {FORM}\r\nContent-Length: {len}\r\n\r\n{form}"
+    ));
+    assert_eq!(connection.read_reply().head.status(), 200);
+}
+
+#[test]
+fn a_message_that_no_log_takes_is_refused_with_a_broker_as_well() {
+    let Some(redis) = redis_or_skip() else { return };
+    let server = options(&redis).variable("LOG_BYTES_MAX", "512k").start();
+    let form = |len| format!("channel=a&message={}", "x".repeat(len));
+    for (len, status) in [(200_000, 200), (300_000, 413)] {
+        assert_eq!(publish_over(&mut server.connect(), &form(len)), status);
+    }
+}
