@@ -108,7 +108,8 @@ impl Engine {
         self.source_answers = is_live;
         self.release_held();
         let was_away = std::mem::replace(&mut self.source_was_away, !is_live);
-        if was_away == is_live && !self.settings.channels.is_empty() {
+        // An id that is given out meanwhile is as little worth: each return may have missed something.
+        if (was_away || !is_live) && !self.settings.channels.is_empty() {
             self.begin_afresh();
             self.channels_whole_from = self.log.head();
         }

@@ -144,7 +144,10 @@ impl<'a> Court<'a> {
             if let Err(error) = self.judge_attempt(visitor, attempt, last, &mut ids) {
                 let before = last.map(|last| (&last.wish.topics, last.wish.is_named, last.left_at));
                 let nature = visitor.nature;
-                panic!("{error}\nattempt {number}: {attempt:?}\n{nature:?}\nbefore: {before:?}");
+                let ended_at = self.ended_at;
+                panic!(
+                    "{error}\nattempt {number}: {attempt:?}\n{nature:?}\nbefore: {before:?}\nthe end: {ended_at:?}"
+                );
             }
             if attempt.answered_at.is_some() {
                 last = Some(attempt);
