@@ -253,6 +253,8 @@ impl<'a> Court<'a> {
         }
         // Of a poll that nothing came for, the id is that which it was sent with.
         let is_open = attempt.left_at.is_none() && visitor.nature.stays;
+        // The run may end between two looks of a poller at a reply that it has a part of.
+        let is_open = is_open && !(is_poll && attempt.items.is_empty());
         if is_open && visitor.nature.manner != Manner::Slow {
             self.check_none_left(attempt, place.until.max(place.from), self.entries.len())?;
             if self.ended_at.since(answered_at) > SLACK && !is_poll && attempt.items.is_empty() {
