@@ -163,7 +163,7 @@ impl Engine {
             // nor the passes may starve the other, however much either has to take.
             self.queue_is_next = !self.queue_is_next;
             let may_queue = self.queue_writes_left > 0 && !self.write_queue.is_empty();
-            let may_pass = self.pass_writes_left > 0 && self.hub.has_turns();
+            let may_pass = self.pass_writes_left > 0 && self.hub.passes().has_turns();
             if may_queue && (self.queue_is_next || !may_pass) {
                 if let Some(in_flight) = self.next_in_queue() {
                     let cost = self.cost_of_write();
@@ -177,7 +177,7 @@ impl Engine {
                     return Some(in_flight);
                 }
             } else {
-                if self.write_queue.is_empty() && self.hub.is_flushed() {
+                if self.write_queue.is_empty() && self.hub.passes().is_flushed() {
                     self.flushed = self.log.appended();
                 }
                 return None;

@@ -1,5 +1,6 @@
-//! The hub: namespaces, their subscribers, and whose turn it is to be written to. It owns the registry
-//! and the order of a fan-out; it must not know sockets, or frames other than by their numbers.
+//! The hub: namespaces and their subscribers. It owns the registry, and which frames are listed where; it must
+//! not know sockets, or frames other than by their numbers, nor in which order subscribers are visited
+//! (`passes`).
 //!
 //! Namespaces form a tree by whole segments. A frame published to one is listed there and in every
 //! namespace above it that has subscribers; a namespace's list is therefore all that a subscriber of it
@@ -7,50 +8,20 @@
 //! of its own that lists what any of them does.
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, VecDeque, vec_deque};
+use std::collections::{BinaryHeap, vec_deque};
 use std::iter::Copied;
-use std::time::Duration;
 
 use slab::Slab;
 
+use super::namespace::Pending;
 pub use super::namespace::{Namespace, NamespaceId, Stream};
-use super::namespace::{Pass, Pending};
-use crate::limits::{PASS_PAUSE_MAX, PASS_PAUSE_PER_SUBSCRIBER, WRITES_PER_NAMESPACE};
+use super::passes::{Finished, Passes, Turn};
 use crate::time::Time;
-
-/// A pass that has visited everybody.
-#[derive(Clone, Copy, Debug)]
-pub struct Finished {
-    /// The stream of its namespace.
-    pub stream: Stream,
-    /// When the message of its oldest frame arrived.
-    pub arrived_at: Time,
-    /// How many frames it was about.
-    pub frames: u32,
-}
-
-/// A subscriber whose turn it is.
-#[derive(Clone, Copy, Debug)]
-pub struct Turn {
-    /// The connection, as an index into the engine's table.
-    pub subscriber: u32,
-    /// The oldest frame that it may lack, provided that it is not behind.
-    pub from: u64,
-}
 
 /// The registry of namespaces.
 pub struct Hub {
     pub(super) namespaces: Slab<Namespace>,
-    /// Namespaces with a pass under way or pending; each once.
-    touched: VecDeque<NamespaceId>,
-    /// Namespaces whose next pass must not begin yet, and when it may, the earliest first; each once.
-    paced: BinaryHeap<Reverse<(Time, u32)>>,
-    /// Subscribers of a namespace from which on its passes are paced.
-    paced_from: usize,
-    /// The moment of the turn.
-    now: Time,
-    /// Writes left before the namespace in front goes to the back.
-    quantum: usize,
+    passes: Passes,
     /// Subscribers of each stream.
     subscribers: [usize; Stream::ALL.len()],
     /// Namespaces that linger, and when each must be looked at, the earliest first. A namespace that was told to
@@ -61,8 +32,6 @@ pub struct Hub {
     /// Children of streams that are listened to on demand, which have become wanted or unwanted; some perhaps
     /// more than once.
     turned: Vec<Box<[u8]>>,
-    /// Passes that have ended and were not yet asked for.
-    finished: Vec<Finished>,
 }
 
 /// The numbers of frames, in order.
@@ -102,8 +71,7 @@ impl Iterator for Frames<'_> {
 }
 
 impl Hub {
-    /// A registry of the streams' roots. Passes over fewer subscribers than `paced_from` are not paced: they
-    /// cost little, and nobody is made to wait.
+    /// A registry of the streams' roots. Passes over so many subscribers or more are paced.
     pub fn new(paced_from: usize) -> Hub {
         let mut namespaces = Slab::new();
         for stream in Stream::ALL {
@@ -112,16 +80,11 @@ impl Hub {
         }
         Hub {
             namespaces,
-            touched: VecDeque::new(),
-            paced: BinaryHeap::new(),
-            paced_from,
-            now: Time::ZERO,
-            quantum: WRITES_PER_NAMESPACE,
+            passes: Passes::new(paced_from),
             subscribers: [0; Stream::ALL.len()],
             lingering: BinaryHeap::new(),
             removals: 0,
             turned: Vec::new(),
-            finished: Vec::new(),
         }
     }
 
@@ -350,26 +313,37 @@ impl Hub {
         })
     }
 
+    /// The order in which subscribers are written to.
+    pub fn passes(&self) -> &Passes {
+        &self.passes
+    }
+
     /// Begins a turn: passes whose time has come may begin, or all of them where they have been put off for
     /// too long already.
     pub fn begin_turn(&mut self, now: Time, is_late: bool) {
-        self.now = now;
-        while let Some(&Reverse((at, id))) = self.paced.peek()
-            && (at <= now || is_late)
-        {
-            self.paced.pop();
-            self.touched.push_back(NamespaceId(id));
-        }
+        self.passes.begin_turn(now, is_late);
     }
 
-    /// When the first of the passes that have been put off may begin.
-    pub fn next_pass_at(&self) -> Option<Time> {
-        self.paced.peek().map(|&Reverse((at, _))| at)
+    /// The next subscriber of a touched namespace. Whether it needs anything is for the caller.
+    pub fn next_turn(&mut self) -> Option<Turn> {
+        self.passes.next_turn(&mut self.namespaces)
     }
 
-    /// Whether everybody has been offered everything.
-    pub fn is_flushed(&self) -> bool {
-        self.touched.is_empty() && self.paced.is_empty()
+    /// The passes that have ended since this was last called.
+    pub fn take_finished(&mut self) -> impl Iterator<Item = Finished> + '_ {
+        self.passes.take_finished()
+    }
+
+    /// Whether the subscriber at `slot` is still to be visited for the frame `sequence`.
+    pub fn will_visit(&self, id: NamespaceId, slot: u32, sequence: u64) -> bool {
+        self.get(id).is_some_and(|namespace| {
+            let pending = namespace.pending;
+            let pending = pending.is_some_and(|pending| pending.from <= sequence);
+            let passing = namespace
+                .pass
+                .is_some_and(|pass| (slot as usize) < pass.remaining);
+            (pending || passing) && self.passes.is_queued(id)
+        })
     }
 
     /// Ends the lingering of those whose time has come.
@@ -441,7 +415,7 @@ impl Hub {
                     count: 1,
                 });
                 if namespace.pass.is_none() {
-                    self.touch(id);
+                    self.passes.queue(id, namespace.ready_at);
                 }
             }
         }
@@ -457,86 +431,6 @@ impl Hub {
             next = namespace.parent;
             namespace.forget(sequence);
             self.remove_if_unused(id);
-        }
-    }
-
-    /// The next subscriber of a touched namespace, in passes: each pass visits everybody once, so that
-    /// under overload all lose the same share. Whether the subscriber needs anything is for the caller.
-    pub fn next_turn(&mut self) -> Option<Turn> {
-        loop {
-            let id = *self.touched.front()?;
-            let Some(namespace) = self.namespaces.get_mut(id.0 as usize) else {
-                self.touched.pop_front();
-                continue;
-            };
-            if self.quantum == 0 {
-                self.quantum = WRITES_PER_NAMESPACE;
-                self.touched.rotate_left(1);
-                continue;
-            }
-            if namespace.pass.is_none() {
-                let remaining = namespace.subscribers.len();
-                let pending = namespace.pending.take();
-                if remaining >= self.paced_from {
-                    namespace.ready_at = self.now + pause_between_passes(remaining);
-                }
-                namespace.pass = pending.map(|frames| Pass { frames, remaining });
-            }
-            if let Some(pass) = &mut namespace.pass
-                && let Some(index) = pass.remaining.checked_sub(1)
-            {
-                pass.remaining = index;
-                self.quantum -= 1;
-                return Some(Turn {
-                    subscriber: namespace.subscribers[index],
-                    from: pass.frames.from,
-                });
-            }
-            self.finished
-                .extend(namespace.pass.take().map(|pass| Finished {
-                    stream: namespace.stream,
-                    arrived_at: pass.frames.arrived_at,
-                    frames: pass.frames.count,
-                }));
-            self.touched.pop_front();
-            self.quantum = WRITES_PER_NAMESPACE;
-            if namespace.pending.is_some() {
-                self.touch(id);
-            }
-        }
-    }
-
-    /// The passes that have ended since this was last called.
-    pub fn take_finished(&mut self) -> impl Iterator<Item = Finished> + '_ {
-        self.finished.drain(..)
-    }
-
-    /// Whether somebody is still to be visited.
-    pub fn has_turns(&self) -> bool {
-        !self.touched.is_empty()
-    }
-
-    /// Whether the subscriber at `slot` is still to be visited for the frame `sequence`.
-    pub fn will_visit(&self, id: NamespaceId, slot: u32, sequence: u64) -> bool {
-        self.get(id).is_some_and(|namespace| {
-            let pending = namespace.pending;
-            let pending = pending.is_some_and(|pending| pending.from <= sequence);
-            let passing = namespace
-                .pass
-                .is_some_and(|pass| (slot as usize) < pass.remaining);
-            let is_paced = |entry: &Reverse<(Time, u32)>| entry.0.1 == id.0;
-            let is_queued = self.touched.contains(&id) || self.paced.iter().any(is_paced);
-            (pending || passing) && is_queued
-        })
-    }
-
-    /// Queues a namespace for its next pass, now or when that may begin.
-    fn touch(&mut self, id: NamespaceId) {
-        let ready_at = self.namespaces[id.0 as usize].ready_at;
-        if ready_at <= self.now {
-            self.touched.push_back(id);
-        } else {
-            self.paced.push(Reverse((ready_at, id.0)));
         }
     }
 
@@ -575,8 +469,7 @@ impl Hub {
             return;
         }
         if namespace.pass.is_some() || namespace.pending.is_some() {
-            self.touched.retain(|&touched| touched != id);
-            self.paced.retain(|&Reverse((_, paced))| paced != id.0);
+            self.passes.forget(id);
         }
         let namespace = self.namespaces.remove(id.0 as usize);
         self.removals += 1;
@@ -591,17 +484,10 @@ impl Hub {
     }
 }
 
-/// How long after the beginning of a pass over so many subscribers the next one may begin. A pass costs one
-/// system call for each of them, however many messages it brings: where more come than that, they are gathered
-/// meanwhile.
-fn pause_between_passes(subscribers: usize) -> Duration {
-    let subscribers = u32::try_from(subscribers).unwrap_or(u32::MAX);
-    PASS_PAUSE_MAX.min(PASS_PAUSE_PER_SUBSCRIBER.saturating_mul(subscribers))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::limits::{PASS_PAUSE_PER_SUBSCRIBER, WRITES_PER_NAMESPACE};
 
     fn turns(hub: &mut Hub) -> Vec<(u32, u64)> {
         std::iter::from_fn(|| hub.next_turn())
@@ -663,7 +549,7 @@ mod tests {
         assert!(hub.will_visit(Stream::Eps.root(), 1, 6));
         hub.publish(Stream::Eps.root(), 7, Time::from_micros(9));
         assert_eq!(turns(&mut hub), [(1, 5), (2, 6), (1, 6)]);
-        assert!(!hub.has_turns());
+        assert!(!hub.passes().has_turns());
         let finished = hub.take_finished();
         let finished = finished.map(|pass| (pass.stream, pass.arrived_at, pass.frames));
         let (stream, arrived_at) = (Stream::Eps, Time::ZERO);
@@ -735,9 +621,10 @@ mod tests {
             "the first is not put off"
         );
         hub.publish(raw, 1, now);
-        assert!(!hub.has_turns() && !hub.is_flushed() && hub.will_visit(raw, 0, 1));
+        let passes = hub.passes();
+        assert!(!passes.has_turns() && !passes.is_flushed() && hub.will_visit(raw, 0, 1));
         let at = now + 2 * PASS_PAUSE_PER_SUBSCRIBER;
-        assert_eq!(hub.next_pass_at(), Some(at));
+        assert_eq!(hub.passes().next_at(), Some(at));
         hub.publish(raw, 2, now);
         hub.begin_turn(now, false);
         assert!(turns(&mut hub).is_empty());
@@ -751,8 +638,7 @@ mod tests {
             [(1, 3), (0, 3)],
             "too much would be put off"
         );
-        assert!(hub.is_flushed());
-        assert_eq!(pause_between_passes(1_000_000), PASS_PAUSE_MAX);
+        assert!(hub.passes().is_flushed());
     }
 
     #[test]

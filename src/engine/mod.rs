@@ -18,6 +18,7 @@ mod invariants;
 mod log;
 mod messages;
 mod namespace;
+mod passes;
 mod publications;
 mod requests;
 mod rollup;
@@ -243,7 +244,7 @@ impl Engine {
         let deadlines = [
             self.tick_at,
             self.rest_until(),
-            self.hub.next_pass_at(),
+            self.hub.passes().next_at(),
             self.hub.expires_at(),
             self.held.front().map(|&(_, until, _)| until),
             self.timers.next(),
@@ -257,7 +258,7 @@ impl Engine {
         !self.read_queue.is_empty()
             || !self.write_queue.is_empty()
             || !self.effects.is_empty()
-            || self.hub.has_turns()
+            || self.hub.passes().has_turns()
             || self.hub.has_turned()
     }
 
