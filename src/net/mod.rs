@@ -1,12 +1,12 @@
 //! Net: the only system calls. It owns sockets, readiness, the clock and names' resolution, behind one
-//! trait with a real side (`mio`) and a simulated one (`sim`); it must not know what the bytes mean.
+//! trait. The program's side of it is `mio`; the tests bring a simulated one (`tests/simulation/net.rs`). It must not
+//! know what the bytes mean.
 
 pub mod healthcheck;
 mod log;
 pub mod mio;
 mod process;
 mod resolve;
-pub mod sim;
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};

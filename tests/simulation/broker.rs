@@ -5,7 +5,7 @@ use std::collections::{HashSet, VecDeque};
 use std::time::Duration;
 
 use crate::carbon::Carbon;
-use emojitrack_streamer::net::sim::{PipeId, SimNet};
+use crate::net::{PipeId, SimNet};
 use emojitrack_streamer::proto::glob::Glob;
 use emojitrack_streamer::random::Random;
 use emojitrack_streamer::time::Time;

@@ -4,8 +4,9 @@
 //! to be news.
 
 use emojitrack_streamer::limits;
-use emojitrack_streamer::net::sim::{PipeId, SimNet};
 use emojitrack_streamer::random::Random;
+
+use crate::net::{PipeId, SimNet};
 
 #[derive(Default)]
 pub struct Carbon {

@@ -8,7 +8,6 @@ use std::time::Duration;
 use emojitrack_streamer::engine::stats::SourceState;
 use emojitrack_streamer::engine::{Engine, Settings};
 use emojitrack_streamer::net::Net;
-use emojitrack_streamer::net::sim::{Faults, SimNet};
 use emojitrack_streamer::process::Process;
 use emojitrack_streamer::proto::authorization::Secret;
 use emojitrack_streamer::proto::glob::Glob;
@@ -18,6 +17,7 @@ use emojitrack_streamer::source::redis::Session;
 use emojitrack_streamer::time::Time;
 
 use crate::broker::{Broker, Plan};
+use crate::net::{Faults, SimNet};
 use crate::publishers::{Fault, KEY, Post, Publisher};
 use crate::verdict::{Court, Entry, is_for, name_of};
 use crate::visitors::{CHANNELS, Item, Manner, Nature, ROOMS, Visitor};

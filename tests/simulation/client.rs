@@ -5,11 +5,11 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use emojitrack_streamer::net::Door;
-use emojitrack_streamer::net::sim::{PipeId, SimNet};
 use emojitrack_streamer::random::Random;
 use emojitrack_streamer::time::Time;
 
 use crate::broker::IDS;
+use crate::net::{PipeId, SimNet};
 use crate::receiver::{Event, Receiver};
 
 /// What a client is there for.

@@ -6,12 +6,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use emojitrack_streamer::engine::{Engine, Settings};
-use emojitrack_streamer::net::sim::{Faults, PipeId, SimNet};
 use emojitrack_streamer::net::{Door, Net};
 use emojitrack_streamer::random::Random;
 use emojitrack_streamer::reactor::{Feed, Reactor, Reports};
 use emojitrack_streamer::source::demo::Demo;
 
+use crate::net::{Faults, PipeId, SimNet};
 use crate::receiver::Receiver;
 
 /// Places in all, and those that the public door gives away.

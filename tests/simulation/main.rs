@@ -12,6 +12,7 @@ mod carbon;
 mod channels;
 mod client;
 mod doors;
+mod net;
 mod publishers;
 mod receiver;
 mod verdict;
@@ -27,7 +28,6 @@ use std::time::Duration;
 use broker::{Broker, Delivered, Plan};
 use client::{Client, DEPENDS, Leaving, Reading, Wish};
 use emojitrack_streamer::engine::{Engine, Settings};
-use emojitrack_streamer::net::sim::{Faults, PipeId, SimNet};
 use emojitrack_streamer::net::{Door, Net};
 use emojitrack_streamer::random::Random;
 use emojitrack_streamer::reactor::{Feed, Graphite, Reactor, Reports};
@@ -36,6 +36,7 @@ use emojitrack_streamer::source::{Address, Endpoint};
 use emojitrack_streamer::time::Time;
 use emojitrack_streamer::upstream::carbon::Carbon;
 use emojitrack_streamer::upstream::{Target, Transport};
+use net::{Faults, PipeId, SimNet};
 use receiver::Event;
 
 /// Everything that one seed decides.

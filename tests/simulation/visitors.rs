@@ -7,10 +7,10 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use emojitrack_streamer::net::Door;
-use emojitrack_streamer::net::sim::{PipeId, SimNet};
 use emojitrack_streamer::random::Random;
 use emojitrack_streamer::time::Time;
 
+use crate::net::{PipeId, SimNet};
 use crate::receiver::{Event, Receiver};
 
 /// Channels by their names.

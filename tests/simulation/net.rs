@@ -1,6 +1,6 @@
 //! The simulated side of [`Net`]: pipes with faults, a clock that jumps, and everything from one seed. It
 //! owns what a kernel would; it must not know what clients and brokers do, which is their simulators'
-//! part (`tests/simulation`).
+//! part.
 //!
 //! Readiness is an edge here as it is on epoll, so that a missed drain shows: an event comes when bytes
 //! or an end arrive, or when room appears after a write that found none, and not again. Beside those,
@@ -11,11 +11,11 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use super::{Door, Event, Net, Peer, Token};
-use crate::level::Level;
-use crate::process::Process;
-use crate::random::Random;
-use crate::time::Time;
+use emojitrack_streamer::level::Level;
+use emojitrack_streamer::net::{Door, Event, Net, Peer, Token};
+use emojitrack_streamer::process::Process;
+use emojitrack_streamer::random::Random;
+use emojitrack_streamer::time::Time;
 
 /// How often things go wrong: once in so many times, zero for never.
 #[derive(Clone, Copy, Debug, Default)]
