@@ -4,11 +4,15 @@
 use std::collections::{HashSet, VecDeque};
 use std::time::Duration;
 
-use crate::carbon::Carbon;
-use crate::net::{PipeId, SimNet};
 use emojitrack_streamer::proto::glob::Glob;
 use emojitrack_streamer::random::Random;
 use emojitrack_streamer::time::Time;
+
+use crate::carbon::Carbon;
+use crate::net::{PipeId, SimNet};
+use crate::published::{emoji_message, payload};
+use crate::resp;
+use crate::steps::Steps;
 
 /// A message that the server has read to its last byte.
 #[derive(Clone, Debug)]
@@ -101,46 +105,8 @@ pub struct Broker {
     number: u64,
     pub delivered: Vec<Delivered>,
     pub dropped: u64,
+    pub steps: Steps,
 }
-
-const CODES: [&str; 24] = [
-    "1F602",
-    "2764",
-    "1F60D",
-    "267B",
-    "2665",
-    "1F62D",
-    "1F60A",
-    "1F612",
-    "1F495",
-    "1F618",
-    "1F629",
-    "263A",
-    "1F1FA-1F1F8",
-    "0023-20E3",
-    "1F4C2",
-    "A\nB",
-    "A\rB",
-    "A\r\nB",
-    " A",
-    "\u{2764}",
-    "\"",
-    "\\n",
-    "",
-    "1F4",
-];
-
-/// IDs of tweets; one is a prefix of another.
-pub const IDS: [&str; 8] = [
-    "1F602",
-    "2764",
-    "1F4C2",
-    "1F4",
-    "2665",
-    "1F1FA-1F1F8",
-    "\u{2764}",
-    "a b",
-];
 
 impl Broker {
     pub fn new(plan: Plan, seed: u64) -> Broker {
@@ -173,6 +139,7 @@ impl Broker {
             number: 0,
             delivered: Vec::new(),
             dropped: 0,
+            steps: Steps::default(),
         }
     }
 
@@ -225,6 +192,8 @@ impl Broker {
         self.note_delivered(net, now);
         self.fall_or_rise(net, now);
         while let Some((index, pipe)) = net.take_dialed() {
+            self.steps
+                .note(now, "was dialed by socket", index.into(), b"");
             match index {
                 0 => {
                     self.connection_begins(pipe);
@@ -257,7 +226,10 @@ impl Broker {
             return;
         }
         self.commands.extend(net.peer_read(pipe, usize::MAX));
-        while let Some(command) = take_command(&mut self.commands) {
+        while let Some(command) = resp::take_command(&mut self.commands) {
+            let looks = command.join(" ");
+            self.steps
+                .note(now, "was told words", command.len(), looks.as_bytes());
             self.answer(&command);
         }
         if now >= self.next_burst && now < self.plan.until {
@@ -278,6 +250,7 @@ impl Broker {
                 len
             };
             let bytes: Vec<u8> = self.outgoing.drain(..cut as usize).collect();
+            self.steps.note(now, "sent", bytes.len(), &bytes);
             net.peer_write(pipe, &bytes);
         }
     }
@@ -304,6 +277,8 @@ impl Broker {
     fn fall_or_rise(&mut self, net: &mut SimNet, now: Time) {
         if self.falls.front().is_some_and(|&at| at <= now) {
             self.falls.pop_front();
+            self.steps
+                .note(now, "falls; falls left", self.falls.len(), b"");
             let downtime = self.random.between(Duration::ZERO, Duration::from_secs(2));
             self.down_until = Some(now + downtime);
             net.set_broker_listens(false);
@@ -330,6 +305,8 @@ impl Broker {
         }
         if self.down_until.is_some_and(|at| at <= now) {
             self.down_until = None;
+            self.steps
+                .note(now, "is back; messages taken", self.delivered.len(), b"");
             net.set_broker_listens(true);
         }
     }
@@ -356,13 +333,12 @@ impl Broker {
         commander
             .bytes
             .extend(net.peer_read(commander.pipe, usize::MAX));
-        while let Some(words) = take_command(&mut commander.bytes) {
+        while let Some(words) = resp::take_command(&mut commander.bytes) {
             assert!(
                 !words[0].ends_with("SUBSCRIBE"),
                 "{words:?} over the wrong connection"
             );
             let words: Vec<&str> = words.iter().map(String::as_str).collect();
-            let bulk = |text: &str| format!("${}\r\n{text}\r\n", text.len());
             let mut at = now;
             let reply = match (words.as_slice(), &self.row) {
                 (["HSET", _, node, row], _) => {
@@ -373,10 +349,15 @@ impl Broker {
                 (["HKEYS", _], None) => "*0\r\n".to_owned(),
                 // What is a message where something is subscribed to is none here.
                 (["HKEYS", _], Some((node, _))) => {
-                    format!("*3\r\n{}{}{}", bulk("message"), bulk(node), bulk("gone"))
+                    format!(
+                        "*3\r\n{}{}{}",
+                        resp::bulk("message"),
+                        resp::bulk(node),
+                        resp::bulk("gone")
+                    )
                 }
-                (["HGET", _, node], Some((own, row))) if node == own => bulk(row),
-                (["HGET", _, "message"], _) => bulk("no report"),
+                (["HGET", _, node], Some((own, row))) if node == own => resp::bulk(row),
+                (["HGET", _, "message"], _) => resp::bulk("no report"),
                 (["HGET", ..], _) => "$-1\r\n".to_owned(),
                 (["PUBLISH", channel, payload], _) if !channel.starts_with("stream.") => {
                     let (channel, payload) = ((*channel).to_owned(), (*payload).to_owned());
@@ -455,22 +436,14 @@ impl Broker {
                     assert!(is_new, "{topic} was subscribed to twice");
                     self.topics.push((*topic).to_owned());
                     let count = self.topics.len();
-                    let kind = kind.to_lowercase();
-                    let reply = format!(
-                        "*3\r\n${}\r\n{kind}\r\n${}\r\n{topic}\r\n:{count}\r\n",
-                        kind.len(),
-                        topic.len()
-                    );
+                    let reply = resp::confirmation(kind, topic, count);
                     self.send(reply.as_bytes());
                 }
             }
             [kind @ ("UNSUBSCRIBE" | "PUNSUBSCRIBE"), topic] => {
                 let at = self.topics.iter().position(|known| known == topic);
                 self.topics.remove(at.expect("it was subscribed to"));
-                let (kind, count) = (kind.to_lowercase(), self.topics.len());
-                let (kind_len, len) = (kind.len(), topic.len());
-                let reply =
-                    format!("*3\r\n${kind_len}\r\n{kind}\r\n${len}\r\n{topic}\r\n:{count}\r\n");
+                let reply = resp::confirmation(kind, topic, self.topics.len());
                 self.send(reply.as_bytes());
             }
             other => panic!("the server sent the command {other:?}"),
@@ -491,33 +464,8 @@ impl Broker {
             self.put_on_channel(channel.to_owned(), payload, net, now);
             return;
         }
-        let id = IDS[self.random.below(IDS.len() as u64) as usize];
-        let code = CODES[self.random.below(CODES.len() as u64) as usize];
-        let padding = "x".repeat(self.random.below(self.plan.padding_max + 1) as usize);
-        let tweet = format!("{{\"n\":{number},\"text\":\"{padding}\"}}");
-        let (channel, payload, counts) = match self.random.below(40) {
-            0 => (
-                "stream.score_updates".to_owned(),
-                b"\xff\xfe".to_vec(),
-                false,
-            ),
-            1 => (
-                format!("stream.tweet_updates.{id}\n"),
-                tweet.into_bytes(),
-                false,
-            ),
-            2 => ("stream.interaction.go".to_owned(), tweet.into_bytes(), true),
-            3..=20 => (
-                format!("stream.tweet_updates.{id}"),
-                tweet.into_bytes(),
-                true,
-            ),
-            _ => (
-                "stream.score_updates".to_owned(),
-                code.as_bytes().to_vec(),
-                true,
-            ),
-        };
+        let (channel, payload, counts) =
+            emoji_message(&mut self.random, number, self.plan.padding_max);
         self.deliver(&channel, &payload, counts);
     }
 
@@ -532,17 +480,7 @@ impl Broker {
         let asked: Vec<String> = by_name.iter().chain(&by_pattern).cloned().collect();
         for topic in &asked {
             let pattern = by_pattern.contains(topic).then(|| topic.clone());
-            let mut bytes = match &pattern {
-                Some(pattern) => {
-                    let len = pattern.len();
-                    format!("*4\r\n$8\r\npmessage\r\n${len}\r\n{pattern}\r\n").into_bytes()
-                }
-                None => b"*3\r\n$7\r\nmessage\r\n".to_vec(),
-            };
-            let lens = (channel.len(), payload.len());
-            bytes.extend(format!("${}\r\n{channel}\r\n${}\r\n", lens.0, lens.1).bytes());
-            bytes.extend_from_slice(payload);
-            bytes.extend_from_slice(b"\r\n");
+            let bytes = resp::message(pattern.as_deref(), channel, payload);
             self.send(&bytes);
             let text = || String::from_utf8_lossy(payload).into_owned();
             let message = counts.then(|| (pattern, channel.to_owned(), text()));
@@ -555,37 +493,4 @@ impl Broker {
         self.outgoing.extend(bytes);
         self.written += bytes.len() as u64;
     }
-}
-
-/// A message that begins with a name that no other one has; some have several lines.
-pub fn payload(random: &mut Random, name: &str, padding_max: u64) -> String {
-    let lines = ["", " ", "\n", "\r\n ", "\n\n", " id: 0-0\nevent: x\r"];
-    let line = lines[random.below(lines.len() as u64) as usize];
-    let line = if random.one_in(4) { line } else { "" };
-    let padding = "y".repeat(random.below(padding_max + 1) as usize);
-    format!("{name}:{line}{padding}")
-}
-
-/// Takes one whole command from the front.
-fn take_command(bytes: &mut Vec<u8>) -> Option<Vec<String>> {
-    let mut at = 0;
-    let line = |at: &mut usize| {
-        let end = bytes[*at..].windows(2).position(|pair| pair == b"\r\n")? + *at;
-        let text = String::from_utf8_lossy(&bytes[*at..end]).into_owned();
-        *at = end + 2;
-        Some(text)
-    };
-    let count: usize = line(&mut at)?.strip_prefix('*')?.parse().ok()?;
-    let mut words = Vec::new();
-    for _ in 0..count {
-        let len: usize = line(&mut at)?.strip_prefix('$')?.parse().ok()?;
-        let word = bytes.get(at..at + len)?;
-        words.push(String::from_utf8_lossy(word).into_owned());
-        at += len + 2;
-    }
-    if at > bytes.len() {
-        return None;
-    }
-    bytes.drain(..at);
-    Some(words)
 }

@@ -13,7 +13,7 @@ use emojitrack_streamer::proto::authorization::Secret;
 use emojitrack_streamer::proto::glob::Glob;
 use emojitrack_streamer::random::Random;
 use emojitrack_streamer::reactor::{Feed, Reactor, Reports};
-use emojitrack_streamer::source::redis::Session;
+use emojitrack_streamer::source::redis::{Session, Topics};
 use emojitrack_streamer::time::Time;
 
 use crate::broker::{Broker, Plan};
@@ -21,6 +21,7 @@ use crate::net::{Faults, SimNet};
 use crate::publishers::{Fault, KEY, Post, Publisher};
 use crate::verdict::{Court, Entry, is_for, name_of};
 use crate::visitors::{CHANNELS, Item, Manner, Nature, ROOMS, Visitor};
+use crate::{seeds, server};
 
 /// Where messages come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,11 +33,14 @@ enum Source {
     Publishers,
 }
 
-struct World {
+/// Everything that one seed decides.
+pub struct World {
     reactor: Reactor<SimNet>,
     source: Source,
     broker: Option<Broker>,
     visitors: Vec<Visitor>,
+    /// The visitor that is acting or being judged.
+    about: Option<usize>,
     publishers: Vec<Publisher>,
     random: Random,
     settings: Settings,
@@ -45,21 +49,7 @@ struct World {
     ends_at: Time,
 }
 
-#[test]
-fn channels_bring_exactly_what_was_published_on_them() {
-    crate::run_seeds(500, run);
-}
-
-fn run(seed: u64) {
-    let mut world = World::new(seed);
-    while world.reactor.net().now() < world.ends_at {
-        world.step();
-    }
-    world.check();
-    world.stop();
-}
-
-impl World {
+impl seeds::World for World {
     fn new(seed: u64) -> World {
         let mut random = Random::new(seed ^ 0xC0FFEE);
         let fault = |random: &mut Random| [0, 3, 20][random.below(3) as usize];
@@ -93,7 +83,7 @@ impl World {
             publish_key: Secret::new(KEY),
             has_no_broker: source != Source::Redis,
             channel_linger: linger,
-            ..crate::settings(&mut random, forces)
+            ..server::settings(&mut random, forces)
         };
         let net = SimNet::new(random.next_u64(), faults);
         let engine = Engine::new(settings.clone(), net.now(), net.unix_seconds());
@@ -104,12 +94,9 @@ impl World {
         let feed = match source {
             Source::Redis => {
                 let session =
-                    |topics, seed| Session::new(vec![crate::endpoint(None)], topics, "sim", seed);
-                let messages = session(crate::topics(), random.next_u64());
-                Feed::redis(
-                    messages,
-                    session(crate::Topics::default(), random.next_u64()),
-                )
+                    |topics, seed| Session::new(vec![server::endpoint(None)], topics, "sim", seed);
+                let messages = session(server::topics(), random.next_u64());
+                Feed::redis(messages, session(Topics::default(), random.next_u64()))
             }
             Source::OnePublisher | Source::Publishers => Feed::Embedded,
         };
@@ -129,6 +116,7 @@ impl World {
             source,
             broker,
             visitors,
+            about: None,
             publishers,
             random,
             settings,
@@ -137,6 +125,23 @@ impl World {
         }
     }
 
+    fn run(&mut self) {
+        while self.reactor.net().now() < self.ends_at {
+            self.step();
+        }
+        self.check();
+        self.stop();
+    }
+
+    fn last_steps(&self) -> String {
+        let of_visitor = |number: usize| self.visitors[number].steps.tell("the visitor");
+        let of_broker = |broker: &Broker| broker.steps.tell("the broker");
+        let visitor = self.about.map(of_visitor).unwrap_or_default();
+        visitor + &self.broker.as_ref().map(of_broker).unwrap_or_default()
+    }
+}
+
+impl World {
     /// Lets everybody act, and the server take one turn.
     fn step(&mut self) {
         let now = self.reactor.net().now();
@@ -146,11 +151,13 @@ impl World {
             broker.act(net, now);
             next = next.min(broker.next_at(now));
         }
-        for visitor in &mut self.visitors {
+        for (number, visitor) in self.visitors.iter_mut().enumerate() {
+            self.about = Some(number);
             let acted = visitor.act(net, &mut self.random, now);
             acted.unwrap_or_else(|error| panic!("{:?} received {error}", visitor.attempts.last()));
             next = next.min(visitor.next_at());
         }
+        self.about = None;
         for publisher in &mut self.publishers {
             let acted = publisher.act(net, &mut self.random, now);
             acted.unwrap_or_else(|error| panic!("a publisher received {error}"));
@@ -179,9 +186,11 @@ impl World {
         let now = self.reactor.net().now();
         let linger = self.settings.channel_linger;
         let court = Court::new(entries, self.broker.as_ref(), linger, self.evicted_at, now);
-        for visitor in &self.visitors {
+        for (number, visitor) in self.visitors.iter().enumerate() {
+            self.about = Some(number);
             court.judge(visitor);
         }
+        self.about = None;
         self.check_posts();
         self.check_demand();
     }

@@ -8,9 +8,11 @@ use emojitrack_streamer::net::Door;
 use emojitrack_streamer::random::Random;
 use emojitrack_streamer::time::Time;
 
-use crate::broker::IDS;
 use crate::net::{PipeId, SimNet};
+use crate::plain_requests::plain_requests;
+use crate::published::IDS;
 use crate::receiver::{Event, Receiver};
+use crate::steps::Steps;
 
 /// What a client is there for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -98,6 +100,7 @@ pub struct Client {
     /// Whether the client was connected when the server was asked to end, and was ended in good time.
     pub was_there: bool,
     pub ended_in_time: bool,
+    steps: Steps,
 }
 
 impl Client {
@@ -207,6 +210,7 @@ impl Client {
             refused: false,
             was_there: false,
             ended_in_time: false,
+            steps: Steps::default(),
         }
     }
 
@@ -218,6 +222,11 @@ impl Client {
     /// Whether little fits on the way to this client.
     pub fn is_narrow(&self) -> bool {
         self.room < 512 * 1024
+    }
+
+    /// Its last steps, as lines.
+    pub fn tell_steps(&self) -> String {
+        self.steps.tell(&format!("the client of {:?}", self.wish))
     }
 
     pub fn next_at(&self) -> Time {
@@ -248,6 +257,8 @@ impl Client {
             self.refused = self.pipe.is_none();
             self.gone = self.refused;
             self.dialed_at = Some(now);
+            self.steps
+                .note(now, "dialed, with room for", self.room, b"");
             return Ok(());
         };
         self.send(net, pipe, now, delivered);
@@ -258,6 +269,9 @@ impl Client {
         self.receive(net, random, pipe, now, delivered)?;
         if net.peer_sees_end(pipe) && self.comes_back && !self.receiver.last_event_id.is_empty() {
             self.come_back();
+            let id = self.receiver.last_event_id.as_bytes();
+            self.steps
+                .note(now, "was ended; comes back, times", self.comebacks, id);
             self.next_at = now + random.between(Duration::from_millis(100), Duration::from_secs(2));
             return Ok(());
         }
@@ -286,7 +300,9 @@ impl Client {
             return;
         }
         let end = (self.sent + self.piece).min(self.request.len());
-        net.peer_write(pipe, &self.request[self.sent..end]);
+        let bytes = &self.request[self.sent..end];
+        net.peer_write(pipe, bytes);
+        self.steps.note(now, "sent", bytes.len(), bytes);
         self.sent = end;
         // What follows the head of a subscription is not waited for.
         if end >= self.head_len && self.asked_at.is_none() {
@@ -294,6 +310,7 @@ impl Client {
         }
         if end == self.request.len() && self.half_closes {
             net.peer_shutdown(pipe);
+            self.steps.note(now, "sent its end after", end, b"");
         }
     }
 
@@ -303,11 +320,14 @@ impl Client {
             Leaving::Resets(at) if at <= now => net.peer_reset(pipe),
             Leaving::TimesOut(at) if at <= now => net.time_out(pipe),
             Leaving::CleansUp(at) if at <= now && self.receiver.streaming => {
+                self.steps.note(now, "asked for a cleanup of", 1, b"");
                 return self.clean_up(net);
             }
             _ => return,
         }
         self.gone = true;
+        self.steps
+            .note(now, "left after events", self.receiver.events.len(), b"");
     }
 
     fn clean_up(&mut self, net: &mut SimNet) {
@@ -385,6 +405,7 @@ impl Client {
             self.silence_max = self.silence_max.max(now.since(self.received_at));
         }
         self.received_at = now;
+        self.steps.note(now, "received", bytes.len(), &bytes);
         self.receiver.receive(&bytes)
     }
 }
@@ -463,102 +484,4 @@ fn request(random: &mut Random, wish: &Wish) -> Vec<u8> {
     let agent = "simulated".repeat(1 + random.below(5) as usize);
     format!("GET /subscribe{path} HTTP/{version}\r\nHost: a\r\nUser-Agent: {agent}\r\n\r\n{behind}")
         .into_bytes()
-}
-
-/// Stands for a status that depends on what the broker does: 200, or 503.
-pub const DEPENDS: u16 = 0;
-
-/// Some requests on one connection, and the statuses that must come back through the only door that leads
-/// there, or through any.
-fn plain_requests(
-    random: &mut Random,
-    head_only: &mut Vec<bool>,
-    only: Option<Door>,
-) -> (Vec<u8>, Vec<u16>, bool) {
-    const TABLE: [(&str, u16, bool); 17] = [
-        ("GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n", 200, false),
-        (
-            "GET /admin/cluster.json HTTP/1.1\r\nHost: a\r\n\r\n",
-            DEPENDS,
-            false,
-        ),
-        ("GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n", 200, false),
-        ("GET /nothing HTTP/1.1\r\nHost: a\r\n\r\n", 404, false),
-        (
-            "GET /admin/status.json HTTP/1.1\r\nHost: a\r\n\r\n",
-            200,
-            false,
-        ),
-        (
-            "HEAD /admin/status.json HTTP/1.1\r\nHost: a\r\n\r\n",
-            200,
-            false,
-        ),
-        (
-            "HEAD /subscribe/eps HTTP/1.1\r\nHost: a\r\n\r\n",
-            200,
-            false,
-        ),
-        (
-            "OPTIONS /subscribe/eps HTTP/1.1\r\nHost: a\r\n\r\n",
-            204,
-            false,
-        ),
-        (
-            "POST /subscribe/eps HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc",
-            405,
-            false,
-        ),
-        (
-            "PUT /subscribe/raw HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
-            405,
-            false,
-        ),
-        (
-            "POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 1\r\n\r\nx",
-            404,
-            false,
-        ),
-        (
-            "GET http://b/subscribe/details/%00 HTTP/1.1\r\nHost: a\r\n\r\n",
-            400,
-            false,
-        ),
-        (
-            "GET /nothing HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",
-            404,
-            true,
-        ),
-        ("GET /nothing HTTP/1.0\r\n\r\n", 404, true),
-        ("GET / HTTP/1.1\r\n\r\n", 400, true),
-        ("nonsense\r\n\r\n", 400, true),
-        (
-            "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nContent-Length: 1\r\n\r\n",
-            400,
-            true,
-        ),
-    ];
-    let mut bytes = Vec::new();
-    let mut statuses = Vec::new();
-    let mut ends = false;
-    for _ in 0..1 + random.below(6) {
-        let (text, status, is_last) = TABLE[random.below(TABLE.len() as u64) as usize];
-        bytes.extend_from_slice(text.as_bytes());
-        let is_private = text.contains(" /admin/") || text.contains(" /metrics ");
-        // Whether the server is alive can be asked through any.
-        let is_open = text.contains(" /healthz ");
-        let is_elsewhere = only.is_some_and(|door| !is_open && is_private != (door == Door::Admin));
-        // What cannot be understood is said before it is known where it leads.
-        statuses.push(if is_elsewhere && status != 400 {
-            404
-        } else {
-            status
-        });
-        head_only.push(text.starts_with("HEAD"));
-        ends = is_last;
-        if is_last {
-            break;
-        }
-    }
-    (bytes, statuses, ends)
 }

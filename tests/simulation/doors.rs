@@ -23,7 +23,7 @@ fn server(random: &mut Random) -> Reactor<SimNet> {
         admin_is_apart: true,
         sockets_max: PLACES,
         public_sockets_max: PUBLIC,
-        ..crate::settings(random, false)
+        ..crate::server::settings(random, false)
     };
     let faults = Faults {
         spurious_events: 3,

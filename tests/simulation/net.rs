@@ -17,6 +17,8 @@ use emojitrack_streamer::process::Process;
 use emojitrack_streamer::random::Random;
 use emojitrack_streamer::time::Time;
 
+use crate::pipe::Pipe;
+
 /// How often things go wrong: once in so many times, zero for never.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Faults {
@@ -35,52 +37,6 @@ pub struct Faults {
 /// One simulated connection, by its number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct PipeId(usize);
-
-/// Bytes under way in one direction.
-#[derive(Default)]
-struct Direction {
-    bytes: VecDeque<u8>,
-    /// The sender has sent its last byte.
-    ended: bool,
-    /// Bytes that the receiver has taken.
-    taken: u64,
-}
-
-/// A connection between the server (which calls [`Net`]) and somebody simulated, its peer.
-struct Pipe {
-    to_server: Direction,
-    to_peer: Direction,
-    /// Bytes that fit on the way to the peer: send buffer, network and receive buffer together.
-    room: usize,
-    /// The kernel takes any write whole as long as there is some room, so that writes fail between
-    /// frames; else it takes what fits, and they fail within one.
-    takes_whole: bool,
-    /// The peer is gone in both directions: what is written to it comes back as a reset.
-    peer_gone: bool,
-    /// A reset has arrived at the server.
-    reset: bool,
-    /// The kernel gave the peer up.
-    timed_out: bool,
-    /// The server has closed its socket.
-    server_closed: bool,
-    /// A write found no room: room is worth an event.
-    starved: bool,
-    /// A read found nothing, and nothing has come since.
-    drained: bool,
-    token: Option<Token>,
-    readable_edge: bool,
-    /// The server does not want to know that there is something to be read.
-    muted: bool,
-    writable_edge: bool,
-    hangup_edge: bool,
-}
-
-impl Pipe {
-    /// Whether what there is to be read is not reported. Ends and resets always are.
-    fn is_silent(&self) -> bool {
-        self.muted && !self.to_server.ended && !self.reset
-    }
-}
 
 /// The simulated network of one process.
 pub struct SimNet {
@@ -258,21 +214,9 @@ impl SimNet {
 
     fn new_pipe(&mut self, room: usize) -> PipeId {
         self.pipes.push(Pipe {
-            to_server: Direction::default(),
-            to_peer: Direction::default(),
             room,
             takes_whole: self.random.one_in(2),
-            peer_gone: false,
-            reset: false,
-            timed_out: false,
-            server_closed: false,
-            starved: false,
-            drained: false,
-            token: None,
-            readable_edge: false,
-            muted: false,
-            writable_edge: false,
-            hangup_edge: false,
+            ..Pipe::default()
         });
         PipeId(self.pipes.len() - 1)
     }

@@ -8,8 +8,8 @@ use emojitrack_streamer::net::Door;
 use emojitrack_streamer::random::Random;
 use emojitrack_streamer::time::Time;
 
-use crate::broker::payload;
 use crate::net::{PipeId, SimNet};
+use crate::published::payload;
 use crate::receiver::Receiver;
 use crate::visitors::CHANNELS;
 

@@ -303,3 +303,8 @@ fn find(bytes: &[u8], needle: &[u8]) -> Option<usize> {
         .windows(needle.len())
         .position(|window| window == needle)
 }
+
+/// What a receiver makes of a payload with line ends of other kinds.
+pub fn joined_lines(payload: &str) -> String {
+    payload.replace("\r\n", "\n").replace('\r', "\n")
+}

@@ -1,8 +1,29 @@
 //! The oracle of channels: arithmetic over what was published, what reached the server, and what each visitor
 //! received. It owns the judgement; it must not know how a message is sent.
 //!
-//! An id stands for a place in what reached the server. Exactly which is known of an event's id; of an id that came
-//! without an event it is known between which two places it lies.
+//! **What is known.** An *entry* is a message that reached the server: the broker knows when the server had read its
+//! last byte. A *loss* is a message that was published and did not reach the server for those who asked for a topic,
+//! because the server had not subscribed to it or the connection was away. Without a broker, the publishers know what
+//! was taken, and a witness who subscribes to everything tells the order.
+//!
+//! **What a visitor must have received.** An id stands for a place in the list of entries: exactly which is known of an
+//! event's id; of an id that came without an event it is known between which two places it lies. Each attempt
+//! of a visitor begins at the place of the id that it sent, or, without one, somewhere between its request and the
+//! first byte of the answer. From there on it must have received every entry of its topics, once and in order. The
+//! rules, by the function that holds each:
+//!
+//! | rule | function |
+//! |---|---|
+//! | an event is the next entry: not an earlier one again, and none before it was left out | `take_event` |
+//! | a known id without `gap` means that nothing was lost while the visitor was away | `check_nothing_missed` |
+//! | a `gap` has a reason: a wider wish, a long absence, a broker that was away, an eviction | `check_gap` |
+//! | whoever is there at the end has everything | `check_none_left` |
+//! | the source was asked for the topics while the visitor was there, and for the linger after it | `check_listening` |
+//!
+//! **What a visitor may not be judged on.** What it was sent but had not read when it left; messages that were lost
+//! within `SLACK` after its request, because the server may not have asked for them yet; a `gap` that has a reason,
+//! though nothing may have been lost in fact; the events of `eps` and `details` beside channels, which are judged in
+//! `group_verdict`; and the text of ids.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -11,7 +32,7 @@ use emojitrack_streamer::proto::glob::Glob;
 use emojitrack_streamer::time::Time;
 
 use crate::broker::Broker;
-use crate::joined_lines;
+use crate::receiver::joined_lines;
 use crate::visitors::{Attempt, FOREIGN_IDS, Item, Manner, Visitor, Wish};
 
 /// A message that reached the server for those who asked for `topic`.

@@ -12,6 +12,7 @@ use emojitrack_streamer::time::Time;
 
 use crate::net::{PipeId, SimNet};
 use crate::receiver::{Event, Receiver};
+use crate::steps::Steps;
 
 /// Channels by their names.
 pub const CHANNELS: [&str; 5] = ["a", "b", "room.1", "room.2", "room.3"];
@@ -122,6 +123,7 @@ pub struct Visitor {
     next_at: Time,
     replies_taken: usize,
     pub gone: bool,
+    pub steps: Steps,
 }
 
 impl Visitor {
@@ -151,6 +153,7 @@ impl Visitor {
             next_at: Time::from_micros(random.below(starts)),
             replies_taken: 0,
             gone: false,
+            steps: Steps::default(),
         }
     }
 
@@ -215,6 +218,8 @@ impl Visitor {
             if self.gone {
                 return;
             }
+            self.steps
+                .note(now, "dialed, with room for", self.room, b"");
         }
         if !self.attempts.is_empty() && random.one_in(4) && !self.nature.is_witness {
             self.wish = wish(random, &self.nature);
@@ -284,7 +289,9 @@ impl Visitor {
             return;
         }
         let end = (self.sent + self.piece).min(self.request.len());
-        net.peer_write(pipe, &self.request[self.sent..end]);
+        let bytes = &self.request[self.sent..end];
+        net.peer_write(pipe, bytes);
+        self.steps.note(now, "sent", bytes.len(), bytes);
         self.sent = end;
         if let Some(attempt) = self.attempts.last_mut()
             && end >= self.head_len
@@ -308,6 +315,12 @@ impl Visitor {
         if let Some(attempt) = self.attempts.last_mut() {
             attempt.left_at = Some(now);
             attempt.was_ended = was_ended;
+            let (what, items) = match was_ended {
+                true => ("was ended after items", attempt.items.len()),
+                false => ("left after items", attempt.items.len()),
+            };
+            let id = self.last_event_id.as_bytes();
+            self.steps.note(now, what, items, id);
         }
         let pause_max = match was_ended {
             true => self.nature.pause_max.min(Duration::from_millis(100)),
@@ -329,6 +342,7 @@ impl Visitor {
         };
         let bytes = net.peer_read(pipe, max);
         if !bytes.is_empty() {
+            self.steps.note(now, "received", bytes.len(), &bytes);
             let attempt = self.attempts.last_mut().ok_or("bytes without a request")?;
             if attempt.asked_at.is_none() {
                 let text = String::from_utf8_lossy(&bytes);
