@@ -239,12 +239,12 @@ impl Hall {
             unreachable!("the defaults are a configuration");
         };
         let mut settings = config.engine;
-        settings.sockets_max = usize::MAX;
-        settings.connections_max = usize::MAX;
+        settings.admission.sockets_max = usize::MAX;
+        settings.admission.connections_max = usize::MAX;
         // Turns follow each other by a tick, so a run is hours long; nobody is to be reassured meanwhile.
-        settings.keepalive = Duration::from_secs(1_000_000);
+        settings.pacing.keepalive = Duration::from_secs(1_000_000);
         // What a turn does must not depend on how much it may do.
-        settings.writes_per_turn = 4 * SUBSCRIBERS;
+        settings.pacing.writes_per_turn = 4 * SUBSCRIBERS;
         let mut hall = Hall {
             engine: Engine::new(settings, Time::ZERO, 784_111_777),
             now: Time::ZERO,

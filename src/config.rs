@@ -15,7 +15,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::engine::Settings;
+use crate::engine::settings::{self, Settings};
 use crate::level::Level;
 use crate::limits::{self, DEMO_RATE_MAX, KEEPALIVE_SEC_MAX, RETRY_MS_MAX};
 use crate::net::Listen;
@@ -158,47 +158,63 @@ impl Raw {
             graphite: self.graphite(&place)?,
             engine: Settings {
                 node: self.node(&place),
-                admin_token: self.secret(Key::AdminToken, "a token")?,
-                admin_is_apart: !admin_listen.is_empty(),
-                raw_enabled: self.boolean(Key::RawStream)?,
-                kiosk_enabled: self.boolean(Key::KioskStream)?,
-                channels: self.channels()?,
-                publish_key: self.secret(Key::PublishSecret, "a key")?,
-                has_no_broker,
-                channel_linger: Duration::from_secs(self.number(
-                    Key::ReplaySec,
-                    seconds,
-                    0..=limits::REPLAY_SEC_MAX,
-                )?),
-                channel_stats_max: self.number(
-                    Key::ChannelStatsMax,
-                    "a number of channels",
-                    0..=limits::CHANNEL_STATS_MAX,
-                )?,
-                page_enabled: self.boolean(Key::DemoPage)? || demo,
-                score_lifetime: self.lifetime(Key::ScoreLifetimeSec)?,
-                detail_lifetime: self.lifetime(Key::DetailLifetimeSec)?,
-                trusted_proxies: self.trusted_proxies()?,
-                sockets_max: usize::MAX,
-                public_sockets_max: usize::MAX,
-                connections_max: self.bound(Key::ConnectionsMax)?,
-                connections_per_ip_max: self.bound(Key::ConnectionsPerIpMax)?,
-                drain: Duration::from_secs(drain_sec),
-                status_rows_max: self.number(
-                    Key::StatusRowsMax,
-                    "a number of connections",
-                    0..=limits::STATUS_ROWS_MAX,
-                )?,
                 epoch: random::process_seed(),
-                keepalive: Duration::from_secs(keepalive_sec),
-                log_bytes_max: self.log_bytes()?,
-                force_refresh: self.boolean(Key::ForceRefresh)?,
-                score_retry_ms,
-                detail_retry_ms,
-                reads_per_turn: limits::READS_PER_TURN,
-                writes_per_turn: limits::WRITES_PER_TURN,
-                paced_subscribers_min: limits::PACED_SUBSCRIBERS_MIN,
                 verbose: log_level >= Level::Debug,
+                streams: settings::Streams {
+                    raw_enabled: self.boolean(Key::RawStream)?,
+                    kiosk_enabled: self.boolean(Key::KioskStream)?,
+                    force_refresh: self.boolean(Key::ForceRefresh)?,
+                    score: settings::Reconnect {
+                        retry_ms: score_retry_ms,
+                        lifetime: self.lifetime(Key::ScoreLifetimeSec)?,
+                    },
+                    detail: settings::Reconnect {
+                        retry_ms: detail_retry_ms,
+                        lifetime: self.lifetime(Key::DetailLifetimeSec)?,
+                    },
+                },
+                channels: settings::Channels {
+                    patterns: self.channels()?,
+                    publish_key: self.secret(Key::PublishSecret, "a key")?,
+                    has_no_broker,
+                    linger: Duration::from_secs(self.number(
+                        Key::ReplaySec,
+                        seconds,
+                        0..=limits::REPLAY_SEC_MAX,
+                    )?),
+                },
+                admission: settings::Admission {
+                    trusted_proxies: self.trusted_proxies()?,
+                    sockets_max: usize::MAX,
+                    public_sockets_max: usize::MAX,
+                    connections_max: self.bound(Key::ConnectionsMax)?,
+                    connections_per_ip_max: self.bound(Key::ConnectionsPerIpMax)?,
+                },
+                access: settings::Access {
+                    admin_token: self.secret(Key::AdminToken, "a token")?,
+                    admin_is_apart: !admin_listen.is_empty(),
+                },
+                reports: settings::Reports {
+                    page_enabled: self.boolean(Key::DemoPage)? || demo,
+                    status_rows_max: self.number(
+                        Key::StatusRowsMax,
+                        "a number of connections",
+                        0..=limits::STATUS_ROWS_MAX,
+                    )?,
+                    channel_stats_max: self.number(
+                        Key::ChannelStatsMax,
+                        "a number of channels",
+                        0..=limits::CHANNEL_STATS_MAX,
+                    )?,
+                },
+                pacing: settings::Pacing {
+                    keepalive: Duration::from_secs(keepalive_sec),
+                    drain: Duration::from_secs(drain_sec),
+                    log_bytes_max: self.log_bytes()?,
+                    reads_per_turn: limits::READS_PER_TURN,
+                    writes_per_turn: limits::WRITES_PER_TURN,
+                    paced_subscribers_min: limits::PACED_SUBSCRIBERS_MIN,
+                },
             },
             listen,
             admin_listen,
@@ -402,32 +418,45 @@ mod tests {
         );
         let engine = config.engine;
         assert_eq!(engine.node, "rust-development-box");
-        assert!(engine.channels.is_empty() && engine.publish_key.is_none());
+        assert!(engine.channels.patterns.is_empty() && engine.channels.publish_key.is_none());
         assert_eq!(
-            (engine.channel_linger, engine.channel_stats_max),
+            (engine.channels.linger, engine.reports.channel_stats_max),
             (Duration::from_secs(8), 100)
         );
-        assert!(engine.raw_enabled && !engine.kiosk_enabled && !engine.page_enabled);
-        assert_eq!(engine.keepalive, Duration::from_secs(15));
-        assert_eq!(engine.log_bytes_max, 4 * 1024 * 1024);
+        assert!(
+            engine.streams.raw_enabled
+                && !engine.streams.kiosk_enabled
+                && !engine.reports.page_enabled
+        );
+        assert_eq!(engine.pacing.keepalive, Duration::from_secs(15));
+        assert_eq!(engine.pacing.log_bytes_max, 4 * 1024 * 1024);
         assert_eq!(
-            (engine.score_retry_ms, engine.detail_retry_ms),
+            (
+                engine.streams.score.retry_ms,
+                engine.streams.detail.retry_ms
+            ),
             (None, None)
         );
         assert!(!engine.verbose);
         assert_eq!(config.log_level, Level::Info);
-        assert!(engine.admin_token.is_none() && !engine.admin_is_apart);
+        assert!(engine.access.admin_token.is_none() && !engine.access.admin_is_apart);
         assert_eq!((config.admin_listen, config.graphite), (Vec::new(), None));
         assert_eq!(
-            (engine.score_lifetime, engine.detail_lifetime),
+            (
+                engine.streams.score.lifetime,
+                engine.streams.detail.lifetime
+            ),
             (None, None)
         );
         assert_eq!(
-            (engine.trusted_proxies, engine.drain),
+            (engine.admission.trusted_proxies, engine.pacing.drain),
             (0, Duration::from_secs(20))
         );
         assert_eq!(
-            (engine.connections_max, engine.connections_per_ip_max),
+            (
+                engine.admission.connections_max,
+                engine.admission.connections_per_ip_max
+            ),
             (usize::MAX, usize::MAX)
         );
     }
@@ -436,10 +465,13 @@ mod tests {
     fn lifetimes_are_each_family_s_own_and_need_force_refresh() {
         let flags = ["--sse-force-refresh", "--sse-score-forceclose-sec=60"];
         let engine = config(&flags, &[]).engine;
-        assert_eq!(engine.score_lifetime, Some(Duration::from_secs(60)));
-        assert_eq!(engine.detail_lifetime, Some(Duration::from_secs(300)));
+        assert_eq!(engine.streams.score.lifetime, Some(Duration::from_secs(60)));
+        assert_eq!(
+            engine.streams.detail.lifetime,
+            Some(Duration::from_secs(300))
+        );
         let flags = ["--dyno=web.1", "--trust-proxy=0"];
-        assert_eq!(config(&flags, &[]).engine.trusted_proxies, 0);
+        assert_eq!(config(&flags, &[]).engine.admission.trusted_proxies, 0);
     }
 
     #[test]
@@ -453,7 +485,7 @@ mod tests {
         let show_retry: Show = |config| {
             format!(
                 "{:?} {:?}",
-                config.engine.score_retry_ms, config.engine.detail_retry_ms
+                config.engine.streams.score.retry_ms, config.engine.streams.detail.retry_ms
             )
         };
         #[rustfmt::skip]
@@ -465,41 +497,41 @@ mod tests {
             ("REUSE_PORT", "y", |config| config.reuse_port.to_string(), "true"),
             ("REDIS_URL", "redis://a", show_source, "Redis([Endpoint(redis://a:6379)])"),
             ("REDIS_URL", "None", show_source, "None"),
-            ("CHANNELS", "news, room.*,news", |config| format!("{:?}", config.engine.channels),
+            ("CHANNELS", "news, room.*,news", |config| format!("{:?}", config.engine.channels.patterns),
                 "[Glob { text: \"news\" }, Glob { text: \"room.*\" }]"),
-            ("PUBLISH_KEY", "s", |config| format!("{:?}", config.engine.publish_key), "Some(Secret(***))"),
-            ("REPLAY_SEC", "0", |config| format!("{:?}", config.engine.channel_linger), "0ns"),
-            ("REPLAY_SEC", "3600", |config| format!("{:?}", config.engine.channel_linger), "3600s"),
-            ("CHANNEL_STATS_MAX", "10000", |config| config.engine.channel_stats_max.to_string(), "10000"),
+            ("PUBLISH_KEY", "s", |config| format!("{:?}", config.engine.channels.publish_key), "Some(Secret(***))"),
+            ("REPLAY_SEC", "0", |config| format!("{:?}", config.engine.channels.linger), "0ns"),
+            ("REPLAY_SEC", "3600", |config| format!("{:?}", config.engine.channels.linger), "3600s"),
+            ("CHANNEL_STATS_MAX", "10000", |config| config.engine.reports.channel_stats_max.to_string(), "10000"),
             #[cfg(feature = "amqp")]
             ("AMQP_URL", "amqp://a:b@h/v", show_amqp, "Some(Endpoint(amqp://a@h:5672/v direct \"emojitrack\"))"),
             ("AMQP_EXCHANGE", "x", show_amqp, "None"),
             ("AMQP_EXCHANGE_TYPE", "Topic", show_amqp, "None"),
-            ("ENABLE_RAW_STREAM", "f", |config| config.engine.raw_enabled.to_string(), "false"),
-            ("ENABLE_KIOSK_INTERACTION_STREAM", "1", |config| config.engine.kiosk_enabled.to_string(), "true"),
+            ("ENABLE_RAW_STREAM", "f", |config| config.engine.streams.raw_enabled.to_string(), "false"),
+            ("ENABLE_KIOSK_INTERACTION_STREAM", "1", |config| config.engine.streams.kiosk_enabled.to_string(), "true"),
             ("SSE_FORCE_REFRESH", "t", show_retry, "Some(100) Some(500)"),
             ("SSE_SCORE_RETRY_MS", "7", show_retry, "None None"),
             ("SSE_DETAIL_RETRY_MS", "7", show_retry, "None None"),
             ("SSE_RECONNECT_MS", "7", show_retry, "Some(7) Some(7)"),
             ("SSE_RECONNECT_MS", "3600000", show_retry, "Some(3600000) Some(3600000)"),
-            ("SSE_SCORE_FORCECLOSE_SEC", "7", |config| format!("{:?}", config.engine.score_lifetime), "None"),
-            ("SSE_DETAIL_FORCECLOSE_SEC", "7", |config| format!("{:?}", config.engine.detail_lifetime), "None"),
-            ("TRUST_PROXY", "2", |config| config.engine.trusted_proxies.to_string(), "2"),
-            ("DYNO", "web.1", |config| config.engine.trusted_proxies.to_string(), "1"),
-            ("MAX_CONNECTIONS", "7", |config| config.engine.connections_max.to_string(), "7"),
-            ("MAX_CONNECTIONS_PER_IP", "7", |config| config.engine.connections_per_ip_max.to_string(), "7"),
-            ("STATUS_CONNECTIONS_MAX", "1250", |config| config.engine.status_rows_max.to_string(), "1250"),
-            ("DRAIN_SEC", "0", |config| format!("{:?}", config.engine.drain), "0ns"),
-            ("KEEPALIVE_SEC", "1", |config| format!("{:?}", config.engine.keepalive), "1s"),
-            ("KEEPALIVE_SEC", "55", |config| format!("{:?}", config.engine.keepalive), "55s"),
-            ("LOG_BYTES_MAX", "1m", |config| config.engine.log_bytes_max.to_string(), "1048576"),
+            ("SSE_SCORE_FORCECLOSE_SEC", "7", |config| format!("{:?}", config.engine.streams.score.lifetime), "None"),
+            ("SSE_DETAIL_FORCECLOSE_SEC", "7", |config| format!("{:?}", config.engine.streams.detail.lifetime), "None"),
+            ("TRUST_PROXY", "2", |config| config.engine.admission.trusted_proxies.to_string(), "2"),
+            ("DYNO", "web.1", |config| config.engine.admission.trusted_proxies.to_string(), "1"),
+            ("MAX_CONNECTIONS", "7", |config| config.engine.admission.connections_max.to_string(), "7"),
+            ("MAX_CONNECTIONS_PER_IP", "7", |config| config.engine.admission.connections_per_ip_max.to_string(), "7"),
+            ("STATUS_CONNECTIONS_MAX", "1250", |config| config.engine.reports.status_rows_max.to_string(), "1250"),
+            ("DRAIN_SEC", "0", |config| format!("{:?}", config.engine.pacing.drain), "0ns"),
+            ("KEEPALIVE_SEC", "1", |config| format!("{:?}", config.engine.pacing.keepalive), "1s"),
+            ("KEEPALIVE_SEC", "55", |config| format!("{:?}", config.engine.pacing.keepalive), "55s"),
+            ("LOG_BYTES_MAX", "1m", |config| config.engine.pacing.log_bytes_max.to_string(), "1048576"),
             ("DYNO", "web.1", |config| config.engine.node.clone(), "rust-development-web.1"),
             ("STREAMER_ENV", "production", |config| config.engine.node.clone(), "rust-production-box"),
-            ("ENABLE_DEMO_PAGE", "1", |config| config.engine.page_enabled.to_string(), "true"),
+            ("ENABLE_DEMO_PAGE", "1", |config| config.engine.reports.page_enabled.to_string(), "true"),
             ("GRAPHITE_URL", "udp://h", show_graphite, "udp://h:2003 box"),
             ("HOSTEDGRAPHITE_APIKEY", "k-1", show_graphite, "udp://carbon.hostedgraphite.com:2003 k-1.box"),
             ("GRAPHITE_PREFIX", "a.b", show_graphite, "none"),
-            ("ADMIN_TOKEN", "s", |config| format!("{:?}", config.engine.admin_token), "Some(Secret(***))"),
+            ("ADMIN_TOKEN", "s", |config| format!("{:?}", config.engine.access.admin_token), "Some(Secret(***))"),
             ("ADMIN_LISTEN", "[::1]:7", |config| format!("{:?}", config.admin_listen), "[[::1]:7]"),
             ("LOG_LEVEL", "Warn", |config| config.log_level.to_string(), "warn"),
             ("VERBOSE", "YES", |config| config.engine.verbose.to_string(), "true"),
@@ -534,7 +566,7 @@ mod tests {
             config(&["--demo", "--demo-seed", "9"], &[]).source,
             demo(250)
         );
-        assert!(config(&["--demo"], &[]).engine.page_enabled);
+        assert!(config(&["--demo"], &[]).engine.reports.page_enabled);
         for option in OPTIONS {
             let covered = table
                 .iter()
@@ -563,9 +595,15 @@ mod tests {
         assert!(
             !config(&["--demo=false"], &[("DEMO", "true")])
                 .engine
+                .reports
                 .page_enabled
         );
-        assert!(!config(&["--enable-raw-stream=no"], &[]).engine.raw_enabled);
+        assert!(
+            !config(&["--enable-raw-stream=no"], &[])
+                .engine
+                .streams
+                .raw_enabled
+        );
     }
 
     #[test]
@@ -602,7 +640,11 @@ mod tests {
             SourceConfig::Redis(vec![tcp("a", 6379)])
         );
         assert_eq!(
-            config(&[], &[("SSE_RECONNECT", "8")]).engine.score_retry_ms,
+            config(&[], &[("SSE_RECONNECT", "8")])
+                .engine
+                .streams
+                .score
+                .retry_ms,
             Some(8)
         );
         assert_eq!(
@@ -647,7 +689,7 @@ mod tests {
         ] {
             for spelling in spellings.split(' ') {
                 let config = config(&[], &[("ENABLE_RAW_STREAM", spelling)]);
-                assert_eq!(config.engine.raw_enabled, expected, "{spelling}");
+                assert_eq!(config.engine.streams.raw_enabled, expected, "{spelling}");
             }
         }
         for bad in ["on", "off", "2", " true", "truee", "-1"] {
@@ -711,7 +753,7 @@ mod tests {
         ];
         for (typed, expected) in table {
             let config = config(&[], &[("LOG_BYTES_MAX", typed)]);
-            assert_eq!(config.engine.log_bytes_max, expected, "{typed}");
+            assert_eq!(config.engine.pacing.log_bytes_max, expected, "{typed}");
         }
     }
 
@@ -732,7 +774,10 @@ mod tests {
         for (variables, score_ms, detail_ms) in table {
             let engine = config(&[], variables).engine;
             assert_eq!(
-                (engine.score_retry_ms, engine.detail_retry_ms),
+                (
+                    engine.streams.score.retry_ms,
+                    engine.streams.detail.retry_ms
+                ),
                 (*score_ms, *detail_ms),
                 "{variables:?}"
             );
@@ -795,7 +840,7 @@ mod tests {
                 .map(SocketAddr::to_string)
                 .collect();
             assert_eq!(shown, *expected, "{typed}");
-            assert!(config.engine.admin_is_apart);
+            assert!(config.engine.access.admin_is_apart);
         }
         for entry in ["127.0.0.1", "localhost", "::1", "[::1]", "::1:9000"] {
             let typed = format!("127.0.0.1:1,{entry}");
@@ -1426,7 +1471,8 @@ mod tests {
         for (typed, expected) in table {
             let found = config(&["--demo", "--channels", typed], &[])
                 .engine
-                .channels;
+                .channels
+                .patterns;
             let texts: Vec<&str> = found.iter().map(Glob::text).collect();
             assert_eq!(texts, *expected, "{typed}");
         }

@@ -63,7 +63,7 @@ fn run(mut config: Config) -> io::Result<()> {
     let descriptors = usize::try_from(descriptors).unwrap_or(usize::MAX);
     let listeners = config.listen.sockets() + config.admin_listen.len();
     config.engine.fit_into(descriptors, listeners);
-    let connections_max = config.engine.connections_max;
+    let connections_max = config.engine.admission.connections_max;
     config.in_force.set("MAX_CONNECTIONS", connections_max);
     let doors = Doors {
         public: &config.listen,
@@ -115,7 +115,7 @@ fn redis(settings: &engine::Settings, endpoints: &[Endpoint]) -> Feed {
 }
 
 fn reports(config: &Config) -> Reports {
-    let page = match (config.engine.page_enabled, &config.source) {
+    let page = match (config.engine.reports.page_enabled, &config.source) {
         (false, _) => Arc::default(),
         (true, SourceConfig::Demo { .. }) => page::render_demo(demo::emoji()).into(),
         // Where Redis has the scores, those that were made up for the demo would be lies until it says them; and
@@ -136,7 +136,7 @@ fn reports(config: &Config) -> Reports {
 /// The channels that the enabled streams are made of.
 fn topics(settings: &engine::Settings) -> Topics {
     let mut patterns = vec![format!("{}*", engine::TWEET_CHANNEL_PREFIX)];
-    if settings.kiosk_enabled {
+    if settings.streams.kiosk_enabled {
         patterns.push(format!("{}*", engine::KIOSK_CHANNEL_PREFIX));
     }
     Topics {
@@ -170,7 +170,7 @@ fn greeting(net: &MioNet, config: &Config) -> Vec<String> {
                 "demo: {per_second} made-up updates a second while somebody listens"
             ));
         }
-        SourceConfig::None => lines.push(match &config.engine.publish_key {
+        SourceConfig::None => lines.push(match &config.engine.channels.publish_key {
             Some(_) => "broker: embedded, fed by POST /publish".to_owned(),
             None => "broker: embedded; set PUBLISH_KEY to feed it by POST /publish".to_owned(),
         }),
@@ -183,7 +183,7 @@ fn greeting(net: &MioNet, config: &Config) -> Vec<String> {
         lines.push(format!("amqp: connecting to {endpoint}, for channels"));
     }
     lines.push(format!("try:  curl -N {url}/subscribe/eps"));
-    if config.engine.page_enabled {
+    if config.engine.reports.page_enabled {
         lines.push(format!("page: {url}/"));
     }
     if config.admin_listen.is_empty() {

@@ -26,7 +26,7 @@ impl Bench {
         let Ok(Command::Run(mut config)) = config::parse(args, |_| None, || None) else {
             unreachable!("this is a configuration");
         };
-        config.engine.sockets_max = usize::MAX;
+        config.engine.admission.sockets_max = usize::MAX;
         let mut bench = Bench {
             engine: Engine::new(config.engine, Time::ZERO, 0),
             now_us: 0,

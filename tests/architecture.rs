@@ -34,7 +34,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     (
         "config",
         &[
-            "engine::Settings",
+            "engine::settings",
             "engine::is_own_channel",
             "level",
             "limits",

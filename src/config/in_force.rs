@@ -66,31 +66,35 @@ impl Raw {
             Key::RedisUrl | Key::Demo | Key::DemoRate | Key::DemoSeed => {
                 shown_source(key, &config.source)
             }
-            Key::DemoPage => engine.page_enabled.to_string(),
-            Key::RawStream => engine.raw_enabled.to_string(),
-            Key::KioskStream => engine.kiosk_enabled.to_string(),
-            Key::Channels if engine.channels.is_empty() => NONE.to_owned(),
+            Key::DemoPage => engine.reports.page_enabled.to_string(),
+            Key::RawStream => engine.streams.raw_enabled.to_string(),
+            Key::KioskStream => engine.streams.kiosk_enabled.to_string(),
+            Key::Channels if engine.channels.patterns.is_empty() => NONE.to_owned(),
             Key::Channels => {
-                let texts: Vec<&str> = engine.channels.iter().map(Glob::text).collect();
+                let texts: Vec<&str> = engine.channels.patterns.iter().map(Glob::text).collect();
                 list(&texts)
             }
-            Key::ReplaySec => engine.channel_linger.as_secs().to_string(),
-            Key::ChannelStatsMax => engine.channel_stats_max.to_string(),
+            Key::ReplaySec => engine.channels.linger.as_secs().to_string(),
+            Key::ChannelStatsMax => engine.reports.channel_stats_max.to_string(),
             Key::AmqpUrl => or_none(config.amqp.as_ref()),
             Key::AmqpExchange | Key::AmqpExchangeType => self.get(key).value.clone(),
-            Key::ForceRefresh => engine.force_refresh.to_string(),
-            Key::ScoreRetryMs => or_none(engine.score_retry_ms),
-            Key::DetailRetryMs => or_none(engine.detail_retry_ms),
+            Key::ForceRefresh => engine.streams.force_refresh.to_string(),
+            Key::ScoreRetryMs => or_none(engine.streams.score.retry_ms),
+            Key::DetailRetryMs => or_none(engine.streams.detail.retry_ms),
             Key::ReconnectMs => self.get(key).value.clone(),
-            Key::ScoreLifetimeSec => or_none(engine.score_lifetime.map(|span| span.as_secs())),
-            Key::DetailLifetimeSec => or_none(engine.detail_lifetime.map(|span| span.as_secs())),
-            Key::TrustProxy => engine.trusted_proxies.to_string(),
-            Key::ConnectionsMax => bound(engine.connections_max),
-            Key::ConnectionsPerIpMax => bound(engine.connections_per_ip_max),
-            Key::StatusRowsMax => engine.status_rows_max.to_string(),
-            Key::DrainSec => engine.drain.as_secs().to_string(),
-            Key::KeepaliveSec => engine.keepalive.as_secs().to_string(),
-            Key::LogBytesMax => engine.log_bytes_max.to_string(),
+            Key::ScoreLifetimeSec => {
+                or_none(engine.streams.score.lifetime.map(|span| span.as_secs()))
+            }
+            Key::DetailLifetimeSec => {
+                or_none(engine.streams.detail.lifetime.map(|span| span.as_secs()))
+            }
+            Key::TrustProxy => engine.admission.trusted_proxies.to_string(),
+            Key::ConnectionsMax => bound(engine.admission.connections_max),
+            Key::ConnectionsPerIpMax => bound(engine.admission.connections_per_ip_max),
+            Key::StatusRowsMax => engine.reports.status_rows_max.to_string(),
+            Key::DrainSec => engine.pacing.drain.as_secs().to_string(),
+            Key::KeepaliveSec => engine.pacing.keepalive.as_secs().to_string(),
+            Key::LogBytesMax => engine.pacing.log_bytes_max.to_string(),
             Key::Dyno => place.name.clone(),
             Key::Environment => self.get(key).value.clone(),
             Key::GraphiteUrl => or_none(config.graphite.as_ref().map(|graphite| &graphite.target)),

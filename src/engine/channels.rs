@@ -35,14 +35,14 @@ pub fn is_name(name: &str) -> bool {
 
 /// Whether a channel of this name may be asked for, or published to.
 pub fn is_allowed(name: &str, settings: &Settings) -> bool {
-    let mut globs = settings.channels.iter();
+    let mut globs = settings.channels.patterns.iter();
     !messages::is_own_channel(name.as_bytes())
         && globs.any(|glob| glob.matches(name) || glob.text() == name)
 }
 
 /// Whether this name stands for all channels that match it: whoever may ask for just these may ask for the pattern.
 pub fn is_pattern(name: &str, settings: &Settings) -> bool {
-    let mut globs = settings.channels.iter();
+    let mut globs = settings.channels.patterns.iter();
     globs.any(|glob| glob.is_pattern() && glob.text() == name)
 }
 
@@ -80,7 +80,7 @@ impl Engine {
             self.counters.dropped_encoding += 1;
             return;
         };
-        let globs = self.settings.channels.iter();
+        let globs = self.settings.channels.patterns.iter();
         let matching = globs.filter(|glob| glob.is_pattern() && glob.matches(name));
         let patterns: Vec<Vec<u8>> = matching.map(|glob| glob.text().into()).collect();
         let message = |pattern| Message {
@@ -109,7 +109,7 @@ impl Engine {
         self.release_held();
         let was_away = std::mem::replace(&mut self.source_was_away, !is_live);
         // An id that is given out meanwhile is as little worth: each return may have missed something.
-        if (was_away || !is_live) && !self.settings.channels.is_empty() {
+        if (was_away || !is_live) && !self.settings.channels.patterns.is_empty() {
             self.begin_afresh();
             self.channels_whole_from = self.log.head();
         }

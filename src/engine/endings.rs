@@ -50,7 +50,7 @@ impl Engine {
                 Phase::Draining { .. } | Phase::Closed => {}
             }
         }
-        let beats = self.settings.drain.as_micros() / limits::DRAIN_BEAT.as_micros();
+        let beats = self.settings.pacing.drain.as_micros() / limits::DRAIN_BEAT.as_micros();
         let per_beat = self.farewell.waiting.len() / (beats as usize).max(1) + 1;
         self.farewell.per_beat = per_beat.max(limits::DRAIN_SLICE_MIN);
         self.farewell.next_at = Some(self.now);
@@ -220,7 +220,7 @@ impl Engine {
     pub(super) fn leave(&mut self, key: Key, subscription: &Subscription) {
         // Of a channel, everybody has an id to come back with.
         if self.hub.carries(subscription.namespace, Stream::Channels) {
-            let until = (self.now + self.settings.channel_linger).next_beat(limits::TIMER_SLACK);
+            let until = (self.now + self.settings.channels.linger).next_beat(limits::TIMER_SLACK);
             self.hub.linger_members(subscription.namespace, until);
         }
         if let Some(about) = self.conns.get(key).map(|conn| &conn.about) {

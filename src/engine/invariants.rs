@@ -28,6 +28,7 @@ impl Engine {
             self.log.bytes()
                 <= self
                     .settings
+                    .pacing
                     .log_bytes_max
                     .max(crate::limits::LOG_BYTES_FLOOR)
         );

@@ -60,7 +60,7 @@ impl Engine {
             self.publish(Stream::Details, Some(id), Some(channel), &message.payload);
         } else if channel.starts_with(KIOSK_CHANNEL_PREFIX.as_bytes()) {
             self.publish(Stream::Kiosk, None, Some(channel), &message.payload);
-        } else if !self.settings.channels.is_empty() {
+        } else if !self.settings.channels.patterns.is_empty() {
             self.on_message_of_channel(channel, message);
         } else {
             self.counters.dropped_unknown += 1;

@@ -23,7 +23,7 @@ mod publications;
 mod requests;
 mod rollup;
 mod route;
-mod settings;
+pub mod settings;
 mod snapshot;
 pub mod stats;
 mod subscriptions;
@@ -165,15 +165,15 @@ pub struct Engine {
 impl Engine {
     /// An engine without clients, at the moment `now`.
     pub fn new(settings: Settings, now: Time, unix_seconds: u64) -> Engine {
-        let spans = [settings.keepalive, limits::REQUEST_DEADLINE];
+        let spans = [settings.pacing.keepalive, limits::REQUEST_DEADLINE];
         Engine {
-            log: Log::new(settings.log_bytes_max),
+            log: Log::new(settings.pacing.log_bytes_max),
             now,
             unix_seconds,
             startup_time: unix_seconds,
             started_at: now,
             conns: Conns::default(),
-            hub: Hub::new(settings.paced_subscribers_min),
+            hub: Hub::new(settings.pacing.paced_subscribers_min),
             rollup: Rollup::default(),
             tick_at: None,
             rest_until: None,
@@ -216,9 +216,9 @@ impl Engine {
         debug_assert!(now >= self.now, "the clock must not go back");
         self.now = now;
         self.unix_seconds = unix_seconds;
-        self.reads_left = self.settings.reads_per_turn;
-        self.queue_writes_left = self.settings.writes_per_turn.div_ceil(2);
-        self.pass_writes_left = self.settings.writes_per_turn.div_ceil(2);
+        self.reads_left = self.settings.pacing.reads_per_turn;
+        self.queue_writes_left = self.settings.pacing.writes_per_turn.div_ceil(2);
+        self.pass_writes_left = self.settings.pacing.writes_per_turn.div_ceil(2);
         let is_late = self.unflushed() >= limits::PACED_BYTES_MAX as u64;
         self.hub.begin_turn(now, is_late);
         if self.wants_messages() {
@@ -266,7 +266,7 @@ impl Engine {
     /// offered to everybody, a burst must not push them out of the log: it waits in the source's socket,
     /// but not for long.
     pub fn wants_messages(&self) -> bool {
-        self.unflushed() < self.settings.log_bytes_max as u64 / limits::LOG_UNFLUSHED_PART
+        self.unflushed() < self.settings.pacing.log_bytes_max as u64 / limits::LOG_UNFLUSHED_PART
     }
 
     /// Bytes of frames that have not been offered to everybody.
@@ -399,8 +399,8 @@ impl Engine {
     /// are left for other things.
     pub fn has_room(&self, is_admin: bool) -> bool {
         let sockets_max = match is_admin {
-            true => self.settings.sockets_max,
-            false => self.settings.public_sockets_max,
+            true => self.settings.admission.sockets_max,
+            false => self.settings.admission.public_sockets_max,
         };
         self.conns.len() < sockets_max
     }
@@ -453,7 +453,7 @@ impl Engine {
                 self.send_comment(key);
                 // Silence is counted from the write, which is still to come.
                 if let Some(conn) = self.conns.get_mut(key) {
-                    let due = self.now + self.settings.keepalive;
+                    let due = self.now + self.settings.pacing.keepalive;
                     let due = conn.ends_at.map_or(due, |at| at.min(due));
                     conn.armed_at = Some(self.timers.arm(key, due, self.now));
                 }
@@ -554,7 +554,7 @@ impl Conn {
                 let span = if self.blocked {
                     limits::PATIENCE
                 } else {
-                    settings.keepalive
+                    settings.pacing.keepalive
                 };
                 let due = self.progress_at + span;
                 self.ends_at.map_or(due, |at| at.min(due))

@@ -26,7 +26,7 @@ pub struct Submission {
 impl Submission {
     /// One whose head has come.
     pub fn new(request: &Request<'_>, settings: &Settings) -> Submission {
-        let key = settings.publish_key.as_ref();
+        let key = settings.channels.publish_key.as_ref();
         Submission {
             content_type: request.content_type.into(),
             is_authorized: key.is_some_and(|key| key.is_in(request.authorization)),
@@ -117,7 +117,7 @@ fn judge(submission: &Submission, body: &[u8], settings: &Settings) -> Result<Pu
     let publication = Publication::parse(&submission.content_type, body);
     let publication = publication.map_err(|error| refusal_of(&error))?;
     let given = publication.key.as_deref().map(str::as_bytes);
-    let key = settings.publish_key.as_ref();
+    let key = settings.channels.publish_key.as_ref();
     let has_key = key.is_some_and(|key| given.is_some_and(|given| key.equals(given)));
     if !submission.is_authorized && !has_key {
         return Err(Reply {
@@ -151,7 +151,7 @@ fn may_take(name: &str, settings: &Settings) -> bool {
         id.is_some_and(|id| !id.is_empty())
     };
     let is_fed = name == SCORE_CHANNEL || is_tweet(name);
-    is_allowed(name, settings) || (settings.has_no_broker && is_fed)
+    is_allowed(name, settings) || (settings.channels.has_no_broker && is_fed)
 }
 
 fn refusal_of(error: &PublicationError) -> Reply {

@@ -165,7 +165,7 @@ impl Engine {
                 Answer::Reply(self.clean_up(cleanup, accepted.client_ip))
             }
             Action::ShowStream(_) => {
-                let extra = self.settings.stream_head_extra();
+                let extra = self.settings.streams.head_extra();
                 let out = conn.outbox.buffer();
                 reply::encode_stream_head(out, accepted.http_11, extra, self.unix_seconds);
                 // The head is exactly that of a stream, which nothing announces the end of; an HTTP/1.0
@@ -361,7 +361,8 @@ fn take_head(reading: &mut Reading, about: &About, settings: &Settings) -> Step 
 fn accept(request: &Request<'_>, about: &About, settings: &Settings) -> Accepted {
     let target = target::split(request.target).ok();
     let (path, query) = target.map_or(("", ""), |target| (target.path, target.query));
-    let forwarded = forwarded::client_address(&request.forwarded_for, settings.trusted_proxies);
+    let forwarded =
+        forwarded::client_address(&request.forwarded_for, settings.admission.trusted_proxies);
     // The parameter is for clients that cannot set the field; the field is a browser's own.
     let last_event_id = match std::str::from_utf8(request.last_event_id) {
         Ok("") | Err(_) => target::query_values(query, "lastEventId").next(),

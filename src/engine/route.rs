@@ -110,7 +110,7 @@ pub fn route(request: &Request<'_>, settings: &Settings, is_admin: bool) -> Acti
     if !is_behind(&segments, settings, is_admin) {
         return nothing_here();
     }
-    let is_guarded = is_private(&segments) && settings.is_admin_guarded();
+    let is_guarded = is_private(&segments) && settings.access.is_guarded();
     match answer(request, query, &segments, settings) {
         Action::Reply(reply) if is_guarded => Action::Reply(reply.for_own_origin()),
         action => action,
@@ -135,7 +135,7 @@ fn answer(request: &Request<'_>, query: &str, segments: &[&str], settings: &Sett
     };
     let (methods, header_names) = (resource.methods(), resource.header_names());
     match (request.method, resource) {
-        (Method::Options, _) if is_private && settings.is_admin_guarded() => {
+        (Method::Options, _) if is_private && settings.access.is_guarded() => {
             Action::Reply(Reply::bare(204, format!("Allow: {methods}\r\n")))
         }
         (Method::Options, _) => Action::Reply(options(methods, header_names)),
@@ -339,17 +339,17 @@ fn is_private(segments: &[&str]) -> bool {
 /// that whoever watches over the process need not know which ports it has.
 fn is_behind(segments: &[&str], settings: &Settings, is_admin: bool) -> bool {
     let is_probe = matches!(segments, ["healthz"] | ["readyz"]);
-    !settings.admin_is_apart || is_probe || is_private(segments) == is_admin
+    !settings.access.admin_is_apart || is_probe || is_private(segments) == is_admin
 }
 
 fn may_enter(request: &Request<'_>, settings: &Settings) -> bool {
-    let token = settings.admin_token.as_ref();
+    let token = settings.access.admin_token.as_ref();
     token.is_none_or(|token| token.is_in(request.authorization))
 }
 
 fn find<'a>(segments: &[&'a str], query: &str, settings: &Settings) -> Option<Resource<'a>> {
     let names = |field| target::query_values(query, field).next().is_some();
-    let has_channels = !settings.channels.is_empty();
+    let has_channels = !settings.channels.patterns.is_empty();
     match *segments {
         [] if CHANNEL_FIELDS
             .iter()
@@ -357,8 +357,8 @@ fn find<'a>(segments: &[&'a str], query: &str, settings: &Settings) -> Option<Re
         {
             has_channels.then_some(Resource::Channels(None))
         }
-        [] if has_channels && !settings.page_enabled => Some(Resource::Channels(None)),
-        [] if settings.page_enabled => Some(Resource::Document(Document::Page)),
+        [] if has_channels && !settings.reports.page_enabled => Some(Resource::Channels(None)),
+        [] if settings.reports.page_enabled => Some(Resource::Document(Document::Page)),
         ["admin"] => Some(Resource::Moved("/admin/")),
         ["admin", ""] => Some(Resource::Document(Document::Admin)),
         ["admin", "cluster.json"] => Some(Resource::Document(Document::Cluster)),
@@ -378,7 +378,7 @@ fn find<'a>(segments: &[&'a str], query: &str, settings: &Settings) -> Option<Re
         ["subscribe", "channels"] if has_channels => Some(Resource::Channels(None)),
         ["subscribe", "channels", name] if has_channels => Some(Resource::Channels(Some(name))),
         ["stats"] if has_channels => Some(Resource::Document(Document::Channels)),
-        ["publish"] if settings.publish_key.is_some() => Some(Resource::Publish),
+        ["publish"] if settings.channels.publish_key.is_some() => Some(Resource::Publish),
         ["subscribe", name] => {
             let stream = Stream::ALL
                 .into_iter()
@@ -391,8 +391,8 @@ fn find<'a>(segments: &[&'a str], query: &str, settings: &Settings) -> Option<Re
 
 fn is_enabled(stream: Stream, settings: &Settings) -> bool {
     match stream {
-        Stream::Raw => settings.raw_enabled,
-        Stream::Kiosk => settings.kiosk_enabled,
+        Stream::Raw => settings.streams.raw_enabled,
+        Stream::Kiosk => settings.streams.kiosk_enabled,
         Stream::Eps | Stream::Details => true,
         // They are named by what they consist of.
         Stream::Channels | Stream::Several => false,
@@ -554,20 +554,16 @@ mod tests {
 
     #[test]
     fn what_is_disabled_is_not_there() {
-        let all = Settings {
-            kiosk_enabled: true,
-            page_enabled: true,
-            ..settings()
-        };
+        let mut all = settings();
+        all.streams.kiosk_enabled = true;
+        all.reports.page_enabled = true;
         assert_eq!(
             routed("GET /subscribe/kiosk_interaction", &all),
             "Kiosk None"
         );
         assert_eq!(routed("GET /", &all), "Page");
-        let few = Settings {
-            raw_enabled: false,
-            ..settings()
-        };
+        let mut few = settings();
+        few.streams.raw_enabled = false;
         assert_eq!(routed("GET /subscribe/raw", &few), "404");
         assert_eq!(routed("HEAD /subscribe/raw", &few), "404");
     }
@@ -584,10 +580,8 @@ mod tests {
 
     #[test]
     fn what_is_private_is_shown_for_the_token() {
-        let settings = Settings {
-            admin_token: Secret::new("sesame"),
-            ..settings()
-        };
+        let mut settings = settings();
+        settings.access.admin_token = Secret::new("sesame");
         let table = [
             ("GET /admin", "301"),
             ("GET /admin/", "Admin"),
@@ -630,26 +624,18 @@ mod tests {
 
     #[test]
     fn what_is_guarded_is_not_for_other_origins() {
-        let with_token = Settings {
-            admin_token: Secret::new("sesame"),
-            page_enabled: true,
-            ..settings()
-        };
-        let apart = Settings {
-            admin_is_apart: true,
-            page_enabled: true,
-            ..settings()
-        };
-        let open = Settings {
-            page_enabled: true,
-            ..settings()
-        };
+        let mut open = settings();
+        open.reports.page_enabled = true;
+        let mut with_token = open.clone();
+        with_token.access.admin_token = Secret::new("sesame");
+        let mut apart = open.clone();
+        apart.access.admin_is_apart = true;
         let origins = |line: &str, settings: &Settings, is_admin| {
             let fields = "Authorization: Bearer sesame\r\n";
             let head = format!("{line} HTTP/1.1\r\nHost: a\r\n{fields}\r\n");
             let (request, _) = parse_head(head.as_bytes()).unwrap().unwrap();
             match route(&request, settings, is_admin) {
-                Action::Show(document) => !(document.is_private() && settings.is_admin_guarded()),
+                Action::Show(document) => !(document.is_private() && settings.access.is_guarded()),
                 Action::Reply(reply) => {
                     let is_told = reply.extra.contains("Access-Control-");
                     assert!(reply.is_for_all_origins || !is_told, "{line}");
@@ -683,11 +669,9 @@ mod tests {
 
     #[test]
     fn each_door_leads_to_its_own_paths_and_both_to_the_probes() {
-        let settings = Settings {
-            admin_is_apart: true,
-            page_enabled: true,
-            ..settings()
-        };
+        let mut settings = settings();
+        settings.access.admin_is_apart = true;
+        settings.reports.page_enabled = true;
         // The path, and what it is behind the public door and the admin's.
         let table = [
             ("GET /", "Page", "404"),
@@ -709,10 +693,7 @@ mod tests {
             assert_eq!(routed_with("", line, &settings, false), public, "{line}");
             assert_eq!(routed_with("", line, &settings, true), admin, "{line}");
         }
-        let settings = Settings {
-            admin_token: Secret::new("sesame"),
-            ..settings
-        };
+        settings.access.admin_token = Secret::new("sesame");
         let ask = |is_admin| routed_with("", "GET /metrics", &settings, is_admin);
         assert_eq!((ask(false).as_str(), ask(true).as_str()), ("404", "401"));
     }

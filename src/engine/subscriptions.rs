@@ -171,7 +171,8 @@ impl Engine {
         });
         conn.progress_at = self.now;
         // Spread, so that those who came together do not come back together.
-        conn.ends_at = self.settings.lifetime_of(mix.stream).map(|longest| {
+        let reconnect = self.settings.streams.reconnect(mix.stream);
+        conn.ends_at = reconnect.lifetime.map(|longest| {
             let shortest = longest * 4 / 5 + limits::LIFETIME_SLACK;
             self.now + self.random.between(shortest.min(longest), longest)
         });
@@ -182,10 +183,10 @@ impl Engine {
         self.unnamed_place = None;
         if !is_poll {
             let out = conn.outbox.buffer();
-            let extra = self.settings.stream_head_extra();
+            let extra = self.settings.streams.head_extra();
             reply::encode_stream_head(out, accepted.http_11, extra, self.unix_seconds);
             let mut first = Vec::new();
-            match self.settings.retry_of(mix.stream) {
+            match reconnect.retry_ms {
                 Some(retry_ms) => sse::encode_retry(&mut first, retry_ms),
                 None => first.extend_from_slice(sse::COMMENT),
             }
@@ -235,11 +236,14 @@ impl Engine {
     /// The answer to a subscription for which there is no room, or none for its address. A browser gives up
     /// for good on any answer but a stream, so it gets one that ends at once and says when to come again.
     fn shed(&mut self, accepted: &Accepted, mix: Mix) -> Option<Reply> {
-        let per_address = self.settings.connections_per_ip_max;
+        let per_address = self.settings.admission.connections_per_ip_max;
         let is_crowded = self.addresses.count(accepted.client_ip) >= per_address;
         let is_crowded =
             is_crowded || (mix.has_channels && self.listened.len() >= limits::CHANNELS_MAX);
-        if !self.stopping && !is_crowded && self.hub.subscribers() < self.settings.connections_max {
+        if !self.stopping
+            && !is_crowded
+            && self.hub.subscribers() < self.settings.admission.connections_max
+        {
             return None;
         }
         self.counters.shed += 1;
@@ -306,7 +310,7 @@ impl Engine {
         self.counters.events_out += u64::from(!events.is_empty());
         let mut body = Vec::new();
         if !events.is_empty()
-            && let Some(retry_ms) = self.settings.retry_of(Stream::Channels)
+            && let Some(retry_ms) = self.settings.streams.reconnect(Stream::Channels).retry_ms
         {
             sse::encode_retry(&mut body, retry_ms);
         }

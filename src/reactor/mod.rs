@@ -259,7 +259,7 @@ impl<N: Net> Reactor<N> {
             self.is_urgent |= now > stopped_at;
         } else {
             self.stopped_at = Some(now);
-            let drain = self.engine.settings().drain;
+            let drain = self.engine.settings().pacing.drain;
             self.stop_at = Some(now + drain + limits::DRAIN_DEADLINE);
             let streams = self.engine.subscribers();
             let seconds = drain.as_secs();

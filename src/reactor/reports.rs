@@ -152,7 +152,7 @@ impl<N: Net> Reactor<N> {
 
     /// The reply, which no other origin's page may read where its document is kept from others.
     fn guarded(&self, document: Document, reply: Reply) -> Reply {
-        match document.is_private() && self.engine.settings().is_admin_guarded() {
+        match document.is_private() && self.engine.settings().access.is_guarded() {
             true => reply.for_own_origin(),
             false => reply,
         }
@@ -230,7 +230,7 @@ impl<N: Net> Reactor<N> {
 
     /// The status with as many connections as all nodes are told of.
     fn row(&self) -> Vec<u8> {
-        let rows_max = self.engine.settings().status_rows_max;
+        let rows_max = self.engine.settings().reports.status_rows_max;
         status::encode(&self.snapshot(rows_max), limits::STATUS_BYTES_MAX)
     }
 
@@ -255,7 +255,7 @@ impl<N: Net> Reactor<N> {
             graphite.before = Some(snapshot.counters.clone());
             let channels = self
                 .engine
-                .channels(self.engine.settings().channel_stats_max);
+                .channels(self.engine.settings().reports.channel_stats_max);
             let at = self.net.unix_seconds();
             report::graphite::encode_channels(&mut lines, &graphite.root, &channels, at);
             graphite.link.conversation_mut().send(&lines, now);

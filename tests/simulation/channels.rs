@@ -5,6 +5,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
+use emojitrack_streamer::engine::settings::Channels;
 use emojitrack_streamer::engine::stats::SourceState;
 use emojitrack_streamer::engine::{Engine, Settings};
 use emojitrack_streamer::net::Net;
@@ -78,12 +79,12 @@ impl seeds::World for World {
             false => &["a", "b", ROOMS],
         };
         let forces = random.one_in(3);
-        let settings = Settings {
-            channels: globs.iter().map(|text| Glob::new(text)).collect(),
+        let mut settings = server::settings(&mut random, forces);
+        settings.channels = Channels {
+            patterns: globs.iter().map(|text| Glob::new(text)).collect(),
             publish_key: Secret::new(KEY),
             has_no_broker: source != Source::Redis,
-            channel_linger: linger,
-            ..server::settings(&mut random, forces)
+            linger,
         };
         let net = SimNet::new(random.next_u64(), faults);
         let engine = Engine::new(settings.clone(), net.now(), net.unix_seconds());
@@ -184,7 +185,7 @@ impl World {
             None => self.of_publishers(),
         };
         let now = self.reactor.net().now();
-        let linger = self.settings.channel_linger;
+        let linger = self.settings.channels.linger;
         let court = Court::new(entries, self.broker.as_ref(), linger, self.evicted_at, now);
         for (number, visitor) in self.visitors.iter().enumerate() {
             self.about = Some(number);
@@ -200,7 +201,7 @@ impl World {
         let net = self.reactor.net();
         let is_there =
             |visitor: &&Visitor| visitor.pipe.is_some_and(|pipe| !net.is_server_closed(pipe));
-        let forces = self.settings.detail_lifetime.is_some();
+        let forces = self.settings.streams.detail.lifetime.is_some();
         let is_restless = |visitor: &&Visitor| forces || visitor.nature.manner != Manner::Fast;
         let (polling, streaming): (Vec<&Visitor>, Vec<&Visitor>) = self
             .visitors
@@ -286,7 +287,7 @@ impl World {
                 }
             }
         }
-        let globs = self.settings.channels.iter().map(Glob::text);
+        let globs = self.settings.channels.patterns.iter().map(Glob::text);
         let topics: Vec<&str> = CHANNELS
             .into_iter()
             .chain(globs.filter(|it| it.contains('*')))

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use emojitrack_streamer::engine::{Engine, Settings};
+use emojitrack_streamer::engine::Engine;
 use emojitrack_streamer::net::{Door, Net};
 use emojitrack_streamer::random::Random;
 use emojitrack_streamer::reactor::{Feed, Reactor, Reports};
@@ -19,12 +19,10 @@ const PLACES: usize = 9;
 const PUBLIC: usize = 6;
 
 fn server(random: &mut Random) -> Reactor<SimNet> {
-    let settings = Settings {
-        admin_is_apart: true,
-        sockets_max: PLACES,
-        public_sockets_max: PUBLIC,
-        ..crate::server::settings(random, false)
-    };
+    let mut settings = crate::server::settings(random, false);
+    settings.access.admin_is_apart = true;
+    settings.admission.sockets_max = PLACES;
+    settings.admission.public_sockets_max = PUBLIC;
     let faults = Faults {
         spurious_events: 3,
         stale_events: 3,

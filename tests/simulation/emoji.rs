@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use emojitrack_streamer::engine::{Engine, Settings};
+use emojitrack_streamer::engine::Engine;
 use emojitrack_streamer::net::{Door, Net};
 use emojitrack_streamer::random::Random;
 use emojitrack_streamer::reactor::{Feed, Graphite, Reactor, Reports};
@@ -70,10 +70,8 @@ impl seeds::World for World {
         };
         let forces = random.one_in(2);
         let admin_is_apart = random.one_in(3);
-        let settings = Settings {
-            admin_is_apart,
-            ..server::settings(&mut random, forces)
-        };
+        let mut settings = server::settings(&mut random, forces);
+        settings.access.admin_is_apart = admin_is_apart;
         // With nothing else, the source is read at ticks alone.
         let only_eps = random.one_in(4);
         let clients = 60 + random.below(80);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use emojitrack_streamer::engine::Settings;
+use emojitrack_streamer::engine::{Settings, settings};
 use emojitrack_streamer::random::Random;
 use emojitrack_streamer::source::redis::Topics;
 use emojitrack_streamer::source::{Address, Endpoint};
@@ -12,43 +12,63 @@ pub const KEEPALIVE: Duration = Duration::from_secs(15);
 
 /// What a deployer may have chosen: lifetimes only where closes are forced.
 pub fn settings(random: &mut Random, forces: bool) -> Settings {
+    let epoch = random.next_u64();
     let lifetime = Duration::from_secs(1);
+    let mut lifetime = || forces.then(|| random.between(lifetime, 3 * lifetime));
+    let (score_lifetime, detail_lifetime) = (lifetime(), lifetime());
+    // Nothing is to be lost across forced closes, so there must be room for what was missed.
+    let log_bytes_max = if forces || random.one_in(2) {
+        16 * 1024 * 1024
+    } else {
+        256 * 1024
+    };
     Settings {
         node: "rust-test-sim.1".to_owned(),
-        epoch: random.next_u64(),
-        score_lifetime: forces.then(|| random.between(lifetime, 3 * lifetime)),
-        detail_lifetime: forces.then(|| random.between(lifetime, 3 * lifetime)),
-        trusted_proxies: 0,
-        sockets_max: usize::MAX,
-        public_sockets_max: usize::MAX,
-        connections_max: usize::MAX,
-        connections_per_ip_max: usize::MAX,
-        drain: Duration::from_secs(2),
-        status_rows_max: 10,
-        raw_enabled: true,
-        kiosk_enabled: true,
-        channels: Vec::new(),
-        publish_key: None,
-        has_no_broker: false,
-        channel_linger: Duration::from_secs(1),
-        channel_stats_max: 10,
-        page_enabled: false,
-        admin_token: None,
-        admin_is_apart: false,
-        keepalive: KEEPALIVE,
-        // Nothing is to be lost across forced closes, so there must be room for what was missed.
-        log_bytes_max: if forces || random.one_in(2) {
-            16 * 1024 * 1024
-        } else {
-            256 * 1024
+        epoch,
+        streams: settings::Streams {
+            raw_enabled: true,
+            kiosk_enabled: true,
+            force_refresh: forces,
+            score: settings::Reconnect {
+                retry_ms: random.one_in(2).then_some(100),
+                lifetime: score_lifetime,
+            },
+            detail: settings::Reconnect {
+                retry_ms: random.one_in(2).then_some(500),
+                lifetime: detail_lifetime,
+            },
         },
-        force_refresh: forces,
-        score_retry_ms: random.one_in(2).then_some(100),
-        detail_retry_ms: random.one_in(2).then_some(500),
-        // Small ones, so that fan-outs are cut into slices although there are few clients.
-        reads_per_turn: [3, 256][random.below(2) as usize],
-        writes_per_turn: [1, 10, 512][random.below(3) as usize],
-        paced_subscribers_min: [1, 8, 1_000][random.below(3) as usize],
+        channels: settings::Channels {
+            patterns: Vec::new(),
+            publish_key: None,
+            has_no_broker: false,
+            linger: Duration::from_secs(1),
+        },
+        admission: settings::Admission {
+            trusted_proxies: 0,
+            sockets_max: usize::MAX,
+            public_sockets_max: usize::MAX,
+            connections_max: usize::MAX,
+            connections_per_ip_max: usize::MAX,
+        },
+        access: settings::Access {
+            admin_token: None,
+            admin_is_apart: false,
+        },
+        reports: settings::Reports {
+            page_enabled: false,
+            status_rows_max: 10,
+            channel_stats_max: 10,
+        },
+        pacing: settings::Pacing {
+            keepalive: KEEPALIVE,
+            drain: Duration::from_secs(2),
+            log_bytes_max,
+            // Small ones, so that fan-outs are cut into slices although there are few clients.
+            reads_per_turn: [3, 256][random.below(2) as usize],
+            writes_per_turn: [1, 10, 512][random.below(3) as usize],
+            paced_subscribers_min: [1, 8, 1_000][random.below(3) as usize],
+        },
         verbose: random.one_in(2),
     }
 }
