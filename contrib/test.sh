@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what the tests need, as far as it is missing, and runs all of them: format, lints,
-# documentation, the spec of the API against the real program, what only a browser shows, what Prometheus
-# and Graphite make of the reports, and everything that `cargo test` knows.
+# documentation, the spec of the API against the real program, what only a browser shows, what clients in
+# Python see, what Prometheus and Graphite make of the reports, and everything that `cargo test` knows.
 # It ends at the first failure, with the exit code of what failed.
 set -euo pipefail
 cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.."
@@ -141,6 +141,7 @@ step cargo clippy --all-targets --locked --all-features -- -D warnings
 step env RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --locked
 step tests/spec/run.sh
 step tests/browser/run.sh
+step tests/clients/run.sh
 step tests/metrics/run.sh prometheus
 step tests/metrics/run.sh graphite
 step env REQUIRE_RABBITMQ=1 cargo test --locked --all-features --lib --test amqp

@@ -14,6 +14,24 @@ install_packages() {
     fi
 }
 
+# Makes the virtual environment `target/NAME` with the packages of the folder's requirements.txt, unless it is
+# there already, and sets `python` to its interpreter. An interpreter of the system that was replaced by a newer
+# one makes it useless, so a module is imported to see whether it works.
+install_python_packages() {
+    local name=$1 module=$2
+    local environment=../../target/$name
+    local stamp=$environment/installed-requirements.txt
+    if ! cmp --silent requirements.txt "$stamp" ||
+        ! "$environment/bin/python" -c "import $module"; then
+        python3 -m venv --clear "$environment"
+        "$environment/bin/pip" --quiet --disable-pip-version-check install \
+            --require-hashes --only-binary :all: --requirement requirements.txt
+        cp requirements.txt "$stamp"
+    fi
+    # shellcheck disable=SC2034
+    python=$environment/bin/python
+}
+
 # Builds the program, unless STREAMER_BINARY names one already, and exports that. Only Cargo knows where it
 # puts a program: the folder and the target can be configured in many places. Its messages are lines of JSON,
 # of which only the program's own names an executable.

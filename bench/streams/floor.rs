@@ -20,7 +20,7 @@ pub const FLOOR: &str = "--floor";
 const HEAD: &[u8] = b"HTTP/1.1 200 OK\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT\r\n\
     Content-Type: text/event-stream; charset=utf-8\r\nCache-Control: no-cache\r\n\
     Connection: keep-alive\r\nAccess-Control-Allow-Origin: *\r\nX-Accel-Buffering: no\r\n\
-    Transfer-Encoding: chunked\r\n\r\n3\r\n:\n\n\r\n";
+    Transfer-Encoding: chunked\r\n\r\n2\r\n:\n\r\n";
 
 const LISTENER: Token = Token(usize::MAX);
 

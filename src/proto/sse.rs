@@ -3,8 +3,9 @@
 
 use std::io::Write;
 
-/// A comment: keeps routers from closing a silent stream, and dispatches nothing in a browser.
-pub const COMMENT: &[u8] = b":\n\n";
+/// A comment: keeps routers from closing a silent stream, and dispatches nothing. No blank line follows it:
+/// some clients dispatch an empty message for every blank line, whatever stands before it.
+pub const COMMENT: &[u8] = b":\n";
 
 /// The end of a chunked body.
 pub const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
@@ -65,9 +66,10 @@ fn lines(payload: &[u8]) -> impl Iterator<Item = &[u8]> {
     })
 }
 
-/// Appends a `retry:` block: the pause in milliseconds before a browser reconnects.
+/// Appends a `retry:` line: the pause in milliseconds before a browser reconnects. It takes effect at its
+/// line end, and no blank line follows it, for the same reason as behind a [`COMMENT`].
 pub fn encode_retry(out: &mut Vec<u8>, retry_ms: u32) {
-    let _infallible = write!(out, "retry:{retry_ms}\n\n");
+    let _infallible = writeln!(out, "retry:{retry_ms}");
 }
 
 /// Appends `body` as one chunk and returns the length of the chunk's head, so that the bare body can be

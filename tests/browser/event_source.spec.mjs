@@ -64,7 +64,7 @@ inBrowser('an EventSource across forced closes', (tab) => {
       for (const [index, { lastEventId }] of requests.slice(1).entries()) {
         const before = requests[index].body;
         assert.match(lastEventId, /^[0-9a-f]+-\d+$/, `after a forced close of ${path}`);
-        assert.ok(before.endsWith(`\n\nid:${lastEventId}\n\n`), `${lastEventId} after ${before.slice(-80)}`);
+        assert.ok(before.endsWith(`\nid:${lastEventId}\n\n`), `${lastEventId} after ${before.slice(-80)}`);
       }
     }
     assert.deepEqual(tab.complaints, []);
@@ -111,7 +111,7 @@ inBrowser('an EventSource across forced closes', (tab) => {
     await tab.page.waitForFunction(() => globalThis.received.length === 1);
     await both.stopStreamer();
     await both.runAgain();
-    await until(() => requests().at(-1).body.includes('\n\nid:\n\n'), 'the browser forgets', 30_000);
+    await until(() => requests().at(-1).body.includes('\nid:\n\n'), 'the browser forgets', 30_000);
     await both.publish(SCORE_CHANNEL, 'AFTER');
     await tab.page.waitForFunction(() => globalThis.received.length === 2);
     assert.deepEqual(await tab.page.evaluate(() => globalThis.received), ['BEFORE', 'AFTER']);

@@ -26,7 +26,7 @@ fn expect_shed(reply: &Reply) -> u64 {
     let text = reply.text();
     let retry_ms = text
         .strip_prefix("retry:")
-        .and_then(|rest| rest.strip_suffix("\n\n"));
+        .and_then(|rest| rest.strip_suffix("\n"));
     let retry_ms = retry_ms.unwrap_or_else(|| panic!("{text:?}"));
     let retry_ms: u64 = retry_ms.parse().expect("milliseconds");
     assert!((5_000..=30_000).contains(&retry_ms), "{retry_ms}");

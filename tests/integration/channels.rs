@@ -49,10 +49,10 @@ fn expect_events(subscriber: &mut Subscriber, of: Option<&str>, is_named: bool) 
         .map(|_| subscriber.next_event().id)
         .collect();
     let text = subscriber.text();
-    let first = text.strip_prefix(":\n\nid: ").expect("a comment and an id");
+    let first = text.strip_prefix(":\nid: ").expect("a comment and an id");
     let (first, _) = first.split_once("\n\n").expect("a block");
     let (epoch, mut before) = parts(first);
-    let mut stream = format!(":\n\nid: {first}\n\n");
+    let mut stream = format!(":\nid: {first}\n\n");
     for ((channel, _, lines), id) in expected.zip(&ids) {
         let (of_process, number) = parts(id);
         assert_eq!(of_process, epoch);
@@ -116,7 +116,7 @@ fn a_page_is_told_when_to_come_back_like_that_of_a_detail() {
     let mut subscriber = server.subscribe("/?channels=a");
     let id = id_of(&mut subscriber);
     assert_eq!(subscriber.next_item(), Item::Retry(70));
-    assert_eq!(subscriber.text(), format!("retry:70\n\nid: {id}\n\n"));
+    assert_eq!(subscriber.text(), format!("retry:70\nid: {id}\n\n"));
 }
 
 #[test]

@@ -222,7 +222,7 @@ fn expect_fresh_start(mut subscriber: Subscriber, redis: &Redis, what: &str) {
     redis.client().publish(SCORES, "FRESH");
     assert_eq!(subscriber.next_event(), Event::message("FRESH"), "{what}");
     let text = subscriber.text();
-    let expected = "retry:100\n\nid:\n\ndata:FRESH\n\n";
+    let expected = "retry:100\nid:\n\ndata:FRESH\n\n";
     assert_eq!(text, expected, "{what}");
     assert_eq!(subscriber.last_event_id(), Some(""), "{what}");
 }
@@ -354,7 +354,7 @@ fn ids_that_are_worth_nothing_replay_nothing() {
     let mut plain = server.subscribe("/subscribe/raw?lastEventId=");
     redis.client().publish(SCORES, "FRESH");
     plain.next_event();
-    assert_eq!(plain.text(), "retry:100\n\ndata:FRESH\n\n");
+    assert_eq!(plain.text(), "retry:100\ndata:FRESH\n\n");
 }
 
 #[test]

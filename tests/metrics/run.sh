@@ -7,19 +7,7 @@ source ../tools.sh
 # What Python compiles would lie among the sources.
 export PYTHONDONTWRITEBYTECODE=1
 
-# What is installed is the same as long as the list of it is; an interpreter that was replaced by a newer
-# one makes it useless all the same.
-environment=../../target/metrics-python
-stamp=$environment/installed-requirements.txt
-if ! cmp --silent requirements.txt "$stamp" ||
-    ! "$environment/bin/python" -c 'import prometheus_client'; then
-    python3 -m venv --clear "$environment"
-    "$environment/bin/pip" --quiet --disable-pip-version-check install \
-        --require-hashes --only-binary :all: --requirement requirements.txt
-    cp requirements.txt "$stamp"
-fi
-python=$environment/bin/python
-
+install_python_packages metrics-python prometheus_client
 build_program
 
 case ${1:-all} in

@@ -131,9 +131,11 @@ export class WireReader {
     return this.text.split('\n\n').slice(0, -1);
   }
 
-  /** The whole blocks that are not comments. */
+  /** The whole blocks without comments and `retry:`, as far as anything is left of them. */
   get news() {
-    return this.blocks.filter((block) => !block.startsWith(':'));
+    const isNews = (line) => !/^(:|retry:)/.test(line);
+    const news = this.blocks.map((block) => block.split('\n').filter(isNews).join('\n'));
+    return news.filter((block) => block !== '');
   }
 
   async receivedNews(count) {
