@@ -1,7 +1,6 @@
 //! Levels: how much a line of the log matters. It owns their names and order; it must not write a line.
 
 use std::fmt;
-use std::str::FromStr;
 
 /// How much a line of the log matters, the weightiest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -34,15 +33,5 @@ impl Level {
 impl fmt::Display for Level {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.pad(self.name())
-    }
-}
-
-impl FromStr for Level {
-    type Err = ();
-
-    fn from_str(text: &str) -> Result<Level, ()> {
-        let text = text.to_ascii_lowercase();
-        let named = Level::ALL.into_iter().find(|level| level.name() == text);
-        named.ok_or(())
     }
 }

@@ -63,8 +63,6 @@ fn run(mut config: Config) -> io::Result<()> {
     let descriptors = usize::try_from(descriptors).unwrap_or(usize::MAX);
     let listeners = config.listen.sockets() + config.admin_listen.len();
     config.engine.fit_into(descriptors, listeners);
-    let connections_max = config.engine.admission.connections_max;
-    config.in_force.set("MAX_CONNECTIONS", connections_max);
     let doors = Doors {
         public: &config.listen,
         admin: &config.admin_listen,
@@ -156,7 +154,7 @@ fn greeting(net: &MioNet, config: &Config) -> Vec<String> {
     for address in net.local_addresses(Door::Admin) {
         lines.push(format!("admin page: http://{address}/admin/"));
     }
-    lines.push(format!("settings: {}", config.in_force));
+    lines.push(format!("settings: {}", config.settings_line()));
     let Some(first) = addresses.first() else {
         return lines;
     };

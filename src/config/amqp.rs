@@ -1,24 +1,15 @@
-//! AMQP: an address, as typed, becomes a broker's endpoint with its exchange. It owns what such an address may say; it
-//! must never show a password.
+//! AMQP: an address, as typed, becomes a broker's endpoint. It owns what such an address may say; it must never
+//! show a password.
 
 use super::Misuse;
-use super::graphite::host_and_port;
-use super::options::Key;
-use super::raw::{Given, Raw};
-use super::redis_url::shown;
+use super::given::Given;
+use super::url::{NO_PASSWORD, NO_TLS, host_and_port, refuse};
 use crate::limits::AMQP_NAME_BYTES_MAX;
 use crate::source::amqp::{Endpoint, ExchangeType};
 
 const AMQP_FORMS: &str = "is not an AMQP address: use amqp://[user:password@]host[:port][/vhost], with special \
-    characters percent-encoded (the vhost / is the default), and without anything else";
-const AMQP_NO_TLS: &str = "asks for TLS, which this build does not have: use amqp:// within a private network, or \
-    through a local proxy that adds TLS";
-const AMQP_NO_PASSWORD: &str =
-    "names a user without a password, who cannot log in: use amqp://user:password@host";
-const NOT_BUILT: &str = "this build has no amqp: build it with --features amqp";
-const EXCHANGE_FORMS: &str =
-    "the name of an exchange: use 1 to 255 bytes, without control characters";
-const TYPE_FORMS: &str = "a type of exchange: use direct, fanout or topic";
+    characters percent-encoded (the vhost / is the default), and nothing else";
+const NOT_BUILT: &str = "this build has no AMQP support: build with --features amqp";
 
 /// Where AMQP brokers listen unless the address says another port.
 const PORT: u16 = 5672;
@@ -27,68 +18,40 @@ const GUEST: &str = "guest";
 /// The virtual host that every broker has.
 const VHOST: &str = "/";
 
-impl Raw {
-    /// Where channels come from beside Redis, if anywhere. Where the program was built without AMQP, an address is
-    /// refused: to go on without what was asked for would be silence.
-    pub(super) fn amqp(&self) -> Result<Option<Endpoint>, Misuse> {
-        let (exchange, exchange_type) = (self.exchange()?, self.exchange_type()?);
-        let url = self.get(Key::AmqpUrl);
-        if url.is_default {
-            return Ok(None);
-        }
-        if !cfg!(feature = "amqp") {
-            return Err(Misuse(format!("{}: {NOT_BUILT}", url.name)));
-        }
-        let endpoint = endpoint(&url.value).map_err(|reason| refuse(url, reason))?;
-        Ok(Some(Endpoint {
-            exchange,
-            exchange_type,
-            ..endpoint
-        }))
-    }
-
-    fn exchange(&self) -> Result<String, Misuse> {
-        let given = self.get(Key::AmqpExchange);
-        let is_fit =
-            given.value.len() <= AMQP_NAME_BYTES_MAX && !given.value.contains(char::is_control);
-        match is_fit {
-            true => Ok(given.value.clone()),
-            false => Err(given.refuse(&given.value, EXCHANGE_FORMS)),
-        }
-    }
-
-    fn exchange_type(&self) -> Result<ExchangeType, Misuse> {
-        let given = self.get(Key::AmqpExchangeType);
-        match given.value.to_ascii_lowercase().as_str() {
-            "direct" => Ok(ExchangeType::Direct),
-            "fanout" => Ok(ExchangeType::Fanout),
-            "topic" => Ok(ExchangeType::Topic),
-            _ => Err(given.refuse(&given.value, TYPE_FORMS)),
-        }
+/// The broker, with an exchange yet to be named. In a build without AMQP the address is refused, because the
+/// channels would silently stay empty.
+pub(super) fn endpoint(url: &Given) -> Result<Endpoint, Misuse> {
+    match cfg!(feature = "amqp") {
+        true => parsed(&url.value).map_err(|reason| refuse(url, reason)),
+        false => Err(url.refuse(NOT_BUILT)),
     }
 }
 
-/// The broker, with an exchange yet to be named, or what is wrong with its address.
-fn endpoint(url: &str) -> Result<Endpoint, &'static str> {
+pub(super) fn exchange(given: &Given) -> Result<String, Misuse> {
+    let name = &given.value;
+    match name.len() <= AMQP_NAME_BYTES_MAX && !name.contains(char::is_control) {
+        true => Ok(name.clone()),
+        false => Err(given.is_not(&format!(
+            "the name of an exchange: use 1 to {AMQP_NAME_BYTES_MAX} bytes, without control characters"
+        ))),
+    }
+}
+
+fn parsed(url: &str) -> Result<Endpoint, &'static str> {
     let (scheme, rest) = url.split_once("://").ok_or(AMQP_FORMS)?;
     match scheme.to_ascii_lowercase().as_str() {
         "amqp" => {}
-        "amqps" => return Err(AMQP_NO_TLS),
+        "amqps" => return Err(NO_TLS),
         _ => return Err(AMQP_FORMS),
     }
     let (authority, vhost) = rest.split_once('/').unwrap_or((rest, ""));
     let (username, password, place) = match authority.split_once('@') {
         Some((login, place)) => {
-            let (username, password) = login.split_once(':').ok_or(AMQP_NO_PASSWORD)?;
-            if password.is_empty() {
-                return Err(AMQP_NO_PASSWORD);
-            }
-            let name = |text| {
-                decoded(text)
-                    .filter(|name| !name.is_empty())
-                    .ok_or(AMQP_FORMS)
-            };
-            (name(username)?, name(password)?, place)
+            let login = login.split_once(':').filter(|login| !login.1.is_empty());
+            let (username, password) = login.ok_or(NO_PASSWORD)?;
+            let username = decoded(username).filter(|name| !name.is_empty());
+            let password = decoded(password).ok_or(AMQP_FORMS)?;
+            (username.ok_or(AMQP_FORMS)?, password, place)
         }
         None => (GUEST.to_owned(), GUEST.to_owned(), authority),
     };
@@ -108,8 +71,8 @@ fn endpoint(url: &str) -> Result<Endpoint, &'static str> {
     })
 }
 
-/// A part of an address without its percent-encoding. What has a meaning in addresses must be encoded in it, or the
-/// part might not be what was meant.
+/// A part of an address without its percent-encoding. Characters that have a meaning in addresses must be encoded,
+/// or the part might not be what was meant.
 fn decoded(text: &str) -> Option<String> {
     let mut bytes = Vec::new();
     let mut rest = text.bytes();
@@ -127,14 +90,74 @@ fn decoded(text: &str) -> Option<String> {
     String::from_utf8(bytes).ok().filter(|_| fits)
 }
 
-fn refuse(url: &Given, reason: &str) -> Misuse {
-    let (name, shown) = (&url.name, shown(&url.value, &url.value));
-    Misuse(format!("{name}: {shown} {reason}"))
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::tests::{config, misuse};
     use super::*;
+
+    #[test]
+    fn an_amqp_broker_needs_a_build_with_amqp() {
+        if !cfg!(feature = "amqp") {
+            for url in ["amqp://u:secret@h", "secret"] {
+                assert_eq!(
+                    misuse(&[], &[("AMQP_URL", url)]),
+                    "AMQP_URL: this build has no AMQP support: build with --features amqp"
+                );
+            }
+            return;
+        }
+        let flags = [
+            "--amqp-url=amqp://u:secret@h/v",
+            "--amqp-exchange=x",
+            "--amqp-exchange-type=FANOUT",
+        ];
+        let config = config(&flags, &[]);
+        let shown = "AMQP_URL=amqp://u@h:5672/v AMQP_EXCHANGE=x AMQP_EXCHANGE_TYPE=fanout ";
+        let in_force = config.settings_line();
+        assert!(in_force.contains(shown), "{in_force}");
+        assert!(!format!("{config:?}").contains("secret"));
+        let endpoint = config.amqp.expect("a broker");
+        assert_eq!(
+            (endpoint.password.as_str(), endpoint.exchange.as_str()),
+            ("secret", "x")
+        );
+        assert_eq!(endpoint.exchange_type, ExchangeType::Fanout);
+        for url in [
+            "amqp://u:secret@",
+            "amqps://u:secret@h",
+            "amqp://u:se#cret@h",
+            "amqp://secret:",
+        ] {
+            let text = misuse(&[], &[("AMQP_URL", url)]);
+            assert!(
+                text.starts_with("AMQP_URL: (not shown, it may contain a password) "),
+                "{text}"
+            );
+            assert!(!text.contains("cret"), "{text}");
+        }
+        assert!(
+            misuse(&[], &[("AMQP_URL", "h")])
+                .starts_with("AMQP_URL: \"h\" is not an AMQP address: ")
+        );
+    }
+
+    #[test]
+    fn an_exchange_has_a_name_and_a_type() {
+        let long = "x".repeat(256);
+        for value in ["a\nb", &long] {
+            let text = misuse(&[], &[("AMQP_EXCHANGE", value)]);
+            assert!(
+                text.ends_with(
+                    "the name of an exchange: use 1 to 255 bytes, without control characters"
+                ),
+                "{text}"
+            );
+        }
+        assert_eq!(
+            misuse(&["--amqp-exchange-type", "headers"], &[]),
+            "--amqp-exchange-type: \"headers\" is not one of direct, fanout, topic"
+        );
+    }
 
     #[test]
     fn addresses_of_each_form() {
@@ -151,7 +174,7 @@ mod tests {
             ("amqp://u:p@127.0.0.1", ("u", "p", "127.0.0.1", 5672, "/"), "amqp://u@127.0.0.1:5672"),
         ];
         for (url, expected, shown) in table {
-            let endpoint = endpoint(url).unwrap_or_else(|reason| unreachable!("{url} {reason}"));
+            let endpoint = parsed(url).unwrap_or_else(|reason| unreachable!("{url} {reason}"));
             let got = (
                 endpoint.username.as_str(),
                 endpoint.password.as_str(),
@@ -171,8 +194,8 @@ mod tests {
         let long = format!("amqp://h/{}", "v".repeat(256));
         #[rustfmt::skip]
         let table: &[(&str, &[&str])] = &[
-            (AMQP_NO_TLS, &["amqps://h", "AMQPS://u:p@h"]),
-            (AMQP_NO_PASSWORD, &["amqp://u@h", "amqp://u:@h"]),
+            (NO_TLS, &["amqps://h", "AMQPS://u:p@h"]),
+            (NO_PASSWORD, &["amqp://u@h", "amqp://u:@h"]),
             (AMQP_FORMS, &["", "h", "h:5672", "http://h", "redis://h", "amqp://", "amqp://u:p@", "amqp://:p@h",
                 "amqp://h:0", "amqp://h:65536", "amqp://h:", "amqp://h:x", "amqp://0.0.0.0", "amqp://[::]",
                 "amqp://h/a/b", "amqp://h?heartbeat=5", "amqp://h/v?heartbeat=5", "amqp://h#a", "amqp://u:p#q@h",
@@ -181,7 +204,7 @@ mod tests {
         ];
         for (expected, urls) in table {
             for url in *urls {
-                assert_eq!(endpoint(url).err(), Some(*expected), "{url}");
+                assert_eq!(parsed(url).err(), Some(*expected), "{url}");
             }
         }
     }

@@ -8,8 +8,9 @@ use crate::limits;
 use crate::proto::authorization::Secret;
 use crate::proto::glob::Glob;
 
-/// The engine's part of the configuration, grouped by who uses it.
-#[derive(Clone, Debug)]
+/// The engine's part of the configuration, grouped by who uses it. `Default` is nothing at all: no stream, no
+/// bound, no room; `config` fills it.
+#[derive(Clone, Debug, Default)]
 pub struct Settings {
     /// Distinguishes this process's event ids and relays from those of any other.
     pub epoch: u64,
@@ -32,7 +33,7 @@ pub struct Settings {
 }
 
 /// Which emoji streams there are, and how streams end and are resumed.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Streams {
     /// Whether `/subscribe/raw` exists.
     pub raw_enabled: bool,
@@ -56,7 +57,7 @@ pub struct Reconnect {
 }
 
 /// Channels and publishing.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Channels {
     /// Which channels may be asked for; none at all where this is empty.
     pub patterns: Vec<Glob>,
@@ -69,7 +70,7 @@ pub struct Channels {
 }
 
 /// Who is accepted, and how many.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Admission {
     /// How many proxies in front of us are trusted to say whom they talk to.
     pub trusted_proxies: usize,
@@ -84,7 +85,7 @@ pub struct Admission {
 }
 
 /// Who may see the pages about the server.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Access {
     /// The token that `/admin` and `/metrics` require; without one, they are open to everybody.
     pub admin_token: Option<Secret>,
@@ -93,7 +94,7 @@ pub struct Access {
 }
 
 /// What pages and reports contain.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Reports {
     /// Whether `/` shows the live page.
     pub page_enabled: bool,
@@ -104,7 +105,7 @@ pub struct Reports {
 }
 
 /// How much is done at a time, and how long things may take.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Pacing {
     /// The longest silence on a stream before a comment line is sent.
     pub keepalive: Duration,

@@ -124,7 +124,7 @@ fn a_wrong_value_is_named_with_its_variable_and_what_is_allowed() {
         ("REDIS_URL", "localhost", "redis://"),
         ("REDIS_URL", "http://localhost", "redis://"),
         ("BOXEN_REDIS_URL", "localhost", "redis://"),
-        ("AMQP_EXCHANGE_TYPE", "headers", "direct, fanout or topic"),
+        ("AMQP_EXCHANGE_TYPE", "headers", "direct, fanout, topic"),
         ("DEMO", "maybe", "true"),
         ("DEMO_RATE", "0", "100000"),
         ("DEMO_SEED", "x", "number"),
@@ -174,8 +174,7 @@ fn an_amqp_broker_is_refused_where_the_build_has_no_amqp() {
         return;
     }
     let text = misuse(&[], &[("AMQP_URL", "amqp://user:hush@host")]);
-    let expected =
-        "emojitrack-streamer: AMQP_URL: this build has no amqp: build it with --features amqp\n";
+    let expected = "emojitrack-streamer: AMQP_URL: this build has no AMQP support: build with --features amqp\n";
     assert_eq!(text, expected);
 }
 

@@ -1,0 +1,206 @@
+//! Help: the text of `--help`, and what is said about arguments that do not exist. It owns their layout and
+//! wording; the options themselves stand in `table`.
+
+use super::Misuse;
+use super::table::{DefaultText, OPTIONS, flag_of};
+use super::url::shown;
+
+/// The text of `--help`, at most 100 columns wide.
+pub fn help() -> String {
+    let mut text = HELP_HEAD.to_owned();
+    for option in OPTIONS {
+        let (DefaultText::Value(default) | DefaultText::Words(default)) = option.default;
+        let help = format!("{} ({default})", option.help);
+        text += &row(&option.usage(), option.variable, &help);
+        if !option.aliases.is_empty() {
+            text += &row("", "", &format!("also {}", option.aliases.join(", ")));
+        }
+    }
+    text += &row("-h, --help", "", "this text");
+    text += &row("-V, --version", "", "the version");
+    text + HELP_TAIL
+}
+
+const HELP_HEAD: &str = "\
+emojitrack-streamer: a Server-Sent Events server, from Redis pub/sub to many browsers
+
+Usage: emojitrack-streamer [FLAGS]
+       emojitrack-streamer healthcheck [FLAGS]
+
+Options, each a flag or an environment variable (flags win), with defaults in parentheses:
+";
+
+const HELP_TAIL: &str = "
+A flag shown without a value is a boolean: --demo means --demo=true. Booleans are true t yes y 1
+and false f no n 0, in any case. An empty environment variable counts as not set.
+
+Force refresh (SSE_FORCE_REFRESH) is for routers that hide disconnects: streams are closed after
+their lifetime, and their clients are told to reconnect after their retry time.
+
+Metric paths are [<key>.][<prefix>.]<DYNO>.stream and so on; a key without a URL means
+udp://carbon.hostedgraphite.com:2003. Give secrets as variables rather than flags, which can be
+seen in the list of processes.
+
+healthcheck asks /healthz of the server that runs here with the same settings, and exits with 0
+if it is alive, or else with 1.
+
+Examples:
+  emojitrack-streamer --demo
+  curl -N localhost:8001/subscribe/eps
+
+  REDIS_URL=redis://broker:6379 emojitrack-streamer --port 80 --sse-force-refresh
+";
+
+/// Columns of a flag, of a variable and of the help in the help text. Longer names push the help to the next
+/// line, and longer help is wrapped.
+const FLAG_COLUMNS: usize = 26;
+const VARIABLE_COLUMNS: usize = 20;
+const HELP_COLUMNS: usize = 48;
+
+fn row(flag: &str, variable: &str, help: &str) -> String {
+    let names = |flag, variable| format!("  {flag:FLAG_COLUMNS$}  {variable:VARIABLE_COLUMNS$}");
+    let mut text = names(flag, variable);
+    let mut is_full = flag.len() > FLAG_COLUMNS || variable.len() > VARIABLE_COLUMNS;
+    let mut column = 0;
+    for word in help.split(' ') {
+        if is_full || column + 1 + word.len() > HELP_COLUMNS {
+            text = format!("{text}\n{}", names("", ""));
+            (is_full, column) = (false, 0);
+        }
+        let space = if column == 0 { "  " } else { " " };
+        text = format!("{text}{space}{word}");
+        column += usize::from(column > 0) + word.len();
+    }
+    text + "\n"
+}
+
+/// Typing mistakes within which a flag is suggested; two letters in the wrong order are two.
+const TYPOS_MAX: usize = 2;
+
+/// Where a wrong use is sent.
+pub(super) const HELP_ADVICE: &str = "--help lists all flags";
+
+pub(super) fn unexpected_argument(text: &str) -> Misuse {
+    let shown = shown(text, text);
+    Misuse(format!(
+        "unexpected argument {shown}: use --flag=value, {HELP_ADVICE}"
+    ))
+}
+
+pub(super) fn unknown_flag(flag: &str) -> Misuse {
+    let guess = nearest_flag(flag).map(|nearest| format!("did you mean {nearest}? "));
+    let (flag, guess) = (flag.escape_debug(), guess.unwrap_or_default());
+    Misuse(format!("unknown flag {flag}: {guess}{HELP_ADVICE}"))
+}
+
+/// The flag that was probably meant. Aliases, which have no flag of their own, lead to the one they mean.
+fn nearest_flag(flag: &str) -> Option<String> {
+    let typed = flag_of(flag.trim_start_matches('-'));
+    let fixed = ["--help", "--version"].map(|flag| (flag.to_owned(), flag.to_owned()));
+    let options = OPTIONS.iter().flat_map(|option| {
+        let flag = option.flag();
+        option
+            .names()
+            .map(move |name| (flag_of(name), flag.clone()))
+    });
+    let known = fixed.into_iter().chain(options);
+    let rated = known.map(|(known, flag)| (edit_distance(&typed, &known), flag));
+    let (typos, nearest) = rated.min_by_key(|(typos, _)| *typos)?;
+    (typos <= TYPOS_MAX).then_some(nearest)
+}
+
+/// Levenshtein's distance: single letters to insert, delete or replace.
+fn edit_distance(from: &str, to: &str) -> usize {
+    let to: Vec<char> = to.chars().collect();
+    let mut above: Vec<usize> = (0..=to.len()).collect();
+    for (row, left) in from.chars().enumerate() {
+        let mut current = vec![row + 1];
+        for (column, right) in to.iter().enumerate() {
+            let replaced = above[column] + usize::from(left != *right);
+            current.push(replaced.min(above[column + 1] + 1).min(current[column] + 1));
+        }
+        above = current;
+    }
+    above.last().copied().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{command, misuse};
+    use super::*;
+
+    #[test]
+    fn unknown_flags_and_arguments() {
+        #[rustfmt::skip]
+        let table: &[(&[&str], &str)] = &[
+            (&["--prot", "1"], "unknown flag --prot: did you mean --port? --help lists all flags"),
+            (&["--PORT=1"], "unknown flag --PORT: did you mean --port? --help lists all flags"),
+            (&["--demo_rate=1"], "unknown flag --demo_rate: did you mean --demo-rate? --help lists all flags"),
+            (&["--go-env=x"], "unknown flag --go-env: did you mean --streamer-env? --help lists all flags"),
+            (&["--sse-reconnect"],
+                "unknown flag --sse-reconnect: did you mean --sse-reconnect-ms? --help lists all flags"),
+            (&["--hlep"], "unknown flag --hlep: did you mean --help? --help lists all flags"),
+            (&["--frobnicate"], "unknown flag --frobnicate: --help lists all flags"),
+            (&["--a\nb"], "unknown flag --a\\nb: --help lists all flags"),
+            (&["-p80"], "unknown flag -p: --help lists all flags"),
+            (&["serve"], "unexpected argument \"serve\": use --flag=value, --help lists all flags"),
+            (&["--", "--demo"], "unexpected argument \"--demo\": use --flag=value, --help lists all flags"),
+        ];
+        for (flags, expected) in table {
+            assert_eq!(misuse(flags, &[]), *expected);
+        }
+        assert_eq!((edit_distance("", "abc"), edit_distance("abc", "")), (3, 3));
+        assert_eq!(
+            (edit_distance("kitten", "sitting"), edit_distance("é", "e")),
+            (3, 1)
+        );
+    }
+
+    #[test]
+    fn the_help_text_names_every_option_in_aligned_columns() {
+        let help = help();
+        for line in help.lines() {
+            assert!(line.len() <= 100 && line == line.trim_end(), "{line:?}");
+        }
+        // The help of an option may be wrapped.
+        let words: Vec<&str> = help.split_whitespace().collect();
+        let words = words.join(" ");
+        for option in OPTIONS {
+            let usage = format!("  {} ", option.usage());
+            let mut rows = help.lines().filter(|line| line.starts_with(&usage));
+            assert!(
+                rows.any(|row| row.contains(option.variable)),
+                "{}",
+                option.variable
+            );
+            let (DefaultText::Value(default) | DefaultText::Words(default)) = option.default;
+            let (usage, variable, help) = (option.usage(), option.variable, option.help);
+            let row = format!("{usage} {variable} {help} ({default}) ");
+            assert!(words.contains(&row), "{row}");
+            for alias in option.aliases {
+                assert!(words.contains(alias), "{alias}");
+            }
+        }
+        let rows = [
+            "  --port PORT                 PORT                  port to listen on; 0 picks a free one (8001)\n",
+            "                                                    also RACK_ENV, NODE_ENV, GO_ENV\n",
+            "  --enable-kiosk-interaction-stream  ENABLE_KIOSK_INTERACTION_STREAM\n                      ",
+            "  --channels GLOB,...         CHANNELS              channels that clients may subscribe to, such as\n\
+             \x20                                                   news,room.* (none)\n",
+            "\n  emojitrack-streamer --demo\n  curl -N localhost:8001/subscribe/eps\n",
+        ];
+        for row in rows {
+            assert!(help.contains(row), "{row}");
+        }
+    }
+
+    #[test]
+    fn every_default_gets_through_its_own_parser() {
+        for option in OPTIONS {
+            if let DefaultText::Value(default) = option.default {
+                let joined = format!("{}={default}", option.flag());
+                assert!(command(&[&joined], &[]).is_ok(), "{joined}");
+            }
+        }
+    }
+}

@@ -1,0 +1,549 @@
+//! Config: options, as typed, become one validated `Config`. It owns what can be set and what the settings mean
+//! together; it must not read the environment, open a file or look a name up: all of these are passed in.
+//!
+//! - `table` has each option in one row: its names, default and help, how it is read and how it is shown.
+//!   To add an option, add a row, and the field of [`Config`] or of the engine's settings that it sets.
+//! - `rules` has everything that depends on more than one option.
+//! - `sources` takes the texts from flags and variables, and decides which of them wins.
+//! - `given` reads the common kinds of values; `listen`, `channels`, `redis`, `amqp` and `graphite` the others.
+//! - `help` writes `--help`, and suggests the flag that was probably meant.
+
+mod amqp;
+mod channels;
+mod given;
+mod graphite;
+mod help;
+mod listen;
+mod redis;
+mod rules;
+mod sources;
+mod table;
+mod url;
+
+use std::ffi::OsString;
+use std::fmt;
+use std::net::SocketAddr;
+
+use crate::engine::settings::{Admission, Pacing, Settings};
+use crate::level::Level;
+use crate::limits;
+use crate::net::Listen;
+use crate::random;
+use crate::source::{self, Endpoint};
+use crate::upstream::Target;
+use given::Given;
+use sources::Texts;
+use table::OPTIONS;
+
+pub use help::help;
+
+/// What the command line asks for.
+#[derive(Clone, Debug)]
+pub enum Command {
+    /// Serve, with this configuration.
+    Run(Box<Config>),
+    /// Ask the server that listens there whether it is alive.
+    Healthcheck(Listen),
+    /// Print `help()`.
+    Help,
+    /// Print the version.
+    Version,
+}
+
+/// Everything that a deployer chose, validated and complete.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where clients are accepted.
+    pub listen: Listen,
+    /// Where the admin pages are served, if not where clients are accepted.
+    pub admin_listen: Vec<SocketAddr>,
+    /// Whether several processes may share the ports where clients are accepted (`SO_REUSEPORT`).
+    pub reuse_port: bool,
+    /// What is logged.
+    pub log_level: Level,
+    /// Where the messages come from.
+    pub source: SourceConfig,
+    /// An additional AMQP broker for channels. Only in builds that have AMQP.
+    pub amqp: Option<source::amqp::Endpoint>,
+    /// Where metrics are sent, if anywhere.
+    pub graphite: Option<Graphite>,
+    /// The engine's part.
+    pub engine: Settings,
+    typed: Typed,
+}
+
+/// Where the messages come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SourceConfig {
+    /// Redis servers that are tried in turn, never empty.
+    Redis(Vec<Endpoint>),
+    /// No broker: what is published here goes straight to this process's subscribers.
+    None,
+    /// The embedded feeder.
+    Demo {
+        /// Score updates in a second.
+        per_second: u32,
+        /// What the random choices start from.
+        seed: u64,
+    },
+}
+
+/// Where metrics are sent. `Debug` shows only the address, because the path may begin with a key.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Graphite {
+    /// The daemon that takes them.
+    pub target: Target,
+    /// What stands before each metric's name, without a dot at its end: `[<key>.][<prefix>.]<this process>`.
+    pub root: String,
+}
+
+impl fmt::Debug for Graphite {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "Graphite({})", self.target)
+    }
+}
+
+/// The options whose meaning depends on others, as typed, until `rules` combines them. `Debug` shows nothing of
+/// them, because some are secrets.
+#[derive(Clone, Default)]
+struct Typed {
+    port: u16,
+    redis_url: Given,
+    /// The name under which the demo was asked for, if it was.
+    demo: Option<String>,
+    demo_rate: u32,
+    demo_seed: Option<u64>,
+    exchange: String,
+    exchange_type: Option<source::amqp::ExchangeType>,
+    reconnect_ms: Option<u32>,
+    trusted_proxies: Option<usize>,
+    dyno: Option<String>,
+    environment: String,
+    graphite_target: Option<Target>,
+    graphite_key: Option<String>,
+    graphite_prefix: Option<String>,
+}
+
+impl fmt::Debug for Typed {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Typed(..)")
+    }
+}
+
+/// An option that cannot be used: one line that names it, its value and what is allowed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Misuse(String);
+
+impl fmt::Display for Misuse {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Misuse {}
+
+/// The command that `args` (without the program's name) and the environment ask for. Flags win over
+/// variables. `host_name` is asked only when nothing else names this process.
+pub fn parse(
+    args: impl IntoIterator<Item = OsString>,
+    env: impl Fn(&str) -> Option<OsString>,
+    host_name: impl FnOnce() -> Option<String>,
+) -> Result<Command, Misuse> {
+    let mut texts = Texts::none();
+    if let Some(command) = texts.take_flags(args)? {
+        return Ok(command);
+    }
+    texts.take_variables(env)?;
+    let is_healthcheck = texts.is_healthcheck;
+    let mut config = Config::blank();
+    for (option, given) in texts.into_pairs() {
+        (option.set)(&mut config, &given)?;
+    }
+    rules::apply(&mut config, host_name)?;
+    Ok(match is_healthcheck {
+        true => Command::Healthcheck(config.listen),
+        false => Command::Run(Box::new(config)),
+    })
+}
+
+impl Config {
+    /// What is not an option, and nothing yet for each option.
+    fn blank() -> Config {
+        Config {
+            listen: Listen::Everywhere(0),
+            admin_listen: Vec::new(),
+            reuse_port: false,
+            log_level: Level::Info,
+            source: SourceConfig::None,
+            amqp: None,
+            graphite: None,
+            engine: Settings {
+                epoch: random::process_seed(),
+                admission: Admission {
+                    trusted_proxies: 0,
+                    sockets_max: usize::MAX,
+                    public_sockets_max: usize::MAX,
+                    connections_max: usize::MAX,
+                    connections_per_ip_max: usize::MAX,
+                },
+                pacing: Pacing {
+                    reads_per_turn: limits::READS_PER_TURN,
+                    writes_per_turn: limits::WRITES_PER_TURN,
+                    paced_subscribers_min: limits::PACED_SUBSCRIBERS_MIN,
+                    ..Pacing::default()
+                },
+                ..Settings::default()
+            },
+            typed: Typed::default(),
+        }
+    }
+
+    /// Every option with its value as it was understood: `NAME=value`, separated by spaces, in the order of the
+    /// help text and without secrets.
+    pub fn settings_line(&self) -> String {
+        let is_unclear =
+            |letter: char| letter.is_whitespace() || letter.is_control() || letter == '"';
+        let pairs = OPTIONS.iter().map(|option| {
+            let (name, value) = (option.variable, (option.show)(self));
+            match value.is_empty() || value.contains(is_unclear) {
+                true => format!("{name}={value:?}"),
+                false => format!("{name}={value}"),
+            }
+        });
+        pairs.collect::<Vec<_>>().join(" ")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::source::Address;
+
+    pub(super) type Variables<'a> = &'a [(&'a str, &'a str)];
+
+    pub(super) fn command(flags: &[&str], variables: Variables<'_>) -> Result<Command, String> {
+        let env = |name: &str| {
+            let set = variables.iter().find(|(variable, _)| *variable == name);
+            set.map(|(_, value)| OsString::from(value))
+        };
+        let host_name = || Some("box".to_owned());
+        parse(flags.iter().map(OsString::from), env, host_name).map_err(|misuse| misuse.to_string())
+    }
+
+    pub(super) fn config(flags: &[&str], variables: Variables<'_>) -> Config {
+        match command(flags, variables) {
+            Ok(Command::Run(config)) => *config,
+            other => unreachable!("{flags:?} {variables:?} gave {other:?}"),
+        }
+    }
+
+    pub(super) fn misuse(flags: &[&str], variables: Variables<'_>) -> String {
+        let misuse = command(flags, variables).err();
+        misuse.unwrap_or_else(|| format!("{flags:?} {variables:?} was accepted"))
+    }
+
+    /// Where metrics go, and under which path.
+    pub(super) fn shown_graphite(config: &Config) -> String {
+        let shown = |to: &Graphite| format!("{} {}", to.target, to.root);
+        let graphite = config.graphite.as_ref();
+        graphite.map_or_else(|| "none".to_owned(), shown)
+    }
+
+    pub(super) fn tcp(host: &str, port: u16) -> Endpoint {
+        let address = Address::Tcp {
+            host: host.to_owned(),
+            port,
+        };
+        Endpoint {
+            address,
+            username: None,
+            password: None,
+            db: 0,
+        }
+    }
+
+    #[test]
+    fn nothing_given_means_the_documented_defaults() {
+        let config = config(&[], &[]);
+        assert_eq!(config.listen, Listen::Everywhere(8001));
+        assert!(!config.reuse_port);
+        assert_eq!(
+            config.source,
+            SourceConfig::Redis(vec![tcp("localhost", 6379)])
+        );
+        let engine = config.engine;
+        assert_eq!(engine.node, "rust-development-box");
+        assert!(engine.channels.patterns.is_empty() && engine.channels.publish_key.is_none());
+        assert_eq!(
+            (engine.channels.linger, engine.reports.channel_stats_max),
+            (Duration::from_secs(8), 100)
+        );
+        assert!(
+            engine.streams.raw_enabled
+                && !engine.streams.kiosk_enabled
+                && !engine.reports.page_enabled
+        );
+        assert_eq!(engine.pacing.keepalive, Duration::from_secs(15));
+        assert_eq!(engine.pacing.log_bytes_max, 4 * 1024 * 1024);
+        assert_eq!(
+            (
+                engine.streams.score.retry_ms,
+                engine.streams.detail.retry_ms
+            ),
+            (None, None)
+        );
+        assert!(!engine.verbose);
+        assert_eq!(config.log_level, Level::Info);
+        assert!(engine.access.admin_token.is_none() && !engine.access.admin_is_apart);
+        assert_eq!((config.admin_listen, config.graphite), (Vec::new(), None));
+        assert_eq!(
+            (
+                engine.streams.score.lifetime,
+                engine.streams.detail.lifetime
+            ),
+            (None, None)
+        );
+        assert_eq!(
+            (engine.admission.trusted_proxies, engine.pacing.drain),
+            (0, Duration::from_secs(20))
+        );
+        assert_eq!(
+            (
+                engine.admission.connections_max,
+                engine.admission.connections_per_ip_max
+            ),
+            (usize::MAX, usize::MAX)
+        );
+    }
+
+    #[test]
+    fn every_option_is_read_from_variables_and_from_both_spellings_of_its_flag() {
+        // What is shown of the configuration, for the option alone with that value.
+        type Show = fn(&Config) -> String;
+        let show_listen: Show = |config| format!("{:?}", config.listen);
+        let show_source: Show = |config| format!("{:?}", config.source);
+        let show_amqp: Show = |config| format!("{:?}", config.amqp);
+        let show_graphite: Show = |config| shown_graphite(config);
+        let show_retry: Show = |config| {
+            format!(
+                "{:?} {:?}",
+                config.engine.streams.score.retry_ms, config.engine.streams.detail.retry_ms
+            )
+        };
+        #[rustfmt::skip]
+        let table: &[(&str, &str, Show, &str)] = &[
+            ("PORT", "80", show_listen, "Everywhere(80)"),
+            ("PORT", "0", show_listen, "Everywhere(0)"),
+            ("PORT", "65535", show_listen, "Everywhere(65535)"),
+            ("LISTEN", "::1", show_listen, "Addresses([[::1]:8001])"),
+            ("REUSE_PORT", "y", |config| config.reuse_port.to_string(), "true"),
+            ("REDIS_URL", "redis://a", show_source, "Redis([Endpoint(redis://a:6379)])"),
+            ("REDIS_URL", "None", show_source, "None"),
+            ("CHANNELS", "news, room.*,news", |config| format!("{:?}", config.engine.channels.patterns),
+                "[Glob { text: \"news\" }, Glob { text: \"room.*\" }]"),
+            ("PUBLISH_KEY", "s", |config| format!("{:?}", config.engine.channels.publish_key), "Some(Secret(***))"),
+            ("REPLAY_SEC", "0", |config| format!("{:?}", config.engine.channels.linger), "0ns"),
+            ("REPLAY_SEC", "3600", |config| format!("{:?}", config.engine.channels.linger), "3600s"),
+            ("CHANNEL_STATS_MAX", "10000", |config| config.engine.reports.channel_stats_max.to_string(), "10000"),
+            #[cfg(feature = "amqp")]
+            ("AMQP_URL", "amqp://a:b@h/v", show_amqp, "Some(Endpoint(amqp://a@h:5672/v direct \"emojitrack\"))"),
+            ("AMQP_EXCHANGE", "x", show_amqp, "None"),
+            ("AMQP_EXCHANGE_TYPE", "Topic", show_amqp, "None"),
+            ("ENABLE_RAW_STREAM", "f", |config| config.engine.streams.raw_enabled.to_string(), "false"),
+            ("ENABLE_KIOSK_INTERACTION_STREAM", "1", |config| config.engine.streams.kiosk_enabled.to_string(), "true"),
+            ("SSE_FORCE_REFRESH", "t", show_retry, "Some(100) Some(500)"),
+            ("SSE_SCORE_RETRY_MS", "7", show_retry, "None None"),
+            ("SSE_DETAIL_RETRY_MS", "7", show_retry, "None None"),
+            ("SSE_RECONNECT_MS", "7", show_retry, "Some(7) Some(7)"),
+            ("SSE_RECONNECT_MS", "3600000", show_retry, "Some(3600000) Some(3600000)"),
+            ("SSE_SCORE_FORCECLOSE_SEC", "7", |config| format!("{:?}", config.engine.streams.score.lifetime), "None"),
+            ("SSE_DETAIL_FORCECLOSE_SEC", "7", |config| format!("{:?}", config.engine.streams.detail.lifetime), "None"),
+            ("TRUST_PROXY", "2", |config| config.engine.admission.trusted_proxies.to_string(), "2"),
+            ("DYNO", "web.1", |config| config.engine.admission.trusted_proxies.to_string(), "1"),
+            ("MAX_CONNECTIONS", "7", |config| config.engine.admission.connections_max.to_string(), "7"),
+            ("MAX_CONNECTIONS_PER_IP", "7", |config| config.engine.admission.connections_per_ip_max.to_string(), "7"),
+            ("STATUS_CONNECTIONS_MAX", "1250", |config| config.engine.reports.status_rows_max.to_string(), "1250"),
+            ("DRAIN_SEC", "0", |config| format!("{:?}", config.engine.pacing.drain), "0ns"),
+            ("KEEPALIVE_SEC", "1", |config| format!("{:?}", config.engine.pacing.keepalive), "1s"),
+            ("KEEPALIVE_SEC", "55", |config| format!("{:?}", config.engine.pacing.keepalive), "55s"),
+            ("LOG_BYTES_MAX", "1m", |config| config.engine.pacing.log_bytes_max.to_string(), "1048576"),
+            ("DYNO", "web.1", |config| config.engine.node.clone(), "rust-development-web.1"),
+            ("STREAMER_ENV", "production", |config| config.engine.node.clone(), "rust-production-box"),
+            ("ENABLE_DEMO_PAGE", "1", |config| config.engine.reports.page_enabled.to_string(), "true"),
+            ("GRAPHITE_URL", "udp://h", show_graphite, "udp://h:2003 box"),
+            ("HOSTEDGRAPHITE_APIKEY", "k-1", show_graphite, "udp://carbon.hostedgraphite.com:2003 k-1.box"),
+            ("GRAPHITE_PREFIX", "a.b", show_graphite, "none"),
+            ("ADMIN_TOKEN", "s", |config| format!("{:?}", config.engine.access.admin_token), "Some(Secret(***))"),
+            ("ADMIN_LISTEN", "[::1]:7", |config| format!("{:?}", config.admin_listen), "[[::1]:7]"),
+            ("LOG_LEVEL", "Warn", |config| config.log_level.to_string(), "warn"),
+            ("VERBOSE", "YES", |config| config.engine.verbose.to_string(), "true"),
+            ("DEMO_RATE", "5", show_source, "Redis([Endpoint(redis://localhost:6379)])"),
+            ("DEMO_SEED", "5", show_source, "Redis([Endpoint(redis://localhost:6379)])"),
+        ];
+        for (variable, value, show, expected) in table {
+            let flag = format!("--{}", variable.to_lowercase().replace('_', "-"));
+            let joined = format!("{flag}={value}");
+            assert_eq!(
+                show(&config(&[], &[(variable, value)])),
+                *expected,
+                "{variable}"
+            );
+            assert_eq!(show(&config(&[&joined], &[])), *expected, "{joined}");
+            let option = OPTIONS.iter().find(|option| option.variable == *variable);
+            if option.is_some_and(|option| !option.placeholder.is_empty()) {
+                assert_eq!(
+                    show(&config(&[&flag, value], &[])),
+                    *expected,
+                    "{flag} {value}"
+                );
+            }
+        }
+        let demo = |rate: u32| SourceConfig::Demo {
+            per_second: rate,
+            seed: 9,
+        };
+        let variables = [("DEMO", "t"), ("DEMO_RATE", "100000"), ("DEMO_SEED", "9")];
+        assert_eq!(config(&[], &variables).source, demo(100_000));
+        assert_eq!(
+            config(&["--demo", "--demo-seed", "9"], &[]).source,
+            demo(250)
+        );
+        assert!(config(&["--demo"], &[]).engine.reports.page_enabled);
+        for option in OPTIONS {
+            let covered = table
+                .iter()
+                .any(|(variable, ..)| *variable == option.variable);
+            let is_apart = option.variable == "DEMO" || option.variable == "AMQP_URL";
+            assert!(covered || is_apart, "{}", option.variable);
+        }
+    }
+
+    #[test]
+    fn all_settings_in_force_are_shown() {
+        let defaults = config(&[], &[]).settings_line();
+        assert_eq!(
+            defaults,
+            "PORT=8001 LISTEN=all REUSE_PORT=false REDIS_URL=redis://localhost:6379 DEMO=false \
+             DEMO_RATE=none DEMO_SEED=none ENABLE_DEMO_PAGE=false ENABLE_RAW_STREAM=true \
+             ENABLE_KIOSK_INTERACTION_STREAM=false CHANNELS=none PUBLISH_KEY=none REPLAY_SEC=8 \
+             CHANNEL_STATS_MAX=100 AMQP_URL=none AMQP_EXCHANGE=emojitrack \
+             AMQP_EXCHANGE_TYPE=direct SSE_FORCE_REFRESH=false SSE_SCORE_RETRY_MS=none \
+             SSE_DETAIL_RETRY_MS=none SSE_RECONNECT_MS=none SSE_SCORE_FORCECLOSE_SEC=none \
+             SSE_DETAIL_FORCECLOSE_SEC=none TRUST_PROXY=0 MAX_CONNECTIONS=none \
+             MAX_CONNECTIONS_PER_IP=none STATUS_CONNECTIONS_MAX=1000 DRAIN_SEC=20 KEEPALIVE_SEC=15 \
+             LOG_BYTES_MAX=4194304 DYNO=box STREAMER_ENV=development GRAPHITE_URL=none \
+             HOSTEDGRAPHITE_APIKEY=none GRAPHITE_PREFIX=none ADMIN_TOKEN=none ADMIN_LISTEN=none \
+             LOG_LEVEL=info VERBOSE=false"
+        );
+        // Flags, and a part of the line.
+        #[rustfmt::skip]
+        let table: &[(&[&str], &str)] = &[
+            (&["--demo", "--demo-seed=9"], " REDIS_URL=none DEMO=true DEMO_RATE=250 DEMO_SEED=9 ENABLE_DEMO_PAGE=true "),
+            (&["--redis-url=redis://u:secret@a/1,redis+unix:///b"], " REDIS_URL=redis://u@a:6379/1,redis+unix:///b "),
+            (&["--redis-url=none"], " REDIS_URL=none DEMO=false DEMO_RATE=none "),
+            (&["--channels=b,a.*", "--publish-key=secret"], " CHANNELS=b,a.* PUBLISH_KEY=*** REPLAY_SEC=8 "),
+            (&["--listen=::1,127.0.0.1:9"], "PORT=8001 LISTEN=[::1]:8001,127.0.0.1:9 "),
+            (&["--sse-force-refresh"], " SSE_SCORE_RETRY_MS=100 SSE_DETAIL_RETRY_MS=500 SSE_RECONNECT_MS=none \
+                SSE_SCORE_FORCECLOSE_SEC=300 "),
+            (&["--sse-reconnect-ms=7"], " SSE_SCORE_RETRY_MS=7 SSE_DETAIL_RETRY_MS=7 SSE_RECONNECT_MS=7 "),
+            (&["--log-bytes-max=1m", "--dyno=web.1"], " LOG_BYTES_MAX=1048576 DYNO=web.1 "),
+            (&["--dyno=a b\n\"c\"", "--streamer-env=\u{1b}x"],
+                " DYNO=\"a b\\n\\\"c\\\"\" STREAMER_ENV=\"\\u{1b}x\" "),
+            (&["--hostedgraphite-apikey=secret"],
+                " GRAPHITE_URL=udp://carbon.hostedgraphite.com:2003 HOSTEDGRAPHITE_APIKEY=*** "),
+            (&["--admin-token=secret", "--admin-listen=127.0.0.1:9"],
+                " ADMIN_TOKEN=*** ADMIN_LISTEN=127.0.0.1:9 "),
+            (&["--max-connections=7", "--max-connections-per-ip=8"], " MAX_CONNECTIONS=7 MAX_CONNECTIONS_PER_IP=8 "),
+            (&["--verbose"], " LOG_LEVEL=debug VERBOSE=true"),
+        ];
+        for (flags, part) in table {
+            let line = config(flags, &[]).settings_line();
+            assert!(line.contains(part), "{part} is missing in {line}");
+            assert!(!line.contains("secret"), "{line}");
+        }
+        let mut bounded = config(&[], &[]);
+        bounded.engine.fit_into(1_024, 1);
+        let changed = defaults.replace("MAX_CONNECTIONS=none", "MAX_CONNECTIONS=937");
+        assert_eq!(bounded.settings_line(), changed);
+    }
+
+    #[test]
+    fn no_secret_is_ever_shown() {
+        let too_long = "secret".repeat(50);
+        let token = "the value (a secret, not shown) is not valid: use 1 to 256 ASCII letters, \
+             digits and punctuation marks, without spaces";
+        for value in ["the secret", "secret\u{e9}", "secret\n", &too_long] {
+            assert_eq!(
+                misuse(&[], &[("ADMIN_TOKEN", value)]),
+                format!("ADMIN_TOKEN: {token}")
+            );
+            assert_eq!(
+                misuse(&["--admin-token", value], &[]),
+                format!("--admin-token: {token}")
+            );
+        }
+        for value in ["the secret", "secret\u{e9}", &too_long] {
+            let expected = format!("PUBLISH_KEY: {token}");
+            assert_eq!(misuse(&[], &[("PUBLISH_KEY", value)]), expected);
+        }
+        let key = misuse(&[], &[("HOSTEDGRAPHITE_APIKEY", "secret/")]);
+        assert!(
+            key.starts_with("HOSTEDGRAPHITE_APIKEY: the value (a secret, not shown) is not "),
+            "{key}"
+        );
+        assert!(!key.contains("secret/"), "{key}");
+        for url in [
+            "udp://secret@h",
+            "secret:x@h",
+            "udp://u:secret",
+            "http://h?secret",
+        ] {
+            let refused = misuse(&[], &[("GRAPHITE_URL", url)]);
+            assert!(
+                refused.contains("(not shown, it may contain a password)"),
+                "{refused}"
+            );
+            assert!(!refused.contains("secret"), "{refused}");
+        }
+        let flags = [
+            "--admin-token=secret",
+            "--publish-key=secret",
+            "--hostedgraphite-apikey=secret",
+        ];
+        let config = config(&flags, &[]);
+        assert!(!format!("{config:?}").contains("secret"), "{config:?}");
+        assert!(!config.settings_line().contains("secret"));
+        assert_eq!(
+            config.graphite.map(|to| to.root),
+            Some("secret.box".to_owned())
+        );
+    }
+
+    #[test]
+    fn the_health_check_knows_the_settings() {
+        let listen = |flags: &[&str], variables| match command(flags, variables) {
+            Ok(Command::Healthcheck(listen)) => format!("{listen:?}"),
+            other => format!("{other:?}"),
+        };
+        assert_eq!(listen(&["healthcheck"], &[]), "Everywhere(8001)");
+        assert_eq!(
+            listen(&["healthcheck"], &[("PORT", "7"), ("DEMO", "1")]),
+            "Everywhere(7)"
+        );
+        assert_eq!(
+            listen(&["--port=7", "healthcheck", "--listen=::1"], &[]),
+            "Addresses([[::1]:7])"
+        );
+        assert_eq!(listen(&["healthcheck", "-h"], &[]), "Ok(Help)");
+        for flags in [&["healthcheck", "healthcheck"][..], &["healthcheck", "x"]] {
+            let last = flags[1];
+            assert_eq!(
+                misuse(flags, &[]),
+                format!("unexpected argument \"{last}\": use --flag=value, --help lists all flags")
+            );
+        }
+        assert!(misuse(&["healthcheck"], &[("PORT", "x")]).starts_with("PORT: "));
+    }
+}

@@ -1,0 +1,384 @@
+//! Rules: what depends on more than one option, all of it in one place. It owns these dependencies; it must not
+//! read a text, with the exception of addresses of Redis, which do not matter to the demo.
+
+use std::mem;
+use std::net::{IpAddr, SocketAddr};
+
+use super::graphite::{hosted, place_segments};
+use super::{Config, Graphite, Misuse, SourceConfig, Typed, redis};
+use crate::engine::settings::{Reconnect, Settings};
+use crate::level::Level;
+use crate::net::Listen;
+use crate::random;
+use crate::report::graphite::ROOT_BYTES_MAX;
+
+/// Applies all rules to the options as they were typed. `host_name` is asked only when `DYNO` is not given.
+pub(super) fn apply(
+    config: &mut Config,
+    host_name: impl FnOnce() -> Option<String>,
+) -> Result<(), Misuse> {
+    config.source = source(&mut config.typed)?;
+    let is_demo = matches!(config.source, SourceConfig::Demo { .. });
+    config.engine.reports.page_enabled |= is_demo;
+    config.engine.channels.has_no_broker = !matches!(config.source, SourceConfig::Redis(_));
+
+    check_doors(&config.admin_listen, &config.listen)?;
+    config.engine.access.admin_is_apart = !config.admin_listen.is_empty();
+
+    reconnect(&mut config.engine, config.typed.reconnect_ms);
+
+    // VERBOSE is another word for LOG_LEVEL=debug.
+    if config.engine.verbose {
+        config.log_level = config.log_level.max(Level::Debug);
+    }
+    config.engine.verbose = config.log_level >= Level::Debug;
+
+    if let (Some(endpoint), Some(kind)) = (&mut config.amqp, config.typed.exchange_type) {
+        endpoint.exchange = config.typed.exchange.clone();
+        endpoint.exchange_type = kind;
+    }
+
+    // Heroku sets DYNO; its router is a proxy that can be trusted, and there is no way around it.
+    let is_on_heroku = config.typed.dyno.is_some();
+    let trusted_proxies = config.typed.trusted_proxies;
+    config.engine.admission.trusted_proxies = trusted_proxies.unwrap_or(usize::from(is_on_heroku));
+
+    let host_name = || host_name().filter(|name| !name.is_empty());
+    let dyno = config.typed.dyno.take().or_else(host_name);
+    let place = dyno.unwrap_or_else(|| "localhost".to_owned());
+    let unfit = |letter: char| letter.is_control() || letter.is_whitespace();
+    let environment = &config.typed.environment;
+    config.engine.node = format!("rust-{environment}-{place}").replace(unfit, "-");
+    config.graphite = graphite(&config.typed, place_segments(&place, is_on_heroku))?;
+    config.typed.dyno = Some(place);
+    Ok(())
+}
+
+/// `DEMO` wins over the variable `REDIS_URL`, which is then not read, and contradicts the flag.
+fn source(typed: &mut Typed) -> Result<SourceConfig, Misuse> {
+    let redis_url = mem::take(&mut typed.redis_url);
+    let is_none = redis_url.value.eq_ignore_ascii_case("none");
+    match &typed.demo {
+        // The environment may be shared with other programs; a flag is meant for this one.
+        Some(demo) if redis_url.name.starts_with("--") && !is_none => Err(Misuse(format!(
+            "{} contradicts {demo}, which needs no Redis: leave one of them out",
+            redis_url.name
+        ))),
+        Some(_) => Ok(SourceConfig::Demo {
+            per_second: typed.demo_rate,
+            seed: typed.demo_seed.unwrap_or_else(random::process_seed),
+        }),
+        None if is_none => Ok(SourceConfig::None),
+        None => Ok(SourceConfig::Redis(redis::endpoints(&redis_url)?)),
+    }
+}
+
+/// Times to reconnect and lifetimes belong to `SSE_FORCE_REFRESH`, except for `SSE_RECONNECT_MS`, which is always
+/// sent and wins over the others.
+fn reconnect(engine: &mut Settings, reconnect_ms: Option<u32>) {
+    let streams = &mut engine.streams;
+    for family in [&mut streams.score, &mut streams.detail] {
+        if !streams.force_refresh {
+            *family = Reconnect::default();
+        }
+        family.retry_ms = reconnect_ms.or(family.retry_ms);
+    }
+}
+
+/// `ADMIN_LISTEN` must not name an address where `LISTEN` and `PORT` serve all clients.
+fn check_doors(admin: &[SocketAddr], public: &Listen) -> Result<(), Misuse> {
+    match admin.iter().find(|address| is_taken(**address, public)) {
+        None => Ok(()),
+        Some(address) => Err(Misuse(format!(
+            "ADMIN_LISTEN: {address} is taken by LISTEN and PORT, for all clients: use another port"
+        ))),
+    }
+}
+
+/// Whether clients of an address would come to a public one, or the other way round. Sockets for all addresses
+/// of one family take no clients of the other, except for the dual-stack one without `LISTEN`.
+fn is_taken(address: SocketAddr, public: &Listen) -> bool {
+    let is_any_of_them = |ip: IpAddr| ip == address.ip() || ip.is_unspecified();
+    let meets = |other: &SocketAddr| {
+        other.port() == address.port()
+            && other.is_ipv4() == address.is_ipv4()
+            && (is_any_of_them(other.ip()) || address.ip().is_unspecified())
+    };
+    // Port 0 is another one each time.
+    address.port() != 0
+        && match public {
+            Listen::Everywhere(port) => *port == address.port(),
+            Listen::Addresses(addresses) => addresses.iter().any(meets),
+        }
+}
+
+/// Metrics go to `GRAPHITE_URL`, or with `HOSTEDGRAPHITE_APIKEY` alone to the service that gave the key out.
+/// The key, `GRAPHITE_PREFIX` and the process's name are the beginning of their paths.
+fn graphite(typed: &Typed, place: String) -> Result<Option<Graphite>, Misuse> {
+    let target = match (&typed.graphite_target, &typed.graphite_key) {
+        (Some(target), _) => target.clone(),
+        (None, Some(_)) => hosted(),
+        (None, None) => return Ok(None),
+    };
+    let given = [&typed.graphite_key, &typed.graphite_prefix];
+    let segments = given.into_iter().flatten().cloned().chain([place]);
+    let root = segments.collect::<Vec<String>>().join(".");
+    if root.len() > ROOT_BYTES_MAX {
+        // The path is not shown, because a key may be part of it.
+        return Err(Misuse(format!(
+            "HOSTEDGRAPHITE_APIKEY, GRAPHITE_PREFIX and DYNO: metric paths would begin with {} bytes: use \
+             {ROOT_BYTES_MAX} bytes in total at most",
+            root.len()
+        )));
+    }
+    Ok(Some(Graphite { target, root }))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::OsString;
+    use std::time::Duration;
+
+    use super::super::tests::{Variables, command, config, misuse, shown_graphite};
+    use super::super::{Command, parse};
+    use super::*;
+
+    #[test]
+    fn each_family_has_a_lifetime_with_force_refresh() {
+        let flags = ["--sse-force-refresh", "--sse-score-forceclose-sec=60"];
+        let engine = config(&flags, &[]).engine;
+        assert_eq!(engine.streams.score.lifetime, Some(Duration::from_secs(60)));
+        assert_eq!(
+            engine.streams.detail.lifetime,
+            Some(Duration::from_secs(300))
+        );
+        let flags = ["--dyno=web.1", "--trust-proxy=0"];
+        assert_eq!(config(&flags, &[]).engine.admission.trusted_proxies, 0);
+    }
+
+    #[test]
+    fn retry_is_sent_with_force_refresh_or_with_a_reconnect_time() {
+        #[rustfmt::skip]
+        let table: &[(Variables<'_>, Option<u32>, Option<u32>)] = &[
+            (&[], None, None),
+            (&[("SSE_SCORE_RETRY_MS", "1"), ("SSE_DETAIL_RETRY_MS", "2")], None, None),
+            (&[("SSE_FORCE_REFRESH", "1")], Some(100), Some(500)),
+            (&[("SSE_FORCE_REFRESH", "1"), ("SSE_SCORE_RETRY_MS", "0")], Some(0), Some(500)),
+            (&[("SSE_FORCE_REFRESH", "1"), ("SSE_DETAIL_RETRY_MS", "2")], Some(100), Some(2)),
+            (&[("SSE_RECONNECT_MS", "3")], Some(3), Some(3)),
+            (&[("SSE_RECONNECT_MS", "0")], Some(0), Some(0)),
+            (&[("SSE_FORCE_REFRESH", "1"), ("SSE_RECONNECT_MS", "3"), ("SSE_SCORE_RETRY_MS", "1")],
+                Some(3), Some(3)),
+        ];
+        for (variables, score_ms, detail_ms) in table {
+            let engine = config(&[], variables).engine;
+            assert_eq!(
+                (
+                    engine.streams.score.retry_ms,
+                    engine.streams.detail.retry_ms
+                ),
+                (*score_ms, *detail_ms),
+                "{variables:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_admin_needs_addresses_of_its_own() {
+        // What is listened on, and which address of the admin meets it, if any.
+        let table: &[(&[&str], &str, Option<&str>)] = &[
+            (&[], "127.0.0.1:8001", Some("127.0.0.1:8001")),
+            (&["--port=7"], "127.0.0.1:8001,[::1]:7", Some("[::1]:7")),
+            (&["--port=0"], "127.0.0.1:0", None),
+            (
+                &["--listen=127.0.0.1"],
+                "127.0.0.1:8001",
+                Some("127.0.0.1:8001"),
+            ),
+            (
+                &["--listen=127.0.0.1"],
+                "0.0.0.0:8001",
+                Some("0.0.0.0:8001"),
+            ),
+            (&["--listen=127.0.0.1"], "127.0.0.2:8001,[::]:8001", None),
+            (&["--listen=0.0.0.0:9"], "127.0.0.1:9", Some("127.0.0.1:9")),
+            (&["--listen=[::]:9"], "127.0.0.1:9", None),
+            (
+                &["--listen=127.0.0.1:0"],
+                "127.0.0.1:0,127.0.0.1:8001",
+                None,
+            ),
+        ];
+        for (flags, typed, met) in table {
+            let refused = command(flags, &[("ADMIN_LISTEN", typed)]).err();
+            let expected = met.map(|address| {
+                format!(
+                    "ADMIN_LISTEN: {address} is taken by LISTEN and PORT, for all clients: use another port"
+                )
+            });
+            assert_eq!(refused, expected, "{flags:?} {typed}");
+        }
+    }
+
+    #[test]
+    fn metrics_go_to_an_address_under_a_path() {
+        let url = |url| ("GRAPHITE_URL", url);
+        let key = ("HOSTEDGRAPHITE_APIKEY", "0a1b-2c");
+        let prefix = |prefix| ("GRAPHITE_PREFIX", prefix);
+        let dyno = |dyno| ("DYNO", dyno);
+        #[rustfmt::skip]
+        let table: &[(Variables<'_>, &str)] = &[
+            (&[], "none"),
+            (&[prefix("a")], "none"),
+            (&[url("udp://h")], "udp://h:2003 box"),
+            (&[url("TCP://a-b.c_d.example:7")], "tcp://a-b.c_d.example:7 box"),
+            (&[url("tcp://10.0.0.1")], "tcp://10.0.0.1:2003 box"),
+            (&[url("udp://[::1]")], "udp://[::1]:2003 box"),
+            (&[url("udp://[FE80::0:1]:7")], "udp://[fe80::1]:7 box"),
+            (&[key], "udp://carbon.hostedgraphite.com:2003 0a1b-2c.box"),
+            (&[key, url("tcp://h:1")], "tcp://h:1 0a1b-2c.box"),
+            (&[key, prefix("a.b")], "udp://carbon.hostedgraphite.com:2003 0a1b-2c.a.b.box"),
+            (&[url("udp://h"), prefix(".a.")], "udp://h:2003 a.box"),
+            (&[url("udp://h"), dyno("web.1")], "udp://h:2003 web.1"),
+            (&[url("udp://h"), dyno(".web 1..x/")], "udp://h:2003 web_1.x_"),
+            (&[url("udp://h"), dyno("...")], "udp://h:2003 localhost"),
+        ];
+        for (variables, expected) in table {
+            assert_eq!(
+                shown_graphite(&config(&[], variables)),
+                *expected,
+                "{variables:?}"
+            );
+        }
+        let on = |host: Option<&str>| {
+            let host = host.map(str::to_owned);
+            let flags = [OsString::from("--graphite-url=udp://h")];
+            match parse(flags, |_| None, || host) {
+                Ok(Command::Run(config)) => shown_graphite(&config),
+                other => format!("{other:?}"),
+            }
+        };
+        assert_eq!(on(Some("box.example.org")), "udp://h:2003 box_example_org");
+        assert_eq!(on(Some("")), "udp://h:2003 localhost");
+        assert_eq!(on(None), "udp://h:2003 localhost");
+    }
+
+    #[test]
+    fn a_path_that_does_not_fit_into_a_metrics_line_is_refused() {
+        let url = ("GRAPHITE_URL", "udp://h");
+        let (fits, half) = ("a".repeat(320), "a".repeat(160));
+        assert_eq!(
+            shown_graphite(&config(&[], &[url, ("DYNO", &fits)])),
+            format!("udp://h:2003 {fits}")
+        );
+        // Without metrics nothing is wrong with it.
+        assert!(
+            config(&[], &[("DYNO", &"a".repeat(1_000))])
+                .graphite
+                .is_none()
+        );
+        let table: [(Variables<'_>, usize); 3] = [
+            (&[url, ("DYNO", &format!("{fits}a"))], 321),
+            (&[url, ("DYNO", &half), ("GRAPHITE_PREFIX", &half)], 321),
+            (&[("HOSTEDGRAPHITE_APIKEY", &fits)], 324),
+        ];
+        for (variables, bytes) in table {
+            let expected = format!(
+                "HOSTEDGRAPHITE_APIKEY, GRAPHITE_PREFIX and DYNO: metric paths would begin with {bytes} bytes: \
+                 use 320 bytes in total at most"
+            );
+            assert_eq!(misuse(&[], variables), expected);
+        }
+    }
+
+    #[test]
+    fn levels_of_the_log() {
+        #[rustfmt::skip]
+        let table: &[(Variables<'_>, Level, bool)] = &[
+            (&[], Level::Info, false),
+            (&[("LOG_LEVEL", "error")], Level::Error, false),
+            (&[("LOG_LEVEL", "WARN")], Level::Warn, false),
+            (&[("LOG_LEVEL", "debug")], Level::Debug, true),
+            (&[("LOG_LEVEL", "error"), ("VERBOSE", "true")], Level::Debug, true),
+            (&[("LOG_LEVEL", "debug"), ("VERBOSE", "false")], Level::Debug, true),
+        ];
+        for (variables, level, is_verbose) in table {
+            let config = config(&[], variables);
+            assert_eq!(config.log_level, *level, "{variables:?}");
+            assert_eq!(config.engine.verbose, *is_verbose, "{variables:?}");
+        }
+        assert_eq!(
+            misuse(&["--log-level=loud"], &[]),
+            "--log-level: \"loud\" is not one of error, warn, info, debug"
+        );
+    }
+
+    #[test]
+    fn the_demo_needs_no_redis() {
+        let demo = config(
+            &["--demo", "--demo-seed=1"],
+            &[("REDIS_URL", "not looked at")],
+        )
+        .source;
+        assert_eq!(
+            demo,
+            SourceConfig::Demo {
+                per_second: 250,
+                seed: 1
+            }
+        );
+        let flags = ["--redis-url", "redis://:secret@h"];
+        assert_eq!(
+            misuse(&["--demo", flags[0], flags[1]], &[]),
+            "--redis-url contradicts --demo, which needs no Redis: leave one of them out"
+        );
+        assert_eq!(
+            misuse(&flags, &[("DEMO", "1")]),
+            "--redis-url contradicts DEMO, which needs no Redis: leave one of them out"
+        );
+        let off = config(&["--demo=false", flags[0], flags[1]], &[("DEMO", "1")]).source;
+        assert!(matches!(off, SourceConfig::Redis(_)));
+    }
+
+    #[test]
+    fn no_redis_is_asked_for_with_one_word() {
+        for url in ["none", "NONE", "None"] {
+            assert_eq!(
+                config(&[], &[("REDIS_URL", url)]).source,
+                SourceConfig::None
+            );
+            assert_eq!(
+                config(&["--redis-url", url], &[]).source,
+                SourceConfig::None
+            );
+            let demo = config(&["--demo", "--redis-url", url], &[]).source;
+            assert!(matches!(demo, SourceConfig::Demo { .. }));
+        }
+        for (list, place) in [("none,redis://a", 1), ("redis://a,none", 2)] {
+            let expected =
+                format!("REDIS_URL: address {place} \"none\" has no scheme: use redis://host:port");
+            assert_eq!(misuse(&[], &[("REDIS_URL", list)]), expected);
+        }
+    }
+
+    #[test]
+    fn node_names_are_fit_for_one_word() {
+        let node = |flags: &[&str], host: Option<&str>| {
+            let host = host.map(str::to_owned);
+            match parse(flags.iter().map(OsString::from), |_| None, || host) {
+                Ok(Command::Run(config)) => config.engine.node,
+                other => format!("{other:?}"),
+            }
+        };
+        assert_eq!(node(&[], None), "rust-development-localhost");
+        assert_eq!(node(&[], Some("")), "rust-development-localhost");
+        assert_eq!(node(&[], Some("a b\n")), "rust-development-a-b-");
+        assert_eq!(
+            node(&["--dyno", "web\t1\u{7f}\u{a0}é"], Some("x")),
+            "rust-development-web-1--é"
+        );
+        assert_eq!(node(&["--streamer-env=a b"], Some("x")), "rust-a-b-x");
+        let never = || unreachable!("the host's name was asked for in vain");
+        assert!(parse([OsString::from("--dyno=web.1")], |_| None, never).is_ok());
+    }
+}
