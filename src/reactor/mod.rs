@@ -263,7 +263,7 @@ impl<N: Net> Reactor<N> {
             self.stop_at = Some(now + drain + limits::DRAIN_DEADLINE);
             let streams = self.engine.subscribers();
             let seconds = drain.as_secs();
-            let line = format!("stopping: {streams} streams to end within {seconds} s");
+            let line = format!("stopping: closing all streams within {seconds} s ({streams} open)");
             self.net.log(Level::Info, &line);
             self.listener = Listener::default();
             self.net.stop_listening();
