@@ -5,7 +5,7 @@ use super::Misuse;
 use super::table::{DefaultText, OPTIONS, flag_of};
 use super::url::shown;
 
-/// The text of `--help`, at most 100 columns wide.
+/// The text of `--help`.
 pub fn help() -> String {
     let mut text = HELP_HEAD.to_owned();
     for option in OPTIONS {
@@ -51,27 +51,27 @@ Examples:
   REDIS_URL=redis://broker:6379 emojitrack-streamer --port 80 --sse-force-refresh
 ";
 
-/// Columns of a flag, of a variable and of the help in the help text. Longer names push the help to the next
-/// line, and longer help is wrapped.
+/// Columns of a flag and of a variable, and where their help begins.
 const FLAG_COLUMNS: usize = 26;
 const VARIABLE_COLUMNS: usize = 20;
-const HELP_COLUMNS: usize = 48;
+const HELP_START: usize = 2 + FLAG_COLUMNS + 2 + VARIABLE_COLUMNS + 2;
+/// The width of the help text.
+const COLUMNS: usize = 100;
 
 fn row(flag: &str, variable: &str, help: &str) -> String {
-    let names = |flag, variable| format!("  {flag:FLAG_COLUMNS$}  {variable:VARIABLE_COLUMNS$}");
-    let mut text = names(flag, variable);
-    let mut is_full = flag.len() > FLAG_COLUMNS || variable.len() > VARIABLE_COLUMNS;
-    let mut column = 0;
+    let mut text = String::new();
+    let mut line = format!("  {flag:FLAG_COLUMNS$}  {variable:VARIABLE_COLUMNS$} ");
+    // Names that are too long have their help on the next line.
+    let mut is_full = line.len() >= HELP_START;
     for word in help.split(' ') {
-        if is_full || column + 1 + word.len() > HELP_COLUMNS {
-            text = format!("{text}\n{}", names("", ""));
-            (is_full, column) = (false, 0);
+        if is_full || line.len() + 1 + word.len() > COLUMNS {
+            text = text + line.trim_end() + "\n";
+            line = " ".repeat(HELP_START - 1);
+            is_full = false;
         }
-        let space = if column == 0 { "  " } else { " " };
-        text = format!("{text}{space}{word}");
-        column += usize::from(column > 0) + word.len();
+        line = line + " " + word;
     }
-    text + "\n"
+    text + &line + "\n"
 }
 
 /// Typing mistakes within which a flag is suggested; two letters in the wrong order are two.

@@ -139,8 +139,8 @@ mod tests {
     use std::ffi::OsString;
     use std::time::Duration;
 
-    use super::super::tests::{Variables, command, config, misuse, shown_graphite};
-    use super::super::{Command, parse};
+    use super::super::parse;
+    use super::super::tests::{Variables, command, config, config_on, misuse, shown_graphite};
     use super::*;
 
     #[test]
@@ -250,14 +250,7 @@ mod tests {
                 "{variables:?}"
             );
         }
-        let on = |host: Option<&str>| {
-            let host = host.map(str::to_owned);
-            let flags = [OsString::from("--graphite-url=udp://h")];
-            match parse(flags, |_| None, || host) {
-                Ok(Command::Run(config)) => shown_graphite(&config),
-                other => format!("{other:?}"),
-            }
-        };
+        let on = |host| shown_graphite(&config_on(host, &["--graphite-url=udp://h"], &[]));
         assert_eq!(on(Some("box.example.org")), "udp://h:2003 box_example_org");
         assert_eq!(on(Some("")), "udp://h:2003 localhost");
         assert_eq!(on(None), "udp://h:2003 localhost");
@@ -363,13 +356,7 @@ mod tests {
 
     #[test]
     fn node_names_are_fit_for_one_word() {
-        let node = |flags: &[&str], host: Option<&str>| {
-            let host = host.map(str::to_owned);
-            match parse(flags.iter().map(OsString::from), |_| None, || host) {
-                Ok(Command::Run(config)) => config.engine.node,
-                other => format!("{other:?}"),
-            }
-        };
+        let node = |flags: &[&str], host| config_on(host, flags, &[]).engine.node;
         assert_eq!(node(&[], None), "rust-development-localhost");
         assert_eq!(node(&[], Some("")), "rust-development-localhost");
         assert_eq!(node(&[], Some("a b\n")), "rust-development-a-b-");

@@ -209,3 +209,85 @@ fn demo(config: &Config) -> Option<(u32, u64)> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::config;
+    use super::*;
+
+    #[test]
+    fn each_option_changes_what_is_shown_of_itself() {
+        let random = &["--demo-seed=1", "--demo"][..];
+        let forced = &["--sse-force-refresh"][..];
+        // Flags that come before, the option, a value, and the other options that change with it.
+        #[rustfmt::skip]
+        let table: &[(&[&str], &str, &str, &[&str])] = &[
+            (&[], "PORT", "7", &[]),
+            (&[], "LISTEN", "::1", &[]),
+            (&[], "REUSE_PORT", "1", &[]),
+            (&[], "REDIS_URL", "redis://h", &[]),
+            (&["--demo-seed=1"], "DEMO", "1", &["REDIS_URL", "DEMO_RATE", "DEMO_SEED", "ENABLE_DEMO_PAGE"]),
+            (random, "DEMO_RATE", "7", &[]),
+            (random, "DEMO_SEED", "7", &[]),
+            (&[], "ENABLE_DEMO_PAGE", "1", &[]),
+            (&[], "ENABLE_RAW_STREAM", "0", &[]),
+            (&[], "ENABLE_KIOSK_INTERACTION_STREAM", "1", &[]),
+            (&[], "CHANNELS", "a", &[]),
+            (&[], "PUBLISH_KEY", "a", &[]),
+            (&[], "REPLAY_SEC", "7", &[]),
+            (&[], "CHANNEL_STATS_MAX", "7", &[]),
+            #[cfg(feature = "amqp")]
+            (&[], "AMQP_URL", "amqp://h", &[]),
+            (&[], "AMQP_EXCHANGE", "a", &[]),
+            (&[], "AMQP_EXCHANGE_TYPE", "topic", &[]),
+            (&[], "SSE_FORCE_REFRESH", "1", &["SSE_SCORE_RETRY_MS", "SSE_DETAIL_RETRY_MS",
+                "SSE_SCORE_FORCECLOSE_SEC", "SSE_DETAIL_FORCECLOSE_SEC"]),
+            (forced, "SSE_SCORE_RETRY_MS", "7", &[]),
+            (forced, "SSE_DETAIL_RETRY_MS", "7", &[]),
+            (forced, "SSE_RECONNECT_MS", "7", &["SSE_SCORE_RETRY_MS", "SSE_DETAIL_RETRY_MS"]),
+            (forced, "SSE_SCORE_FORCECLOSE_SEC", "7", &[]),
+            (forced, "SSE_DETAIL_FORCECLOSE_SEC", "7", &[]),
+            (&[], "TRUST_PROXY", "7", &[]),
+            (&[], "MAX_CONNECTIONS", "7", &[]),
+            (&[], "MAX_CONNECTIONS_PER_IP", "7", &[]),
+            (&[], "STATUS_CONNECTIONS_MAX", "7", &[]),
+            (&[], "DRAIN_SEC", "7", &[]),
+            (&[], "KEEPALIVE_SEC", "7", &[]),
+            (&[], "LOG_BYTES_MAX", "1m", &[]),
+            (&[], "DYNO", "a", &["TRUST_PROXY"]),
+            (&[], "STREAMER_ENV", "a", &[]),
+            (&[], "GRAPHITE_URL", "udp://h", &[]),
+            (&[], "HOSTEDGRAPHITE_APIKEY", "a", &["GRAPHITE_URL"]),
+            (&[], "GRAPHITE_PREFIX", "a", &[]),
+            (&[], "ADMIN_TOKEN", "a", &[]),
+            (&[], "ADMIN_LISTEN", "[::1]:7", &[]),
+            (&[], "LOG_LEVEL", "error", &[]),
+            (&[], "VERBOSE", "1", &["LOG_LEVEL"]),
+        ];
+        for (flags, variable, value, others) in table {
+            let joined = format!("{}={value}", flag_of(variable));
+            let (before, after) = (
+                config(flags, &[]),
+                config(&[*flags, &[&joined]].concat(), &[]),
+            );
+            let is_changed = |option: &&Definition| (option.show)(&before) != (option.show)(&after);
+            let changed: Vec<&str> = OPTIONS
+                .iter()
+                .filter(is_changed)
+                .map(|option| option.variable)
+                .filter(|name| !others.contains(name))
+                .collect();
+            assert_eq!(changed, [*variable]);
+        }
+        let untried = OPTIONS
+            .iter()
+            .filter(|option| table.iter().all(|row| row.1 != option.variable));
+        let untried: Vec<&str> = untried.map(|option| option.variable).collect();
+        let without_amqp = ["AMQP_URL"];
+        let expected = match cfg!(feature = "amqp") {
+            true => &[],
+            false => &without_amqp[..],
+        };
+        assert_eq!(untried, expected);
+    }
+}
