@@ -5,7 +5,7 @@
 //! the channel (`?event=channel`). A message becomes a frame in each of the two that somebody wants, so that what
 //! a client receives is a slice of the log in either form.
 
-use super::conn::Key;
+use super::conn::{Key, WriteState};
 use super::event_id::EventId;
 use super::hub::Stream;
 use super::settings::Settings;
@@ -121,7 +121,12 @@ impl Engine {
         self.update_demand();
         let is_answered = !self.source_answers || self.heard >= self.asked;
         if let Some(conn) = self.conns.get_mut(key).filter(|_| !is_answered) {
-            conn.held = true;
+            debug_assert_eq!(
+                conn.write,
+                WriteState::Idle,
+                "its request was not taken yet"
+            );
+            conn.write = WriteState::Held;
             let until = self.now + limits::HOLD_MAX;
             self.held.push_back((self.asked, until, key));
         }
@@ -134,7 +139,7 @@ impl Engine {
         {
             self.held.pop_front();
             if let Some(conn) = self.conns.get_mut(key) {
-                conn.held = false;
+                conn.write = WriteState::Idle;
                 self.queue_write(key);
             }
         }
@@ -225,6 +230,84 @@ impl Engine {
         EventId {
             epoch: self.settings.epoch,
             sequence: self.log.head() + 1,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::engine::settings::tests::settings;
+    use crate::proto::glob::Glob;
+    use crate::time::Time;
+
+    /// Runs a turn in which a client has this to be read, and takes all that it is sent: how many channels the
+    /// source was asked for in it, and what was written.
+    fn turn(engine: &mut Engine, now: Time, input: &mut Option<&str>) -> (usize, Vec<u8>) {
+        let mut asked = 0;
+        let mut written = Vec::new();
+        engine.start_turn(now, 0);
+        engine.on_time();
+        while let Some((key, _)) = engine.poll_read() {
+            match input.take() {
+                Some(text) => engine.on_input(key, text.as_bytes()),
+                None => engine.on_drained(key),
+            }
+        }
+        while let Some(write) = engine.poll_write() {
+            let len = write.bytes.len();
+            written.extend_from_slice(write.bytes);
+            engine.on_written(Ok(len));
+        }
+        while let Some(effect) = engine.poll_effect() {
+            asked += usize::from(matches!(effect, Effect::Listen { .. }));
+        }
+        engine.end_turn(now);
+        engine.check_invariants();
+        (asked, written)
+    }
+
+    #[test]
+    fn a_stream_waits_for_the_source_whatever_its_connection_was_used_for_before() {
+        let other = "GET /nothing HTTP/1.1\r\nHost: a\r\n\r\n";
+        let stream = "GET /?channels=a HTTP/1.1\r\nHost: a\r\n\r\n";
+        let together = format!("{other}{stream}");
+        let table: [&[&str]; 3] = [&[stream], &[other, stream], &[&together]];
+        // Of two writes in a turn, one is for those who are written to by themselves, and the reply is that.
+        for (inputs, writes_per_turn) in table.into_iter().flat_map(|it| [(it, 2), (it, 8)]) {
+            let mut now = Time::from_micros(1_000_000);
+            let mut settings = settings();
+            settings.channels.patterns = vec![Glob::new("*")];
+            settings.admission.connections_max = 2;
+            settings.admission.connections_per_ip_max = 2;
+            settings.pacing.reads_per_turn = 8;
+            settings.pacing.writes_per_turn = writes_per_turn;
+            let mut engine = Engine::new(settings, now, 0);
+            engine.on_source_state(true, 0);
+            let key = engine.on_accept([127, 0, 0, 1].into(), false);
+            let mut asked = 0;
+            let mut written = Vec::new();
+            let mut inputs_left = inputs.iter().copied();
+            let mut input = inputs_left.next();
+            while input.is_some() || engine.has_work() {
+                now = now + Duration::from_millis(1);
+                engine.on_readable(key);
+                let (count, bytes) = turn(&mut engine, now, &mut input);
+                asked += count;
+                written.extend(bytes);
+                let text = String::from_utf8_lossy(&written);
+                assert!(!text.contains("event-stream"), "it has begun: {text:?}");
+                // The next comes at once, as from a client that has its reply while we have more to do.
+                input = input.or_else(|| inputs_left.next());
+            }
+            assert_eq!(asked, 1, "{inputs:?}");
+            // The answer has come.
+            engine.on_source_state(true, 0);
+            let (_, bytes) = turn(&mut engine, now, &mut None);
+            let text = String::from_utf8_lossy(&bytes);
+            assert!(text.contains("event-stream"), "it has not begun: {text:?}");
         }
     }
 }

@@ -34,18 +34,14 @@ pub struct Conn {
     /// The socket may hold unread bytes. Readiness comes as an edge, so this must be kept until a read
     /// says that there is nothing more.
     pub readable: bool,
-    /// The last write was not taken whole, and no edge has come since.
-    pub blocked: bool,
-    /// Nothing is written before the source has answered for its channels. In `Engine::held` exactly then.
-    pub held: bool,
     /// The client has sent its last byte (it may still read).
     pub peer_ended: bool,
     /// The socket is dead in both directions; only bytes already received can still be read.
     pub hung_up: bool,
     /// In the queue of connections to be read from.
     pub in_read_queue: bool,
-    /// In the queue of connections to be written to by themselves, rather than in a namespace's pass.
-    pub in_write_queue: bool,
+    /// What the next write waits for.
+    pub write: WriteState,
     /// When the client last took bytes from us: silence and patience are counted from here.
     pub progress_at: Time,
     /// When the current phase ends by itself; meaningless while subscribed.
@@ -58,6 +54,20 @@ pub struct Conn {
     pub outbox: Outbox,
     /// What there is beside, for status pages.
     pub about: Box<About>,
+}
+
+/// What the next write to a connection waits for. It is one of these at a time, so that nothing can write to a
+/// connection that waits for something else.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WriteState {
+    /// Something to send. A subscriber gets it in its namespace's pass.
+    Idle,
+    /// Its turn in `Engine::write_queue`, the queue of connections to be written to by themselves.
+    Queued,
+    /// An edge: the last write was not taken whole.
+    Blocked,
+    /// The source's answer for its channels; the connection is in `Engine::held`.
+    Held,
 }
 
 /// What a connection is doing.
@@ -237,12 +247,10 @@ impl Conn {
             generation: 0,
             phase: Phase::Reading(Box::default()),
             readable: true,
-            blocked: false,
-            held: false,
             peer_ended: false,
             hung_up: false,
             in_read_queue: false,
-            in_write_queue: false,
+            write: WriteState::Idle,
             progress_at: now,
             deadline,
             ends_at: None,
@@ -296,7 +304,7 @@ impl Conn {
     /// Whether this subscriber is written to by itself: it has not taken all it was offered, or has
     /// something to take before further frames.
     pub fn is_behind(&self) -> bool {
-        self.blocked || self.in_write_queue || self.held
+        self.write != WriteState::Idle
     }
 }
 

@@ -7,7 +7,7 @@
 
 use std::io;
 
-use super::conn::{Conn, Cursor, Key, Phase, Subscription};
+use super::conn::{Conn, Cursor, Key, Phase, Subscription, WriteState};
 use super::event_id::{self, EventId};
 use super::hub::{Hub, NamespaceId, Stream};
 use super::log::{Coding, Extent, Log};
@@ -115,7 +115,7 @@ impl Engine {
             Ok(taken) => taken,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 if let Some(conn) = self.conns.get_mut(key) {
-                    conn.blocked = true;
+                    conn.write = WriteState::Blocked;
                 }
                 return self.arm(key);
             }
@@ -187,7 +187,12 @@ impl Engine {
 
     fn next_in_queue(&mut self) -> Option<InFlight> {
         let key = self.write_queue.pop_front()?;
-        self.conns.get_mut(key)?.in_write_queue = false;
+        let conn = self.conns.get_mut(key)?;
+        debug_assert_eq!(conn.write, WriteState::Queued, "{key:?} has no turn");
+        if conn.write != WriteState::Queued {
+            return None;
+        }
+        conn.write = WriteState::Idle;
         let in_flight = self.plan(key, None);
         if in_flight.is_none() {
             self.after_last_write(key);
@@ -252,10 +257,9 @@ impl Engine {
         }
         if subscription.poll.is_some() {
             let event = self.log.frame(first, Coding::Bare)?.to_vec();
+            // The reply has its own turn in the write queue.
             self.answer_poll(key, &event);
-            let len = self.conns.get(key)?.outbox.unsent().len();
-            let piece = Piece::Outbox;
-            return Some(InFlight { key, piece, len });
+            return None;
         }
         let plan = self.prepare(BatchKey {
             namespace: subscription.namespace,
@@ -278,6 +282,8 @@ impl Engine {
             return;
         };
         match &conn.phase {
+            // What was planned has put something into the outbox.
+            _ if conn.write != WriteState::Idle => {}
             Phase::Reading(_) => {
                 self.advance(key);
                 self.queue_read(key);

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 
 use super::Engine;
 use super::channels::name_of;
-use super::conn::{Conn, Key, Phase};
+use super::conn::{Conn, Key, Phase, WriteState};
 use super::hub::{NamespaceId, Stream};
 
 impl Engine {
@@ -47,19 +47,16 @@ impl Engine {
             if matches!(conn.phase, Phase::Closed) {
                 continue;
             }
-            writing += usize::from(conn.in_write_queue);
+            writing += usize::from(conn.write == WriteState::Queued);
             reading += usize::from(conn.in_read_queue);
             assert!(conn.armed_at.is_some(), "{key:?} has no deadline");
             if let Phase::Reading(reading) = &conn.phase {
                 unproven += reading.unproven();
             }
-            assert!(
-                !(conn.blocked && conn.in_write_queue),
-                "{key:?} is blocked and queued"
-            );
             let is_held = self.held.iter().any(|&(_, _, held)| held == key);
-            assert_eq!(conn.held, is_held, "{key:?} is held, or is not");
-            let at_rest = !conn.blocked && !conn.in_write_queue && !conn.held;
+            let waits = conn.write == WriteState::Held;
+            assert_eq!(waits, is_held, "{key:?} is held, or is not");
+            let at_rest = conn.write == WriteState::Idle;
             if at_rest {
                 assert!(
                     conn.outbox.is_empty(),

@@ -47,7 +47,7 @@ use crate::proto::sse;
 use crate::random::Random;
 use crate::time::Time;
 use addresses::Addresses;
-use conn::{Conn, Conns, Phase};
+use conn::{Conn, Conns, Phase, WriteState};
 use endings::Farewell;
 use fanout::{Batch, InFlight};
 use hub::{Hub, Stream};
@@ -334,9 +334,9 @@ impl Engine {
     /// The socket has become writable.
     pub fn on_writable(&mut self, key: Key) {
         if let Some(conn) = self.conns.get_mut(key)
-            && conn.blocked
+            && conn.write == WriteState::Blocked
         {
-            conn.blocked = false;
+            conn.write = WriteState::Idle;
             self.queue_write(key);
             // It is due sooner now: silence is shorter than patience.
             self.arm(key);
@@ -448,7 +448,9 @@ impl Engine {
             Phase::Subscribed(subscription) if subscription.poll.is_some() => {
                 self.answer_poll(key, &[]);
             }
-            Phase::Subscribed(_) if conn.blocked => self.close(key, CloseReason::Slow),
+            Phase::Subscribed(_) if conn.write == WriteState::Blocked => {
+                self.close(key, CloseReason::Slow);
+            }
             Phase::Subscribed(_) => {
                 self.send_comment(key);
                 // Silence is counted from the write, which is still to come.
@@ -505,11 +507,9 @@ impl Engine {
 
     fn queue_write(&mut self, key: Key) {
         if let Some(conn) = self.conns.get_mut(key)
-            && !conn.blocked
-            && !conn.held
-            && !conn.in_write_queue
+            && conn.write == WriteState::Idle
         {
-            conn.in_write_queue = true;
+            conn.write = WriteState::Queued;
             self.write_queue.push_back(key);
         }
     }
@@ -539,7 +539,7 @@ impl Conn {
         match &self.phase {
             Phase::Reading(reading) => {
                 !self.peer_ended
-                    && self.outbox.is_empty()
+                    && self.has_been_answered()
                     && reading.buffer.len() < limits::HEAD_BYTES_MAX
             }
             Phase::Subscribed(_) | Phase::Draining { .. } | Phase::Lingering(_) => true,
@@ -547,11 +547,17 @@ impl Conn {
         }
     }
 
+    /// Whether the last reply was sent, and its place in the write queue was used up: a request that is taken
+    /// then finds a connection that nothing writes to.
+    fn has_been_answered(&self) -> bool {
+        self.outbox.is_empty() && self.write == WriteState::Idle
+    }
+
     /// When something must be done about this connection if nothing happens before.
     fn due_at(&self, settings: &Settings) -> Time {
         match &self.phase {
             Phase::Subscribed(_) => {
-                let span = if self.blocked {
+                let span = if self.write == WriteState::Blocked {
                     limits::PATIENCE
                 } else {
                     settings.pacing.keepalive

@@ -103,10 +103,11 @@ impl Engine {
             let Some(conn) = self.conns.get_mut(key) else {
                 return;
             };
+            let has_been_answered = conn.has_been_answered();
             let Phase::Reading(reading) = &mut conn.phase else {
                 return;
             };
-            if !conn.outbox.is_empty() || reading.rendering {
+            if reading.rendering || !has_been_answered {
                 return;
             }
             let step = match &mut reading.pending {
