@@ -32,11 +32,7 @@ impl Engine {
             let seconds = self.addresses.asks_again_in(self.now).as_secs() + 1;
             let limit = limits::CLEANUPS_PER_WINDOW;
             let message = format!("more than {limit} cleanups from here; ask again in {seconds} s");
-            let extra = format!("Retry-After: {seconds}\r\n").into();
-            return Reply {
-                extra,
-                ..Reply::error(429, &message)
-            };
+            return Reply::error(429, &message).with_retry_after(seconds);
         }
         let closed = self.close_matching(cleanup, client_ip);
         self.relay(cleanup, client_ip);

@@ -3,7 +3,7 @@
 
 use std::io;
 
-use super::conn::{Key, Phase, Subscription};
+use super::conn::{Conn, Key, Phase, Subscription};
 use super::event_id::EventId;
 use super::hub::Stream;
 use super::log::Coding;
@@ -67,8 +67,16 @@ impl Engine {
                 return;
             };
             let (low, high) = (limits::DRAIN_RETRY_MIN, limits::DRAIN_RETRY_MAX);
-            let retry_ms = self.random.between(low, high).as_millis() as u32;
-            self.dismiss(key, CloseReason::Drain, Some(retry_ms));
+            let pause = self.random.between(low, high);
+            let conn = self.conns.get(key);
+            match conn.and_then(Conn::subscription).map(|it| it.poll) {
+                // An empty answer would have the script poll again at once.
+                Some(Some(_)) => {
+                    let seconds = pause.as_secs().max(1);
+                    self.end_poll(key, &stopping_reply().with_retry_after(seconds));
+                }
+                _ => self.dismiss(key, CloseReason::Drain, Some(pause.as_millis() as u32)),
+            }
         }
         self.farewell.next_at = self.farewell.next_at.map(|at| at + limits::DRAIN_BEAT);
     }

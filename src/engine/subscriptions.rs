@@ -99,6 +99,11 @@ impl Mix {
         }
     }
 
+    /// Whether a request for it is a long poll: one of a script, for channels alone.
+    fn is_poll(self, accepted: &Accepted) -> bool {
+        accepted.is_xhr && !self.has_others
+    }
+
     /// Until which number events carry their ids. Where channels come with other streams, all have them for good: a
     /// place is then one for all of them. Where they come alone, it is their frames that have them.
     fn forgets_at(self, start: Start, head: u64) -> Option<u64> {
@@ -151,7 +156,7 @@ impl Engine {
             Start::Missed(sequence) => sequence,
             Start::Now | Start::Caught | Start::Gap => head,
         };
-        let is_poll = accepted.is_xhr && !mix.has_others;
+        let is_poll = mix.is_poll(accepted);
         let coding = match accepted.http_11 {
             true => Coding::Chunked,
             false => Coding::Bare,
@@ -234,7 +239,8 @@ impl Engine {
     }
 
     /// The answer to a subscription for which there is no room, or none for its address. A browser gives up
-    /// for good on any answer but a stream, so it gets one that ends at once and says when to come again.
+    /// for good on any answer but a stream, so it gets one that ends at once and says when to come again. A
+    /// script that polls would take that for an answer and poll again at once: it gets an error.
     fn shed(&mut self, accepted: &Accepted, mix: Mix) -> Option<Reply> {
         let per_address = self.settings.admission.connections_per_ip_max;
         let is_crowded = self.addresses.count(accepted.client_ip) >= per_address;
@@ -254,13 +260,10 @@ impl Engine {
         let pause = self
             .random
             .between(limits::SHED_RETRY_MIN, limits::SHED_RETRY_MAX);
-        if !accepted.accepts_stream {
+        if !accepted.accepts_stream || mix.is_poll(accepted) {
             let seconds = pause.as_secs();
             let message = format!("no room for another stream; come again in {seconds} s");
-            return Some(Reply {
-                extra: format!("Retry-After: {seconds}\r\n").into(),
-                ..Reply::error(503, &message)
-            });
+            return Some(Reply::error(503, &message).with_retry_after(seconds));
         }
         let mut body = Vec::new();
         sse::encode_retry(&mut body, pause.as_millis() as u32);
@@ -298,6 +301,19 @@ impl Engine {
 
     /// Ends a long poll with these events, or with none.
     pub(super) fn answer_poll(&mut self, key: Key, events: &[u8]) {
+        self.counters.events_out += u64::from(!events.is_empty());
+        let mut body = Vec::new();
+        if !events.is_empty()
+            && let Some(retry_ms) = self.settings.streams.reconnect(Stream::Channels).retry_ms
+        {
+            sse::encode_retry(&mut body, retry_ms);
+        }
+        body.extend_from_slice(events);
+        self.end_poll(key, &Reply::finite_stream(body));
+    }
+
+    /// Ends a long poll with this reply, and goes on with its connection.
+    pub(super) fn end_poll(&mut self, key: Key, reply: &Reply) {
         let Some(conn) = self.conns.get(key) else {
             return;
         };
@@ -307,14 +323,6 @@ impl Engine {
         let Some(keep_alive) = subscription.poll else {
             return;
         };
-        self.counters.events_out += u64::from(!events.is_empty());
-        let mut body = Vec::new();
-        if !events.is_empty()
-            && let Some(retry_ms) = self.settings.streams.reconnect(Stream::Channels).retry_ms
-        {
-            sse::encode_retry(&mut body, retry_ms);
-        }
-        body.extend_from_slice(events);
         self.leave(key, &subscription);
         let Some(conn) = self.conns.get_mut(key) else {
             return;
@@ -332,9 +340,8 @@ impl Engine {
         conn.about.path = Box::default();
         conn.about.client_ip = conn.about.peer_ip;
         conn.ends_at = None;
-        let reply = Reply::finite_stream(body);
         let keep_alive = keep_alive && !self.stopping;
-        self.put_reply(key, &reply, keep_alive, false);
+        self.put_reply(key, reply, keep_alive, false);
         // Where its time had come, its entry in the timers is used up.
         self.arm(key);
     }

@@ -57,6 +57,14 @@ impl Reply {
         }
     }
 
+    /// The same, with the seconds after which to ask again.
+    pub fn with_retry_after(self, seconds: u64) -> Reply {
+        Reply {
+            extra: format!("Retry-After: {seconds}\r\n").into(),
+            ..self
+        }
+    }
+
     /// A stream of events that ends with these.
     pub fn finite_stream(body: Vec<u8>) -> Reply {
         Reply {

@@ -1,6 +1,7 @@
 //! Long polls: a request of a script that says that it is one is answered with the next event, and with nothing that
 //! is missed between two of them.
 
+use std::ops::RangeInclusive;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -207,10 +208,63 @@ fn polls_end_with_the_server() {
     connection.send(poll("/?channels=a", ""));
     wait_for_poll(&server, "a");
     server.signal("TERM");
-    let reply = connection.read_reply();
-    assert_eq!((reply.head.status(), reply.text().as_str()), (200, ""));
-    assert_eq!(reply.head.field("Connection"), Some("close"));
+    // A script would poll again at once where the answer were an empty one.
+    expect_unavailable(&connection.read_reply(), 1..=5);
+    connection.expect_end();
     assert!(server.wait_for_exit().success());
+}
+
+/// Makes sure that a script is told to pause for so many seconds, as every HTTP client understands it.
+#[track_caller]
+fn expect_unavailable(reply: &Reply, seconds: RangeInclusive<u64>) {
+    assert_eq!(reply.head.status(), 503, "{reply:?}");
+    assert_eq!(reply.head.field("Content-Type"), Some("application/json"));
+    assert_eq!(reply.head.field("Connection"), Some("close"));
+    let pause = reply.head.field("Retry-After").expect("a pause");
+    let pause: u64 = pause.parse().expect("seconds");
+    assert!(seconds.contains(&pause), "{pause}");
+}
+
+#[test]
+fn polls_for_which_there_is_no_room_are_told_to_pause() {
+    let server = patient().variable("MAX_CONNECTIONS", "1").start();
+    let _stream = server.subscribe("/?channels=a");
+    for path in ["/?channels=a", "/subscribe/channels/a"] {
+        // Whatever else it takes: a script that polls says so, and an event source does not.
+        for lines in ["", "Accept: */*\r\n", "Accept: text/event-stream\r\n"] {
+            let mut connection = server.connect();
+            let request = poll(path, "").replacen("\r\n\r\n", &format!("\r\n{lines}\r\n"), 1);
+            connection.send(request);
+            expect_unavailable(&connection.read_reply(), 5..=30);
+            connection.expect_end();
+        }
+    }
+    let mut connection = server.connect();
+    connection.send("GET /?channels=a HTTP/1.1\r\nHost: a\r\n\r\n");
+    let reply = connection.read_reply();
+    assert_eq!(reply.head.status(), 200);
+    let text = reply.text();
+    let pause = text
+        .strip_prefix("retry:")
+        .and_then(|rest| rest.strip_suffix('\n'));
+    assert!(
+        pause.is_some_and(|pause| pause.parse::<u32>().is_ok()),
+        "{text:?}"
+    );
+}
+
+#[test]
+fn a_reply_with_a_pause_is_one_block() {
+    let server = patient().variable("SSE_RECONNECT_MS", "70").start();
+    let mut connection = server.connect();
+    connection.send(poll("/?channels=a", ""));
+    wait_for_poll(&server, "a");
+    publish(&server, "a", "1");
+    let text = connection.read_reply().text();
+    let rest = text
+        .strip_prefix("retry:70\nid: ")
+        .expect("a pause and an id");
+    assert_eq!(rest.split_once('\n').expect("a line").1, "data: 1\n\n");
 }
 
 #[test]
