@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use slab::Slab;
 
+use super::addresses::Places;
 use super::hub::NamespaceId;
 use super::log::Coding;
 use super::publications::Submission;
@@ -193,6 +194,8 @@ pub struct About {
     pub user_agent: Box<str>,
     /// What the page chose to know its own streams by.
     pub token: Option<Box<str>>,
+    /// Where it stands in [`Addresses`](super::addresses::Addresses); meaningless unless subscribed.
+    pub places: Places,
 }
 
 impl Outbox {
@@ -265,6 +268,7 @@ impl Conn {
                 tag: None,
                 user_agent: Box::default(),
                 token: None,
+                places: Places::default(),
             }),
         }
     }

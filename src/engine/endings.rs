@@ -224,6 +224,23 @@ impl Engine {
         self.effects.push_back(Effect::Close(key));
     }
 
+    /// Takes a subscriber out of the lists of its address and its token. Others take its places there.
+    fn leave_addresses(&mut self, key: Key) {
+        let Some(about) = self.conns.get(key).map(|conn| &conn.about) else {
+            return;
+        };
+        let places = about.places;
+        let moved = self
+            .addresses
+            .remove(places, about.client_ip, about.token.as_deref());
+        if let Some(other) = moved.network.and_then(|key| self.conns.get_mut(key)) {
+            other.about.places.network = places.network;
+        }
+        if let Some(other) = moved.token.and_then(|key| self.conns.get_mut(key)) {
+            other.about.places.token = places.token;
+        }
+    }
+
     /// Takes a subscriber out of the registries. Another takes its place in the list, and must know.
     pub(super) fn leave(&mut self, key: Key, subscription: &Subscription) {
         // Of a channel, everybody has an id to come back with.
@@ -231,10 +248,7 @@ impl Engine {
             let until = (self.now + self.settings.channels.linger).next_beat(limits::TIMER_SLACK);
             self.hub.linger_members(subscription.namespace, until);
         }
-        if let Some(about) = self.conns.get(key).map(|conn| &conn.about) {
-            self.addresses
-                .remove(key, about.client_ip, about.token.as_deref());
-        }
+        self.leave_addresses(key);
         let moved = self
             .hub
             .unsubscribe(subscription.namespace, subscription.slot);

@@ -70,6 +70,13 @@ impl Engine {
             let Phase::Subscribed(subscription) = &conn.phase else {
                 continue;
             };
+            let about = &conn.about;
+            let token = about.token.as_deref();
+            assert!(
+                self.addresses
+                    .is_at(about.places, key, about.client_ip, token),
+                "{key:?} is not where it believes to be among those of its address"
+            );
             let namespace = self.hub.get(subscription.namespace);
             let namespace = namespace.expect("a subscriber's namespace exists");
             assert_eq!(

@@ -198,8 +198,9 @@ impl Engine {
             mix.encode_start(start, id, &mut first);
             encode_piece(out, coding, &first);
         }
-        let about = &conn.about;
-        self.addresses
+        let about = &mut conn.about;
+        about.places = self
+            .addresses
             .insert(key, about.client_ip, about.token.as_deref());
         self.counters.subscribed += 1;
         if self.settings.verbose {
