@@ -52,6 +52,18 @@ pub const HEAD_BYTES_MAX: usize = 16 * 1024;
 /// Header lines in one request; httparse wants the array up front, on the stack.
 pub const HEADERS_MAX: usize = 96;
 
+/// Bytes that are read from a subscriber, and discarded, before it is left alone for [`SUBSCRIBER_PAUSE`]. It has
+/// nothing to say; another request, or what is left of a body, fits into it as a rule. Reading all that somebody
+/// sends would cost processor time without bound.
+pub const SUBSCRIBER_BYTES_MAX: u16 = 8 * 1024;
+
+/// How long a subscriber is not read from that has sent so much within this time.
+pub const SUBSCRIBER_PAUSE: Duration = Duration::from_secs(1);
+
+/// How many such pauses in a row a subscriber is given before it is closed: the longest body of a request is then
+/// read to its end.
+pub const SUBSCRIBER_PAUSES_MAX: u8 = 8;
+
 /// The longest request body that is read and discarded, by endpoints that need none.
 pub const BODY_BYTES_MAX: u64 = 64 * 1024;
 
@@ -383,6 +395,7 @@ const _: () = {
     assert!((PACED_BYTES_MAX as u64) < LOG_BYTES_FLOOR as u64 / LOG_UNFLUSHED_PART);
     assert!(READ_BYTES * 2 <= LOG_BYTES_FLOOR - LOG_BYTES_FLOOR / LOG_UNFLUSHED_PART as usize);
     assert!(HEAD_BYTES_MAX <= READ_BYTES);
+    assert!(SUBSCRIBER_BYTES_MAX as u64 * SUBSCRIBER_PAUSES_MAX as u64 >= BODY_BYTES_MAX);
     assert!(PEER_TIMEOUT.as_secs() > PATIENCE.as_secs() + TIMER_SLACK.as_secs());
     assert!(BACKOFF_MIN.as_millis() < BACKOFF_MAX.as_millis());
     assert!(PING_DEADLINE.as_secs() < PING_INTERVAL.as_secs());

@@ -43,6 +43,8 @@ pub struct Conn {
     pub in_read_queue: bool,
     /// What the next write waits for.
     pub write: WriteState,
+    /// What was read from it lately while it was subscribed.
+    pub chatter: Chatter,
     /// When the client last took bytes from us: silence and patience are counted from here.
     pub progress_at: Time,
     /// When the current phase ends by itself; meaningless while subscribed.
@@ -166,6 +168,29 @@ pub enum Answer {
     Submission(Submission),
 }
 
+/// What was read from a subscriber lately, and discarded. Every connection has one, so it is small.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Chatter {
+    /// The second in which it was read, of the last 65,536.
+    second: u16,
+    bytes: u16,
+    /// How many pauses there were in a row.
+    pauses: u8,
+    /// Nothing is read for now. In `Engine::pauses` exactly then.
+    is_paused: bool,
+}
+
+/// What follows from bytes that a subscriber has sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Nothing.
+    Fine,
+    /// It is not read from for a while.
+    Pause,
+    /// It is closed: it has gone on through all pauses.
+    Close,
+}
+
 /// Bytes for one client alone.
 #[derive(Default)]
 pub struct Outbox {
@@ -196,6 +221,42 @@ pub struct About {
     pub token: Option<Box<str>>,
     /// Where it stands in [`Addresses`](super::addresses::Addresses); meaningless unless subscribed.
     pub places: Places,
+}
+
+impl Chatter {
+    /// Takes note of bytes that were read now.
+    pub fn add(&mut self, len: usize, now: Time) -> Verdict {
+        let second = (now.as_micros() / 1_000_000) as u16;
+        // The first bytes behind a pause come one or two seconds after those before it.
+        match second.wrapping_sub(self.second) {
+            0 => {}
+            1 | 2 => self.bytes = 0,
+            _ => (self.bytes, self.pauses) = (0, 0),
+        }
+        self.second = second;
+        let len = u16::try_from(len).unwrap_or(u16::MAX);
+        self.bytes = self.bytes.saturating_add(len);
+        if self.bytes < limits::SUBSCRIBER_BYTES_MAX || self.is_paused {
+            return Verdict::Fine;
+        }
+        if self.pauses == limits::SUBSCRIBER_PAUSES_MAX {
+            return Verdict::Close;
+        }
+        self.pauses += 1;
+        self.is_paused = true;
+        Verdict::Pause
+    }
+
+    /// Whether nothing is read for now.
+    pub fn is_paused(&self) -> bool {
+        self.is_paused
+    }
+
+    /// The pause is over.
+    pub fn resume(&mut self) {
+        self.is_paused = false;
+        self.bytes = 0;
+    }
 }
 
 impl Outbox {
@@ -254,6 +315,7 @@ impl Conn {
             hung_up: false,
             in_read_queue: false,
             write: WriteState::Idle,
+            chatter: Chatter::default(),
             progress_at: now,
             deadline,
             ends_at: None,
@@ -385,5 +447,56 @@ impl Conns {
                 conn,
             )
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    /// Has a subscriber send so much, so often, every so many milliseconds, as far as it is read; what comes of it
+    /// at last, and how many bytes were read.
+    fn send(len: usize, times: usize, millis: u64) -> (Verdict, usize) {
+        let mut now = Time::from_micros(77_300_000);
+        let mut chatter = Chatter::default();
+        let mut read = 0;
+        let mut resumes_at = now;
+        for _ in 0..times {
+            now = now + Duration::from_millis(millis);
+            if chatter.is_paused() {
+                now = now.max(resumes_at);
+                chatter.resume();
+            }
+            read += len;
+            match chatter.add(len, now) {
+                Verdict::Fine => {}
+                Verdict::Pause => resumes_at = now + limits::SUBSCRIBER_PAUSE,
+                Verdict::Close => return (Verdict::Close, read),
+            }
+        }
+        (Verdict::Fine, read)
+    }
+
+    #[test]
+    fn only_a_subscriber_that_goes_on_sending_is_closed() {
+        let max = usize::from(limits::SUBSCRIBER_BYTES_MAX);
+        let rounds = usize::from(limits::SUBSCRIBER_PAUSES_MAX) + 1;
+        let table = [
+            (max, 10_000, 0, (Verdict::Close, rounds * max)),
+            (max / 2, 10_000, 1, (Verdict::Close, rounds * max)),
+            (max, 10_000, 900, (Verdict::Close, rounds * max)),
+            // The longest body comes to its end.
+            (max, rounds - 1, 0, (Verdict::Fine, (rounds - 1) * max)),
+            // It sends less in a second, or has breaks between.
+            (max / 4, 1_000, 500, (Verdict::Fine, 1_000 * (max / 4))),
+            (max, 1_000, 3_500, (Verdict::Fine, 1_000 * max)),
+            (1, 100_000, 60_000, (Verdict::Fine, 100_000)),
+        ];
+        for (len, times, millis, expected) in table {
+            let what = format!("{len} bytes, {times} times, every {millis} ms");
+            assert_eq!(send(len, times, millis), expected, "{what}");
+        }
     }
 }

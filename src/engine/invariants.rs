@@ -54,6 +54,12 @@ impl Engine {
                 unproven += reading.unproven();
             }
             let is_held = self.held.iter().any(|&(_, _, held)| held == key);
+            let is_paused = self.pauses.iter().any(|&(_, paused)| paused == key);
+            assert_eq!(
+                conn.chatter.is_paused(),
+                is_paused,
+                "{key:?} is paused, or is not"
+            );
             let waits = conn.write == WriteState::Held;
             assert_eq!(waits, is_held, "{key:?} is held, or is not");
             let at_rest = conn.write == WriteState::Idle;

@@ -121,6 +121,8 @@ pub struct Engine {
     source_answers: bool,
     /// Streams that begin when the source has answered so often, or at this moment at the latest, in order.
     held: VecDeque<(u64, Time, Key)>,
+    /// Subscribers that are not read from until this moment, because they have sent too much; in order.
+    pauses: VecDeque<(Time, Key)>,
     /// Bytes held of bodies whose senders have not shown a key yet.
     unproven_bytes: usize,
     /// A place of the log that no client has the id of.
@@ -183,6 +185,7 @@ impl Engine {
             heard: 0,
             source_answers: false,
             held: VecDeque::new(),
+            pauses: VecDeque::new(),
             unproven_bytes: 0,
             unnamed_place: None,
             source_was_away: false,
@@ -247,6 +250,7 @@ impl Engine {
             self.hub.passes().next_at(),
             self.hub.expires_at(),
             self.held.front().map(|&(_, until, _)| until),
+            self.pauses.front().map(|&(until, _)| until),
             self.timers.next(),
             self.farewell.next_at,
         ];
@@ -301,6 +305,7 @@ impl Engine {
         }
         self.hub.expire(self.now);
         self.release_held();
+        self.end_pauses();
         self.send_away();
         while let Some((at, key)) = self.timers.pop(self.now) {
             if let Some(conn) = self.conns.get_mut(key)
@@ -520,6 +525,7 @@ impl Conn {
     fn room(&self) -> usize {
         match &self.phase {
             Phase::Reading(reading) => limits::HEAD_BYTES_MAX - reading.buffer.len(),
+            Phase::Subscribed(_) => limits::SUBSCRIBER_BYTES_MAX.into(),
             _ => limits::READ_BYTES,
         }
     }
@@ -542,7 +548,9 @@ impl Conn {
                     && self.has_been_answered()
                     && reading.buffer.len() < limits::HEAD_BYTES_MAX
             }
-            Phase::Subscribed(_) | Phase::Draining { .. } | Phase::Lingering(_) => true,
+            // What a dead socket has left is read to its end, which is near.
+            Phase::Subscribed(_) => !self.chatter.is_paused() || self.hung_up,
+            Phase::Draining { .. } | Phase::Lingering(_) => true,
             Phase::Closed => false,
         }
     }

@@ -3,7 +3,7 @@
 
 use std::net::IpAddr;
 
-use super::conn::{About, Answer, Key, Pending, Phase, Reading};
+use super::conn::{About, Answer, Key, Pending, Phase, Reading, Verdict};
 use super::endings::stopping_reply;
 use super::route::{self, Action};
 use super::settings::Settings;
@@ -52,9 +52,17 @@ impl Engine {
         };
         // Whatever a client sends behind the head of a subscription, or after we have ended, is
         // discarded; reading it is what keeps the ends of connections visible.
-        if let Some(subscription) = conn.subscription_mut() {
+        if let Phase::Subscribed(subscription) = &mut conn.phase {
             // Nor can a request behind a long poll be answered that was not read as one.
             subscription.poll = subscription.poll.map(|_| false);
+            match conn.chatter.add(bytes.len(), self.now) {
+                Verdict::Fine => {}
+                Verdict::Pause => {
+                    let until = self.now + limits::SUBSCRIBER_PAUSE;
+                    return self.pauses.push_back((until, key));
+                }
+                Verdict::Close => return self.close(key, CloseReason::Protocol),
+            }
         }
         if let Phase::Reading(reading) = &mut conn.phase {
             let is_blank = bytes.iter().all(|byte| b"\r\n".contains(byte));
@@ -65,6 +73,19 @@ impl Engine {
             self.advance(key);
         }
         self.queue_read(key);
+    }
+
+    /// Reads again from subscribers whose pauses are over.
+    pub(super) fn end_pauses(&mut self) {
+        while let Some(&(until, key)) = self.pauses.front()
+            && until <= self.now
+        {
+            self.pauses.pop_front();
+            if let Some(conn) = self.conns.get_mut(key) {
+                conn.chatter.resume();
+                self.queue_read(key);
+            }
+        }
     }
 
     /// The client has sent its last byte. It may have closed, or only have ended its side (as `nc -N`

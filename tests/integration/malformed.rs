@@ -305,3 +305,28 @@ fn begin(server: &Server, text: &str) -> Connection {
     connection.send(text);
     connection
 }
+
+#[test]
+fn a_subscriber_that_goes_on_sending_is_closed() {
+    let server = ServerOptions::demo().variable("VERBOSE", "true").start();
+    let mut bystander = server.subscribe("/subscribe/raw");
+    let mut subscriber = server.subscribe("/subscribe/eps");
+    // Another request, or what is left of a body, is read and means nothing.
+    subscriber.connection().send([b'x'; 1_000]);
+    subscriber.next_data(3);
+    let started = Instant::now();
+    let bytes = [b'x'; 16 * 1024];
+    let mut sent = 0;
+    while let Ok(len) = subscriber.connection().try_send(&bytes) {
+        sent += len;
+        // Several times what the kernel holds for both sides.
+        assert!(sent < 64 * 1024 * 1024, "the server reads all of it");
+    }
+    assert!(
+        started.elapsed() < DEADLINE,
+        "it is neither read nor closed"
+    );
+    let line = server.wait_for_log("disconnect /subscribe/eps");
+    assert!(line.ends_with(": protocol"), "{line}");
+    bystander.next_data(1);
+}
