@@ -404,7 +404,7 @@ impl Broker {
     }
 
     /// Takes note of a message on a channel of the plan, and sends it to the server.
-    fn put_on_channel(
+    pub fn put_on_channel(
         &mut self,
         channel: String,
         payload: String,

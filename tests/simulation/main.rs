@@ -8,12 +8,16 @@
 #![allow(clippy::panic, reason = "a panic is how an oracle speaks")]
 
 mod broker;
+mod caller;
 mod carbon;
 mod channels;
 mod client;
 mod doors;
 mod emoji;
 mod emoji_verdict;
+mod evictions;
+mod group_verdict;
+mod groups;
 mod net;
 mod pipe;
 mod plain_requests;
@@ -23,6 +27,7 @@ mod receiver;
 mod resp;
 mod seeds;
 mod server;
+mod stage;
 mod steps;
 mod sums;
 mod verdict;
@@ -36,4 +41,14 @@ fn clients_receive_exactly_what_was_published() {
 #[test]
 fn channels_bring_exactly_what_was_published_on_them() {
     seeds::run::<channels::World>(500);
+}
+
+#[test]
+fn groups_with_eps_go_on_exactly_where_they_were_cut() {
+    seeds::run::<groups::World>(300);
+}
+
+#[test]
+fn a_reader_that_stops_within_an_event_never_sees_a_torn_one() {
+    seeds::run::<evictions::World>(300);
 }

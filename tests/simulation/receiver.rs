@@ -114,6 +114,19 @@ impl Receiver {
         framed && self.lines.line.is_empty() && !self.lines.has_data
     }
 
+    /// What is left hanging, for what is said of a failure.
+    pub fn describe_end(&self) -> String {
+        let (line, rest) = (&self.lines.line, &self.unparsed);
+        let excerpt = |bytes: &[u8]| bytes[..bytes.len().min(60)].escape_ascii().to_string();
+        format!(
+            "its last chunk came: {}, unparsed: {}, the line: {}, {} bytes of data",
+            self.terminated,
+            excerpt(rest),
+            excerpt(line),
+            self.lines.data.len()
+        )
+    }
+
     /// One step of parsing; false when more bytes are needed.
     fn step(&mut self) -> Result<bool, String> {
         match &mut self.state {

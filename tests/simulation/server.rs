@@ -3,12 +3,16 @@
 use std::time::Duration;
 
 use emojitrack_streamer::engine::{Settings, settings};
+use emojitrack_streamer::proto::glob::Glob;
 use emojitrack_streamer::random::Random;
 use emojitrack_streamer::source::redis::Topics;
 use emojitrack_streamer::source::{Address, Endpoint};
 
 /// The longest silence on a stream.
 pub const KEEPALIVE: Duration = Duration::from_secs(15);
+
+/// The size of a log from which nothing is evicted in a run.
+pub const LARGE_LOG: usize = 16 * 1024 * 1024;
 
 /// What a deployer may have chosen: lifetimes only where closes are forced.
 pub fn settings(random: &mut Random, forces: bool) -> Settings {
@@ -18,7 +22,7 @@ pub fn settings(random: &mut Random, forces: bool) -> Settings {
     let (score_lifetime, detail_lifetime) = (lifetime(), lifetime());
     // Nothing is to be lost across forced closes, so there must be room for what was missed.
     let log_bytes_max = if forces || random.one_in(2) {
-        16 * 1024 * 1024
+        LARGE_LOG
     } else {
         256 * 1024
     };
@@ -71,6 +75,21 @@ pub fn settings(random: &mut Random, forces: bool) -> Settings {
         },
         verbose: random.one_in(2),
     }
+}
+
+/// The same with these channels, which are kept for so long, and with a log of this size.
+pub fn settings_with_channels(
+    random: &mut Random,
+    forces: bool,
+    channels: &[&str],
+    linger: Duration,
+    log_bytes_max: usize,
+) -> Settings {
+    let mut settings = settings(random, forces);
+    settings.channels.patterns = channels.iter().map(|name| Glob::new(name)).collect();
+    settings.channels.linger = linger;
+    settings.pacing.log_bytes_max = log_bytes_max;
+    settings
 }
 
 /// Where the simulated broker is.

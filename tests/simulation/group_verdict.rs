@@ -1,0 +1,143 @@
+//! The oracle of groups with `eps`. It owns the judgement; it must not know how an event is encoded.
+//!
+//! **What a reader must have received.** Its attempts form chains: an attempt goes on with the chain of the one before it
+//! if it was begun with an id and was not answered with `gap`; otherwise it begins a chain. Over a whole chain, however
+//! often it was cut and wherever, the sums of `eps` are the counts of one run of the score updates that reached the
+//! server, event by event, and all other events are one run of the other messages of the group, in order. Nothing comes
+//! twice, nothing is left out. Both runs begin between the first request of the chain and the answer to it.
+//!
+//! **How far the runs must reach.** To the last message, if the last attempt was open to the end.
+//!
+//! **What it may not be judged on.** How sums and other events are interleaved; which updates share a sum; whether a
+//! reader that nobody anchors gets `gap` (nothing is kept of `eps` while nobody has it); the text of ids.
+
+use std::time::Duration;
+
+use crate::broker::Delivered;
+use crate::groups::{Attempt, Reader, Wish};
+use crate::receiver::{Event, joined_lines};
+use crate::sums::{Counts, counts_of, end_of_run};
+
+/// A sum that is sent at the first tick may hold what was counted just before the request.
+const TICK: Duration = Duration::from_millis(18);
+
+/// What a reader received from the beginning of a chain on.
+struct Chain<'a> {
+    first: &'a Attempt,
+    sums: Vec<Counts>,
+    others: Vec<&'a Event>,
+}
+
+/// Judges all that a reader received.
+pub fn judge(reader: &Reader, delivered: &[Delivered], is_anchored: bool) -> Result<(), String> {
+    let mut chain: Option<Chain> = None;
+    for (number, attempt) in reader.attempts.iter().enumerate() {
+        let Some(answered) = attempt.answered else {
+            continue;
+        };
+        let has_gap = attempt.events.first().is_some_and(|it| it.name == "gap");
+        if has_gap && (attempt.id.is_empty() || is_anchored) {
+            return Err(format!("attempt {number} got a gap without a reason"));
+        }
+        let goes_on = !attempt.id.is_empty() && !has_gap;
+        let open = match chain.take_if(|_| goes_on) {
+            Some(open) => open,
+            None => Chain {
+                first: attempt,
+                sums: Vec::new(),
+                others: Vec::new(),
+            },
+        };
+        let mut open = open;
+        for event in &attempt.events[usize::from(has_gap)..] {
+            match is_sum(event) {
+                true => open.sums.push(counts_of(event)?),
+                false => open.others.push(event),
+            }
+        }
+        let verdict = open.judge(&reader.wish, delivered, answered, attempt.is_open);
+        verdict
+            .map_err(|error| format!("attempt {number} of {}: {error}", reader.attempts.len()))?;
+        chain = Some(open);
+    }
+    Ok(())
+}
+
+impl Chain<'_> {
+    /// Judges what has come so far.
+    fn judge(
+        &self,
+        wish: &Wish,
+        delivered: &[Delivered],
+        answered: usize,
+        is_open: bool,
+    ) -> Result<(), String> {
+        let answered = self.first.answered.unwrap_or(answered);
+        let is_score = |message: &&Delivered| message.channel == "stream.score_updates";
+        let updates: Vec<&str> = delivered
+            .iter()
+            .filter(is_score)
+            .map(|it| it.payload.as_str())
+            .collect();
+        let others: Vec<&Delivered> = delivered.iter().filter(|it| wish.wants(it)).collect();
+        let scores_before = |end: usize| delivered[..end].iter().filter(is_score).count();
+        let tick_began = self.first.asked_at - TICK;
+        let early = delivered.iter().filter(|it| it.at < tick_began);
+        let first = early
+            .filter(is_score)
+            .count()
+            .min(scores_before(self.first.asked));
+        let ends: Vec<_> = (first..=scores_before(answered))
+            .map(|start| end_of_run(&self.sums, &updates, start))
+            .collect();
+        let fits = |end: &Result<usize, String>| match end {
+            Ok(end) => !is_open || *end == updates.len(),
+            Err(_) => false,
+        };
+        if !ends.iter().any(fits) {
+            let (count, all) = (self.sums.len(), updates.len());
+            return Err(format!(
+                "{count} sums are no run of {all} updates; the starts from {first} on lead to {:?}",
+                &ends[..ends.len().min(3)]
+            ));
+        }
+        let others_before =
+            |end: usize| delivered[..end].iter().filter(|it| wish.wants(it)).count();
+        let starts = others_before(self.first.asked)..=others_before(answered);
+        self.judge_others(&others, starts, is_open)
+    }
+
+    fn judge_others(
+        &self,
+        wanted: &[&Delivered],
+        starts: std::ops::RangeInclusive<usize>,
+        is_open: bool,
+    ) -> Result<(), String> {
+        let is_same = |(message, event): &(&&Delivered, &&Event)| {
+            let name = match message.channel.starts_with("stream.") {
+                true => message.channel.as_str(),
+                false => "",
+            };
+            event.name == name && event.data == joined_lines(&message.payload)
+        };
+        let fitting = |start: usize| wanted[start..].iter().zip(&self.others).take_while(is_same);
+        let best = starts.map(|start| (fitting(start).count(), start)).max();
+        let (count, start) = best.unwrap_or_default();
+        if count < self.others.len() || (is_open && start + count != wanted.len()) {
+            return Err(format!(
+                "of {} events beside sums {count} are the run of {} messages from {start} on; then\n  expected {:.200?}\n  \
+                 came     {:.200?}",
+                self.others.len(),
+                wanted.len(),
+                wanted.get(start + count),
+                self.others.get(count),
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// Sums are the only objects among the events that have no name.
+fn is_sum(event: &Event) -> bool {
+    event.name.is_empty() && event.data.starts_with('{')
+}

@@ -1,0 +1,78 @@
+//! A stage: a server and a simulated Redis, for worlds in which others act.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use emojitrack_streamer::engine::{CloseReason, Engine, Settings};
+use emojitrack_streamer::net::Net;
+use emojitrack_streamer::random::Random;
+use emojitrack_streamer::reactor::{Feed, Reactor, Reports};
+use emojitrack_streamer::source::redis::{Session, Topics};
+use emojitrack_streamer::time::Time;
+
+use crate::broker::{Broker, Plan};
+use crate::net::{Faults, SimNet};
+use crate::server;
+
+pub struct Stage {
+    reactor: Reactor<SimNet>,
+    pub broker: Broker,
+}
+
+impl Stage {
+    pub fn new(random: &mut Random, settings: Settings, faults: Faults, plan: Plan) -> Stage {
+        let net = SimNet::new(random.next_u64(), faults);
+        let engine = Engine::new(settings, net.now(), net.unix_seconds());
+        let mut session = |topics| {
+            let endpoints = vec![server::endpoint(None)];
+            Session::new(endpoints, topics, "sim", random.next_u64())
+        };
+        let feed = Feed::redis(session(server::topics()), session(Topics::default()));
+        Stage {
+            reactor: Reactor::new(net, engine, feed, Reports::new(Arc::default(), None)),
+            broker: Broker::new(plan, random.next_u64()),
+        }
+    }
+
+    pub fn net(&mut self) -> &mut SimNet {
+        self.reactor.net_mut()
+    }
+
+    pub fn now(&self) -> Time {
+        self.reactor.net().now()
+    }
+
+    /// Lets the broker act and the server take one turn; time does not go beyond `until` unless a turn takes so long.
+    pub fn turn(&mut self, until: Time) {
+        let now = self.now();
+        let net = self.reactor.net_mut();
+        self.broker.act(net, now);
+        net.set_horizon(self.broker.next_at(now).min(until).max(now));
+        self.reactor.turn().expect("a simulated poll does not fail");
+        let spins = self.reactor.net().spins();
+        assert!(spins < 5, "the server turns without need");
+        self.broker.note_delivered(self.reactor.net(), now);
+    }
+
+    /// Lets so much time go by.
+    pub fn pass(&mut self, span: Duration) {
+        let until = self.now() + span;
+        while self.now() < until {
+            self.turn(until);
+        }
+    }
+
+    /// Publishes a message, which reaches the server in a moment.
+    pub fn publish(&mut self, channel: &str, payload: &str) {
+        let now = self.now();
+        let net = self.reactor.net();
+        self.broker
+            .put_on_channel(channel.to_owned(), payload.to_owned(), net, now);
+    }
+
+    /// Connections that were closed for this reason.
+    pub fn closes(&self, reason: CloseReason) -> u64 {
+        let at = CloseReason::ALL.iter().position(|it| *it == reason);
+        at.map_or(0, |at| self.reactor.engine().counters().closes[at])
+    }
+}
