@@ -18,6 +18,8 @@ mod emoji_verdict;
 mod evictions;
 mod group_verdict;
 mod groups;
+mod hostile_ids;
+mod large_messages;
 mod net;
 mod pipe;
 mod plain_requests;
@@ -51,4 +53,14 @@ fn groups_with_eps_go_on_exactly_where_they_were_cut() {
 #[test]
 fn a_reader_that_stops_within_an_event_never_sees_a_torn_one() {
     seeds::run::<evictions::World>(300);
+}
+
+#[test]
+fn large_messages_reach_narrow_readers_and_keep_nobody_waiting() {
+    seeds::run::<large_messages::World>(20);
+}
+
+#[test]
+fn hostile_ids_bring_nothing_but_the_stream_that_was_asked_for() {
+    seeds::run::<hostile_ids::World>(100);
 }
