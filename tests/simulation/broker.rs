@@ -51,7 +51,8 @@ const STEADY_AFTER: Duration = Duration::from_millis(600);
 /// How the broker behaves in one run.
 #[derive(Default)]
 pub struct Plan {
-    /// When publishing ends.
+    /// When publishing begins and ends.
+    pub from: Time,
     pub until: Time,
     /// The pause between two bursts, at most.
     pub pause_max: Duration,
@@ -116,13 +117,13 @@ impl Broker {
             .collect();
         falls.sort_unstable();
         Broker {
-            plan,
             random,
             pipe: None,
             commander: None,
             row: None,
             carbon: Carbon::default(),
-            next_burst: Time::ZERO,
+            next_burst: plan.from,
+            plan,
             falls: falls.into(),
             down_until: None,
             commands: Vec::new(),

@@ -35,12 +35,18 @@ impl Caller {
 
     /// Reads up to so many bytes; how many there were.
     pub fn read(&mut self, net: &mut SimNet, max: usize) -> Result<usize, String> {
+        let bytes = self.read_raw(net, max);
+        self.receiver.receive(&bytes)?;
+        Ok(bytes.len())
+    }
+
+    /// Reads up to so many bytes, and leaves it to its user what to make of them.
+    pub fn read_raw(&mut self, net: &mut SimNet, max: usize) -> Vec<u8> {
         let bytes = net.peer_read(self.pipe, max);
         if !bytes.is_empty() {
             self.steps.note(net.now(), "received", bytes.len(), &bytes);
         }
-        self.receiver.receive(&bytes)?;
-        Ok(bytes.len())
+        bytes
     }
 
     /// Whether the server has ended the connection, and all that it sent was read.

@@ -351,6 +351,7 @@ fn plan(random: &mut Random, until: Time) -> Plan {
     ];
     let (pause_max_ms, burst_max, padding_max) = loads[random.below(4) as usize];
     Plan {
+        from: Time::ZERO,
         until,
         pause_max: Duration::from_millis(pause_max_ms),
         burst_max,

@@ -21,6 +21,7 @@ mod groups;
 mod hostile_ids;
 mod large_messages;
 mod net;
+mod pairs;
 mod pipe;
 mod plain_requests;
 mod published;
@@ -32,6 +33,7 @@ mod server;
 mod stage;
 mod steps;
 mod sums;
+mod transcript;
 mod verdict;
 mod visitors;
 
@@ -63,4 +65,9 @@ fn large_messages_reach_narrow_readers_and_keep_nobody_waiting() {
 #[test]
 fn hostile_ids_bring_nothing_but_the_stream_that_was_asked_for() {
     seeds::run::<hostile_ids::World>(100);
+}
+
+#[test]
+fn both_versions_of_http_carry_the_same_valid_event_stream() {
+    seeds::run::<pairs::World>(300);
 }

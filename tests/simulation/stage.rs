@@ -42,6 +42,11 @@ impl Stage {
         self.reactor.net().now()
     }
 
+    /// Whether the server was asked to end, and has.
+    pub fn is_done(&self) -> bool {
+        self.reactor.is_done()
+    }
+
     /// Lets the broker act and the server take one turn; time does not go beyond `until` unless a turn takes so long.
     pub fn turn(&mut self, until: Time) {
         let now = self.now();
