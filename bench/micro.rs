@@ -10,13 +10,14 @@ use std::time::Duration;
 
 use divan::counter::{BytesCount, ItemsCount};
 use divan::{Bencher, black_box};
+use emojitrack_streamer::bus::{Coding, sse};
 use emojitrack_streamer::config::{self, Command};
 use emojitrack_streamer::engine::stats::SourceState;
 use emojitrack_streamer::engine::{Effect, Engine, Key};
 use emojitrack_streamer::limits::TICK;
 use emojitrack_streamer::process::Process;
 use emojitrack_streamer::proto::resp::Decoder;
-use emojitrack_streamer::proto::{http, reply, sse};
+use emojitrack_streamer::proto::{http, reply};
 use emojitrack_streamer::report::status;
 use emojitrack_streamer::source::{Message, demo};
 use emojitrack_streamer::time::Time;
@@ -59,8 +60,10 @@ mod proto {
             .bench_local(|| {
                 body.clear();
                 out.clear();
-                sse::encode_event(&mut body, None, black_box(payload.as_bytes()));
-                sse::encode_chunk(&mut out, &body)
+                let style = sse::Style::Tight;
+                sse::encode_data(&mut body, style, black_box(payload.as_bytes()));
+                Coding::Chunked.encode(&mut out, &body);
+                out.len()
             });
     }
 

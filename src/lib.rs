@@ -7,6 +7,7 @@ pub mod process;
 pub mod random;
 pub mod time;
 
+pub mod bus;
 pub mod proto;
 
 pub mod engine;

@@ -142,8 +142,12 @@ pub const PEER_TIMEOUT: Duration = Duration::from_secs(75);
 /// is not in the kernel can still be conflated.
 pub const NOTSENT_BYTES: u32 = 16 * 1024;
 
-/// Bytes of frames given to one client in one write.
+/// Bytes of events given to each of many clients in one write.
 pub const WRITE_BYTES: usize = 64 * 1024;
+
+/// Bytes of events given to one client that is written to by itself: it has a batch of its own as a rule, and what it
+/// does not take of it is encoded again.
+pub const ALONE_BYTES: usize = 16 * 1024;
 
 /// How long frames are kept for a namespace that everybody was told to come back to. Browsers come back
 /// within the retry; those in background tabs some seconds later.
@@ -211,22 +215,36 @@ pub const DRAIN_SEC_MAX: u64 = 600;
 /// The beat of the rollup: 60 Hz, rounded up to a millisecond, as the API has always said.
 pub const TICK: Duration = Duration::from_millis(17);
 
-/// Bytes of one tick at most; one with more is sent early. A tick must fit into the smallest log.
-pub const ROLLUP_BYTES_MAX: usize = 64 * 1024;
+/// The longest id of a score update that is counted. The longest emoji sequence is 59 bytes as a unified ID.
+pub const SCORE_ID_BYTES_MAX: usize = 128;
 
-/// Different keys in one rollup. There are about 4,000 emoji sequences; a tick with more keys than this
-/// is sent early.
-pub const ROLLUP_KEYS_MAX: usize = 8 * 1024;
-
-/// The longest key that is counted. The longest emoji sequence is 59 bytes as a unified ID.
-pub const ROLLUP_KEY_BYTES_MAX: usize = 128;
-
-/// One segment of the log. Frames never straddle segments, so this is also the most that one write can
-/// take from the log without copying.
+/// One segment of the log at most, in which messages lie back to back. A longer message has a segment of its own.
 pub const LOG_SEGMENT_BYTES: usize = 64 * 1024;
 
-/// What one frame costs the log beside its bytes: its entry and its place in two namespaces' lists.
-pub const LOG_ENTRY_BYTES: usize = 40;
+/// One segment takes this part of the log at most, one over so many: whole segments are dropped, and what is left
+/// empty in the newest counts as well.
+pub const LOG_SEGMENT_PART: usize = 16;
+
+/// What one message costs the log beside its bytes: its entry (32) and its place in two namespaces' lists.
+pub const LOG_ENTRY_BYTES: usize = 48;
+
+/// The ids of scores take this part of the log at most, one over so many: the 850 emoji that are counted take 100 KB,
+/// which must fit into the smallest log, and whoever makes ids up must not push out everything else.
+pub const LOG_SYMBOLS_PART: usize = 2;
+
+/// The batches that are kept take this part of the log at most, one over so many.
+pub const LOG_BATCHES_PART: usize = 8;
+
+/// One write takes this part of the log at most, one over so many: eight batches must fit into theirs, in buffers
+/// that grow by doubling.
+pub const LOG_WRITE_PART: usize = 64;
+
+/// The shortest message that is not copied into a batch, but written as it lies in the log. Copying less costs less
+/// than the further system call.
+pub const SLICED_BYTES_MIN: usize = 4 * 1024;
+
+/// What an event has beside its payload, as a rule: field names, line ends, and its part of a chunk.
+pub const EVENT_BYTES: usize = 16;
 
 /// Messages are taken from the source until this part of the log, one over so many, has not been offered
 /// to everybody. What is then read at once (`READ_BYTES`, which grows little on its way into the log)
@@ -237,8 +255,8 @@ pub const LOG_UNFLUSHED_PART: u64 = 4;
 /// the log in this time is slow, and must not be everybody's measure.
 pub const SOURCE_HOLD_MAX: Duration = Duration::from_millis(250);
 
-/// Bytes of frames whose summing costs as much of a turn's budget as one write: some 6 µs.
-pub const SUMMED_BYTES_PER_WRITE: usize = 2 * 1024;
+/// Bytes of events whose encoding costs as much of a turn's budget as one write: some 6 µs.
+pub const ENCODED_BYTES_PER_WRITE: usize = 10 * 1024;
 
 /// How long the end waits for our row to be removed from Redis when nothing else is left to do.
 pub const ROW_REMOVAL_DEADLINE: Duration = Duration::from_secs(1);
@@ -391,7 +409,6 @@ pub const LOG_LINES_MAX: usize = 1024;
 const _: () = {
     assert!(LOG_BYTES_FLOOR <= LOG_BYTES_CEILING);
     assert!(LOG_BYTES_CEILING <= u32::MAX as usize / 2);
-    assert!(WRITE_BYTES <= LOG_SEGMENT_BYTES);
     assert!((PACED_BYTES_MAX as u64) < LOG_BYTES_FLOOR as u64 / LOG_UNFLUSHED_PART);
     assert!(READ_BYTES * 2 <= LOG_BYTES_FLOOR - LOG_BYTES_FLOOR / LOG_UNFLUSHED_PART as usize);
     assert!(HEAD_BYTES_MAX <= READ_BYTES);
@@ -403,7 +420,6 @@ const _: () = {
     assert!(AMQP_FRAME_BYTES_MIN <= AMQP_FRAME_BYTES_MAX);
     assert!(2 * (AMQP_HEARTBEAT_SEC as u64) < UPSTREAM_TIMEOUT.as_secs());
     assert!(PUBLISH_BYTES_MAX + 2 * AMQP_BINDS_BYTES < AMQP_UNSENT_BYTES_MAX);
-    assert!(ROLLUP_BYTES_MAX < LOG_BYTES_FLOOR / 2);
     assert!(TICK.as_millis() == 17);
     assert!(STATUS_ROWS_MAX * STATUS_ROW_BYTES + 8 * 1024 <= STATUS_BYTES_MAX);
     assert!(STATUS_BYTES_MAX <= COMMAND_BYTES_MAX / 2);

@@ -149,7 +149,7 @@ fn sums_for_those_who_lag_do_not_allocate_either() {
     for _ in 0..200 {
         bench.turn(&scores);
     }
-    let conflations = |bench: &Bench| bench.engine.counters().conflations;
+    let conflations = |bench: &Bench| bench.engine.bus().line().counters().conflations;
     let before = conflations(&bench);
     let counted = allocation_counter::measure(|| {
         for _ in 0..TURNS {

@@ -11,6 +11,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("process", &[]),
     ("time", &[]),
     ("random", &[]),
+    ("bus", &["limits", "time"]),
     ("proto", &["limits", "time"]),
     ("upstream", &["level", "limits", "random", "time"]),
     (
@@ -20,6 +21,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     (
         "engine",
         &[
+            "bus",
             "level",
             "limits",
             "process",
@@ -160,6 +162,8 @@ fn sources() -> Vec<(PathBuf, String)> {
             let path = entry.expect("the source can be listed").path();
             if path.is_dir() {
                 folders.push(path);
+            } else if path.ends_with("tests.rs") {
+                // It is a module of tests as a whole.
             } else if path.extension().is_some_and(|extension| extension == "rs") {
                 let text = fs::read_to_string(&path).expect("the source can be read");
                 files.push((path, text));

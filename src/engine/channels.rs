@@ -1,32 +1,13 @@
-//! Channels: messages of any backend, by name. It owns which names may be asked for, how a channel is found in the
-//! hub, and which channels the source is asked for; it must not know a broker, nor how a frame is written.
-//!
-//! A channel is one or two children of [`Stream::Channels`]: one whose events are bare, and one whose events name
-//! the channel (`?event=channel`). A message becomes a frame in each of the two that somebody wants, so that what
-//! a client receives is a slice of the log in either form.
+//! Channels: messages of any backend, by name. It owns which names may be asked for, and which channels the source is
+//! asked for; it must not know a broker, nor how an event is written.
 
 use super::conn::{Key, WriteState};
-use super::event_id::EventId;
-use super::hub::Stream;
 use super::settings::Settings;
 use super::stats::ChannelRow;
 use super::{Effect, Engine, messages};
+use crate::bus::{Stream, sse};
 use crate::limits::{self, SEGMENT_BYTES_MAX};
-use crate::proto::sse;
 use crate::source::Message;
-
-/// Whether a channel's events name it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Form {
-    /// They do not.
-    Bare,
-    /// `event:` is the channel.
-    Named,
-}
-
-impl Form {
-    const ALL: [Form; 2] = [Form::Bare, Form::Named];
-}
 
 /// Whether a channel can have this name at all.
 pub fn is_name(name: &str) -> bool {
@@ -44,28 +25,6 @@ pub fn is_allowed(name: &str, settings: &Settings) -> bool {
 pub fn is_pattern(name: &str, settings: &Settings) -> bool {
     let mut globs = settings.channels.patterns.iter();
     globs.any(|glob| glob.is_pattern() && glob.text() == name)
-}
-
-/// The child of [`Stream::Channels`] that a channel is in this form.
-pub fn segment_of(name: &[u8], form: Form) -> Vec<u8> {
-    let mut segment = Vec::new();
-    encode_segment(&mut segment, name, form);
-    segment
-}
-
-/// The same in a buffer that is there already.
-fn encode_segment(out: &mut Vec<u8>, name: &[u8], form: Form) {
-    out.clear();
-    out.push(match form {
-        Form::Bare => b'.',
-        Form::Named => b'@',
-    });
-    out.extend_from_slice(name);
-}
-
-/// The channel that such a child is a form of.
-pub(super) fn name_of(segment: &[u8]) -> &[u8] {
-    segment.get(1..).unwrap_or_default()
 }
 
 impl Engine {
@@ -97,8 +56,8 @@ impl Engine {
         }
     }
 
-    /// Whether the source is there at the moment. What came while it was away is missing from the log: an id from
-    /// before it went, or from before it was back, is worth nothing for a channel. `unanswered` is how many of our
+    /// Whether the source is there at the moment. What came while it was away is missing from the log: a
+    /// position from before it went, or from before it was back, cannot resume a channel. `unanswered` is how many of our
     /// wishes for channels it has not answered yet.
     pub fn on_source_state(&mut self, is_live: bool, unanswered: usize) {
         self.heard = match is_live {
@@ -108,10 +67,9 @@ impl Engine {
         self.source_answers = is_live;
         self.release_held();
         let was_away = std::mem::replace(&mut self.source_was_away, !is_live);
-        // An id that is given out meanwhile is as little worth: each return may have missed something.
+        // A position that is given out meanwhile cannot be resumed either: each return may have missed something.
         if (was_away || !is_live) && !self.settings.channels.patterns.is_empty() {
-            self.begin_afresh();
-            self.channels_whole_from = self.log.head();
+            self.bus.publish_break(Stream::Channels);
         }
     }
 
@@ -145,91 +103,39 @@ impl Engine {
         }
     }
 
-    /// Makes sure that nobody has the id of the place where the log ends. Who has everything up to now has that,
-    /// and may lack what was not kept, without any frame's number saying so.
-    pub(super) fn begin_afresh(&mut self) {
-        if self.unnamed_place == Some(self.log.head()) {
-            return;
-        }
-        self.make_room_for(0);
-        // No namespace lists it.
-        self.log.skip_number(Stream::Several.root());
-        self.unnamed_place = Some(self.log.head());
-    }
-
     /// The channels that have most subscribers, those first, and then by name. Ten thousand of them take some
     /// milliseconds.
     pub fn channels(&self, rows_max: usize) -> Vec<ChannelRow<'_>> {
-        let children = self.hub.children(Stream::Channels);
+        let children = self.bus.line().registry().children(Stream::Channels);
         let mut rows: Vec<ChannelRow<'_>> = children
             .filter(|&(_, subscribers)| subscribers > 0)
-            .map(|(segment, subscribers)| ChannelRow {
-                name: std::str::from_utf8(name_of(segment)).unwrap_or_default(),
+            .map(|(name, subscribers)| ChannelRow {
+                name: std::str::from_utf8(name).unwrap_or_default(),
                 subscribers,
             })
             .collect();
         rows.sort_unstable_by_key(|row| row.name);
-        rows.dedup_by(|later, earlier| {
-            let is_same = later.name == earlier.name;
-            if is_same {
-                earlier.subscribers += later.subscribers;
-            }
-            is_same
-        });
         rows.sort_by_key(|row| std::cmp::Reverse(row.subscribers));
         rows.truncate(rows_max);
         rows
     }
 
-    /// Puts a message where those who asked for `asked`, its channel or a pattern, will find it.
-    pub(super) fn publish_to_channel(&mut self, asked: &[u8], message: &Message) {
-        for form in Form::ALL {
-            encode_segment(&mut self.segment, asked, form);
-            let segment = Some(self.segment.as_slice());
-            let Some(namespace) = self.hub.destination(Stream::Channels, segment) else {
-                continue;
-            };
-            let id = self.id_of_next_frame();
-            let mut body = std::mem::take(&mut self.body);
-            body.clear();
-            id.encode_channel_line(&mut body);
-            let event = (form == Form::Named).then_some(message.channel.as_slice());
-            sse::encode_channel_event(&mut body, event, &message.payload);
-            self.append(namespace, &body, self.now);
-            self.body = body;
-        }
-    }
-
     /// Asks the source for channels that somebody has come for, and no longer for those that nobody is to come
     /// back to.
     pub(super) fn update_demand(&mut self) {
-        for segment in self.hub.take_turned() {
-            let name = name_of(&segment);
-            let is_wanted = |form| {
-                let segment = segment_of(name, form);
-                self.hub.is_wanted(Stream::Channels, &segment)
-            };
-            let is_wanted = Form::ALL.into_iter().any(is_wanted);
-            let text = std::str::from_utf8(name).unwrap_or_default();
+        while let Some(name) = self.bus.poll_demand() {
+            let text = std::str::from_utf8(&name).unwrap_or_default();
             let is_pattern = is_pattern(text, &self.settings);
-            if is_wanted && self.listened.insert(name.into()) {
-                let name = name.into();
+            let registry = self.bus.line().registry();
+            let is_wanted = registry.is_wanted((Stream::Channels, Some(&name)));
+            if is_wanted && self.listened.insert(name.clone()) {
                 self.asked += 1;
                 self.effects.push_back(Effect::Listen { name, is_pattern });
-            } else if !is_wanted && self.listened.remove(name) {
-                let name = name.into();
+            } else if !is_wanted && self.listened.remove(&name) {
                 self.asked += 1;
                 self.effects
                     .push_back(Effect::Unlisten { name, is_pattern });
             }
-        }
-    }
-
-    /// The id that a client has which has everything, the next frame included.
-    fn id_of_next_frame(&self) -> EventId {
-        EventId {
-            epoch: self.settings.epoch,
-            sequence: self.log.head() + 1,
         }
     }
 }

@@ -5,10 +5,10 @@
 use std::net::IpAddr;
 
 use super::conn::{Conn, Key};
-use super::hub::Stream;
 use super::route;
 use super::stats::CloseReason;
 use super::{Effect, Engine};
+use crate::bus::Stream;
 use crate::limits;
 use crate::proto::reply::Reply;
 
@@ -56,10 +56,7 @@ impl Engine {
             Some(_) => Stream::Details,
             None => Stream::Eps,
         };
-        let child = cleanup.detail.as_ref().map(String::as_bytes);
-        let Some(namespace) = self.hub.find(stream, child) else {
-            return 0;
-        };
+        let name = (stream, cleanup.detail.as_ref().map(String::as_bytes));
         let candidates = match &cleanup.token {
             Some(token) => self.addresses.of_token(token),
             None => self.addresses.of_network(client_ip),
@@ -67,7 +64,7 @@ impl Engine {
         let is_meant = |conn: &Conn| {
             let listens = conn
                 .subscription()
-                .is_some_and(|subscription| self.hub.includes(subscription.namespace, namespace));
+                .is_some_and(|subscription| self.bus.is_subscribed(subscription.id, name));
             listens && (cleanup.token.is_some() || conn.about.client_ip == client_ip)
         };
         let meant = candidates.iter().copied();

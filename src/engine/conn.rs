@@ -7,11 +7,10 @@ use std::sync::Arc;
 use slab::Slab;
 
 use super::addresses::Places;
-use super::hub::NamespaceId;
-use super::log::Coding;
 use super::publications::Submission;
 use super::route::Document;
 use super::stats::CloseReason;
+use crate::bus::{Coding, SubscriberId};
 use crate::limits;
 use crate::proto::body::Body;
 use crate::proto::reply::Reply;
@@ -83,8 +82,8 @@ pub enum Phase {
     Draining {
         /// Why.
         reason: CloseReason,
-        /// The unfinished frame that has to be finished before, so that the close is on a boundary.
-        unfinished: Option<Subscription>,
+        /// The subscriber whose batch has to be completed before, so that the close is on a boundary.
+        rest: Option<SubscriberId>,
     },
     /// We have sent our end and wait for the client's, discarding what it sends.
     Lingering(CloseReason),
@@ -92,35 +91,13 @@ pub enum Phase {
     Closed,
 }
 
-/// A place in the log, and how far into a frame the client has got.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Cursor {
-    /// The oldest frame that the client may lack.
-    pub sequence: u64,
-    /// Bytes of that frame, in the client's coding, that the client has.
-    pub offset: u32,
-    /// When not zero, the unfinished frame is the sum of the namespace's frames in so many numbers from
-    /// `sequence` on. It is made again from the log to be continued: no copy is kept.
-    pub merged: u32,
-}
-
-/// A registration for a namespace.
+/// A stream or a long poll, as far as it is the connection's.
 #[derive(Clone, Copy, Debug)]
 pub struct Subscription {
-    /// For what.
-    pub namespace: NamespaceId,
-    /// The place in the namespace's list of subscribers; the hub moves it.
-    pub slot: u32,
-    /// How the client takes frames.
+    /// Its place on the bus.
+    pub id: SubscriberId,
+    /// How the client takes a stream's bytes.
     pub coding: Coding,
-    /// What the client has of the log. While it is not behind, frames before the namespace's pass are
-    /// had, too, even if the cursor stands before them.
-    pub cursor: Cursor,
-    /// Events sent.
-    pub events: u64,
-    /// Until the client has all before this number, each event has its id; then it is told to forget that.
-    /// [`u64::MAX`] where events have their ids to the end.
-    pub forgets_at: Option<u64>,
     /// Where this is a long poll, which the first event ends: whether the connection stays open then.
     pub poll: Option<KeepAlive>,
 }
@@ -340,7 +317,7 @@ impl Conn {
         !matches!(self.phase, Phase::Closed)
     }
 
-    /// The subscription, while it receives frames.
+    /// The subscription, while it receives events.
     pub fn subscription(&self) -> Option<&Subscription> {
         match &self.phase {
             Phase::Subscribed(subscription) => Some(subscription),
@@ -348,21 +325,11 @@ impl Conn {
         }
     }
 
-    /// The subscription whose frame is unfinished, whether it receives further ones or not.
-    pub fn unfinished(&self) -> Option<&Subscription> {
-        let subscription = match &self.phase {
-            Phase::Subscribed(subscription) => Some(subscription),
-            Phase::Draining { unfinished, .. } => unfinished.as_ref(),
-            _ => None,
-        };
-        subscription.filter(|subscription| subscription.cursor.offset > 0)
-    }
-
-    /// The subscription for changes, in both of the above cases.
-    pub fn subscription_mut(&mut self) -> Option<&mut Subscription> {
-        match &mut self.phase {
-            Phase::Subscribed(subscription) => Some(subscription),
-            Phase::Draining { unfinished, .. } => unfinished.as_mut(),
+    /// The subscriber, while it receives events or what was begun of them.
+    pub fn subscriber(&self) -> Option<SubscriberId> {
+        match &self.phase {
+            Phase::Subscribed(subscription) => Some(subscription.id),
+            Phase::Draining { rest, .. } => *rest,
             _ => None,
         }
     }

@@ -4,15 +4,12 @@
 use std::io;
 
 use super::conn::{Conn, Key, Phase, Subscription};
-use super::event_id::EventId;
-use super::hub::Stream;
-use super::log::Coding;
 use super::stats::CloseReason;
-use super::{Effect, Engine, encode_piece};
+use super::{Effect, Engine};
+use crate::bus::{Coding, Stream, SubscriberId, sse};
 use crate::level::Level;
 use crate::limits;
 use crate::proto::reply::Reply;
-use crate::proto::sse;
 use crate::time::Time;
 
 /// Who is to be sent away, and how fast.
@@ -110,34 +107,17 @@ impl Engine {
         if conn.subscription().is_some_and(|it| it.poll.is_some()) {
             return self.answer_poll(key, &[]);
         }
-        let Some(&Subscription {
-            namespace,
-            coding,
-            cursor,
-            ..
-        }) = conn.subscription()
-        else {
+        let Some(&Subscription { id, coding, .. }) = conn.subscription() else {
             return;
         };
-        let behind = match cursor.offset {
-            0 => cursor.sequence,
-            // The unfinished frame is still completed.
-            _ => cursor.sequence + u64::from(cursor.merged.max(1)),
-        };
-        // The cursor of a client that lacks nothing may stand at an old place; the head is worth more.
-        let lacks = self.hub.frames_from(namespace, behind).next().is_some();
-        let sequence = if lacks { behind } else { self.log.head() };
-        self.unnamed_place = None;
         let mut block = Vec::new();
         if let Some(retry_ms) = retry_ms {
             sse::encode_retry(&mut block, retry_ms);
         }
-        let epoch = self.settings.epoch;
-        EventId { epoch, sequence }.encode_line(&mut block);
-        block.push(b'\n');
-        encode_piece(conn.outbox.buffer(), coding, &block);
-        if !self.hub.carries(namespace, Stream::Channels) {
-            self.hub.linger(namespace, self.now + limits::LINGER);
+        self.bus.encode_position(id, &mut block);
+        coding.encode(conn.outbox.buffer(), &block);
+        if !self.bus.receives(id, Stream::Channels) {
+            self.bus.linger(id, self.now + limits::LINGER);
         }
         self.end_stream(key, reason);
     }
@@ -153,25 +133,27 @@ impl Engine {
         if subscription.coding == Coding::Chunked {
             conn.outbox.buffer().extend_from_slice(sse::LAST_CHUNK);
         }
-        let unfinished = (subscription.cursor.offset > 0).then_some(subscription);
-        self.leave(key, &subscription);
-        self.drain(key, reason, unfinished);
+        let id = subscription.id;
+        let has_rest = self.bus.has_rest(id);
+        match has_rest {
+            true => {
+                self.before_leaving(key, id);
+                self.bus.end(id);
+            }
+            false => self.leave(key, id),
+        }
+        self.drain(key, reason, has_rest.then_some(id));
     }
 
     /// Sends what is in the outbox, and then our end.
-    pub(super) fn drain(
-        &mut self,
-        key: Key,
-        reason: CloseReason,
-        unfinished: Option<Subscription>,
-    ) {
+    pub(super) fn drain(&mut self, key: Key, reason: CloseReason, rest: Option<SubscriberId>) {
         let Some(conn) = self.conns.get_mut(key) else {
             return;
         };
         if let Phase::Reading(reading) = &conn.phase {
             self.unproven_bytes -= reading.unproven();
         }
-        conn.phase = Phase::Draining { reason, unfinished };
+        conn.phase = Phase::Draining { reason, rest };
         conn.deadline = self.now + limits::DRAIN_DEADLINE;
         self.queue_write(key);
         self.arm(key);
@@ -217,11 +199,19 @@ impl Engine {
             let line = format!("disconnect {path} from {client_ip} after {age:.1} s: {reason}");
             self.effects.push_back(Effect::Log(Level::Debug, line));
         }
-        if let Phase::Subscribed(subscription) = phase {
-            self.leave(key, &subscription);
+        match phase {
+            Phase::Subscribed(subscription) => self.leave(key, subscription.id),
+            Phase::Draining { rest: Some(id), .. } => self.bus.unsubscribe(id),
+            _ => {}
         }
         self.counters.close(reason);
         self.effects.push_back(Effect::Close(key));
+    }
+
+    /// Takes a subscriber off the bus, and out of the registry of addresses.
+    pub(super) fn leave(&mut self, key: Key, id: SubscriberId) {
+        self.before_leaving(key, id);
+        self.bus.unsubscribe(id);
     }
 
     /// Takes a subscriber out of the lists of its address and its token. Others take its places there.
@@ -241,25 +231,14 @@ impl Engine {
         }
     }
 
-    /// Takes a subscriber out of the registries. Another takes its place in the list, and must know.
-    pub(super) fn leave(&mut self, key: Key, subscription: &Subscription) {
-        // Of a channel, everybody has an id to come back with.
-        if self.hub.carries(subscription.namespace, Stream::Channels) {
+    /// A subscriber is to get nothing more than what was begun.
+    fn before_leaving(&mut self, key: Key, id: SubscriberId) {
+        // Of a channel, everybody has a position to come back with.
+        if self.bus.receives(id, Stream::Channels) {
             let until = (self.now + self.settings.channels.linger).next_beat(limits::TIMER_SLACK);
-            self.hub.linger_members(subscription.namespace, until);
+            self.bus.linger(id, until);
         }
         self.leave_addresses(key);
-        let moved = self
-            .hub
-            .unsubscribe(subscription.namespace, subscription.slot);
-        if let Some(key) = moved
-            .and_then(|index| self.conns.at(index))
-            .map(|(key, _)| key)
-            && let Some(Phase::Subscribed(other)) =
-                self.conns.get_mut(key).map(|conn| &mut conn.phase)
-        {
-            other.slot = subscription.slot;
-        }
     }
 }
 

@@ -10,18 +10,11 @@ mod channels;
 mod cleanup;
 mod conn;
 mod endings;
-mod event_id;
 mod fanout;
-mod histogram;
-mod hub;
 mod invariants;
-mod log;
 mod messages;
-mod namespace;
-mod passes;
 mod publications;
 mod requests;
-mod rollup;
 mod route;
 pub mod settings;
 mod snapshot;
@@ -41,18 +34,15 @@ pub use route::Document;
 pub use settings::Settings;
 pub use stats::{CloseReason, Snapshot};
 
+use crate::bus::{self, Bus, Stream, sse};
 use crate::level::Level;
 use crate::limits;
-use crate::proto::sse;
 use crate::random::Random;
 use crate::time::Time;
 use addresses::Addresses;
 use conn::{Conn, Conns, Phase, WriteState};
 use endings::Farewell;
-use fanout::{Batch, InFlight};
-use hub::{Hub, Stream};
-use log::{Coding, Log};
-use rollup::Rollup;
+use fanout::InFlight;
 use stats::Counters;
 use timers::Timers;
 
@@ -102,15 +92,7 @@ pub struct Engine {
     startup_time: u64,
     started_at: Time,
     conns: Conns,
-    hub: Hub,
-    log: Log,
-    rollup: Rollup,
-    /// When the rollup is sent; set exactly while it holds something.
-    tick_at: Option<Time>,
-    /// The beat after a tick: until then the source may be left alone if it feeds nothing but the rollup.
-    rest_until: Option<Time>,
-    /// When the first of what it holds arrived; meaningless while it holds nothing.
-    counted_since: Time,
+    bus: Bus,
     /// Channels and patterns that the source was asked for.
     listened: BTreeSet<Box<[u8]>>,
     /// How often the source was asked for a channel, or no longer for one.
@@ -125,12 +107,8 @@ pub struct Engine {
     pauses: VecDeque<(Time, Key)>,
     /// Bytes held of bodies whose senders have not shown a key yet.
     unproven_bytes: usize,
-    /// A place of the log that no client has the id of.
-    unnamed_place: Option<u64>,
     /// Whether the source has been away since it was last known to be there.
     source_was_away: bool,
-    /// The number of the first frame since when no message of a channel can be missing.
-    channels_whole_from: u64,
     timers: Timers,
     addresses: Addresses,
     random: Random,
@@ -140,25 +118,14 @@ pub struct Engine {
     /// Connections to be written to by themselves; each once, and none of them blocked.
     write_queue: VecDeque<Key>,
     effects: VecDeque<Effect>,
-    /// How far the log had come when everybody who could take anything last had everything.
-    flushed: u64,
-    /// Since when the source has been made to wait for that.
-    held_since: Option<Time>,
     /// Whether a client that is written to by itself has the next write, rather than a pass.
     queue_is_next: bool,
     reads_left: usize,
     /// Writes left in this turn to clients that are written to by themselves, and in passes.
     queue_writes_left: usize,
     pass_writes_left: usize,
-    /// Bytes summed for the write that is being planned.
-    summed_bytes: usize,
-    batch: Batch,
     /// The write that was handed out and not yet answered.
     in_flight: Option<InFlight>,
-    /// A frame under construction; kept so that publishing allocates nothing.
-    body: Vec<u8>,
-    /// The same for the name of a channel's namespace.
-    segment: Vec<u8>,
     /// Who is still to be sent away, once the process was asked to end.
     farewell: Farewell,
     stopping: bool,
@@ -169,17 +136,16 @@ impl Engine {
     pub fn new(settings: Settings, now: Time, unix_seconds: u64) -> Engine {
         let spans = [settings.pacing.keepalive, limits::REQUEST_DEADLINE];
         Engine {
-            log: Log::new(settings.pacing.log_bytes_max),
             now,
             unix_seconds,
             startup_time: unix_seconds,
             started_at: now,
             conns: Conns::default(),
-            hub: Hub::new(settings.pacing.paced_subscribers_min),
-            rollup: Rollup::default(),
-            tick_at: None,
-            rest_until: None,
-            counted_since: now,
+            bus: Bus::new(&bus::Options {
+                epoch: settings.epoch,
+                log_bytes_max: settings.pacing.log_bytes_max,
+                paced_subscribers_min: settings.pacing.paced_subscribers_min,
+            }),
             listened: BTreeSet::new(),
             asked: 0,
             heard: 0,
@@ -187,9 +153,7 @@ impl Engine {
             held: VecDeque::new(),
             pauses: VecDeque::new(),
             unproven_bytes: 0,
-            unnamed_place: None,
             source_was_away: false,
-            channels_whole_from: 0,
             timers: Timers::new(&spans),
             addresses: Addresses::default(),
             random: Random::new(settings.epoch),
@@ -197,17 +161,11 @@ impl Engine {
             read_queue: VecDeque::new(),
             write_queue: VecDeque::new(),
             effects: VecDeque::new(),
-            flushed: 0,
-            held_since: None,
             queue_is_next: false,
             reads_left: 0,
             queue_writes_left: 0,
             pass_writes_left: 0,
-            summed_bytes: 0,
-            batch: Batch::default(),
             in_flight: None,
-            body: Vec::new(),
-            segment: Vec::new(),
             farewell: Farewell::default(),
             stopping: false,
             settings,
@@ -222,33 +180,18 @@ impl Engine {
         self.reads_left = self.settings.pacing.reads_per_turn;
         self.queue_writes_left = self.settings.pacing.writes_per_turn.div_ceil(2);
         self.pass_writes_left = self.settings.pacing.writes_per_turn.div_ceil(2);
-        let is_late = self.unflushed() >= limits::PACED_BYTES_MAX as u64;
-        self.hub.begin_turn(now, is_late);
-        if self.wants_messages() {
-            self.held_since = None;
-        } else if now.since(*self.held_since.get_or_insert(now)) >= limits::SOURCE_HOLD_MAX {
-            // Some are too slow for what comes. They must not hold it back from everybody else.
-            self.flushed = self.log.appended();
-            self.held_since = None;
-        }
+        self.bus.begin_turn(now);
     }
 
     /// Ends a turn, whose last write has been answered at the moment `now`.
     pub fn end_turn(&mut self, now: Time) {
-        for pass in self.hub.take_finished() {
-            let took = now.since(pass.arrived_at);
-            let times = &mut self.counters.delivery[pass.stream as usize];
-            times.observe(took, u64::from(pass.frames));
-        }
+        self.bus.end_turn(now);
     }
 
     /// When the engine must be called again, whatever happens before.
     pub fn deadline(&self) -> Option<Time> {
         let deadlines = [
-            self.tick_at,
-            self.rest_until(),
-            self.hub.passes().next_at(),
-            self.hub.expires_at(),
+            self.bus.line().deadline(),
             self.held.front().map(|&(_, until, _)| until),
             self.pauses.front().map(|&(until, _)| until),
             self.timers.next(),
@@ -262,48 +205,41 @@ impl Engine {
         !self.read_queue.is_empty()
             || !self.write_queue.is_empty()
             || !self.effects.is_empty()
-            || self.hub.passes().has_turns()
-            || self.hub.has_turned()
+            || self.bus.line().has_visits()
+            || self.bus.line().registry().has_turned()
     }
 
     /// Whether messages should be taken from the source now. While those that are here have not been
     /// offered to everybody, a burst must not push them out of the log: it waits in the source's socket,
     /// but not for long.
     pub fn wants_messages(&self) -> bool {
-        self.unflushed() < self.settings.pacing.log_bytes_max as u64 / limits::LOG_UNFLUSHED_PART
-    }
-
-    /// Bytes of frames that have not been offered to everybody.
-    fn unflushed(&self) -> u64 {
-        self.log.appended() - self.flushed
+        self.bus.line().wants_messages()
     }
 
     /// Whether somebody subscribes to anything but scores.
     pub fn wants_tweets(&self) -> bool {
-        !self.hub.has_only(&[Stream::Raw, Stream::Eps])
+        !self
+            .bus
+            .line()
+            .registry()
+            .has_only(&[Stream::Raw, Stream::Eps])
     }
 
     /// Until when the source may be left alone, because all that it could bring would wait for the next tick:
     /// a busy stream of score updates then costs one wake-up a tick, and not one for each update. When that
     /// moment has come, the source is read, and what it brought is sent in the same turn.
     pub fn rest_until(&self) -> Option<Time> {
-        self.rest_until
-            .filter(|_| self.hub.has_only(&[Stream::Eps]))
+        self.bus.line().rest_until()
     }
 
     /// The source has more to say than can be taken at a tick, or has ended: it is read as it comes.
     pub fn end_rest(&mut self) {
-        self.rest_until = None;
+        self.bus.end_rest();
     }
 
     /// Does what has become due.
     pub fn on_time(&mut self) {
-        if self.tick_at.is_some_and(|at| at <= self.now) {
-            self.tick();
-        } else if self.rest_until.is_some_and(|at| at <= self.now) {
-            self.rest_until = None;
-        }
-        self.hub.expire(self.now);
+        self.bus.handle_time();
         self.release_held();
         self.end_pauses();
         self.send_away();
@@ -417,7 +353,12 @@ impl Engine {
 
     /// How many subscribers there are.
     pub fn subscribers(&self) -> usize {
-        self.hub.subscribers()
+        self.bus.line().registry().subscribers()
+    }
+
+    /// Messages, and who gets them.
+    pub fn bus(&self) -> &Bus {
+        &self.bus
     }
 
     /// The configuration.
@@ -494,7 +435,7 @@ impl Engine {
             && let Some(subscription) = conn.subscription()
         {
             let coding = subscription.coding;
-            encode_piece(conn.outbox.buffer(), coding, sse::COMMENT);
+            coding.encode(conn.outbox.buffer(), sse::COMMENT);
             self.queue_write(key);
         }
     }
@@ -585,15 +526,5 @@ impl Conn {
             Phase::Draining { .. } => self.deadline.max(self.progress_at + limits::DRAIN_DEADLINE),
             Phase::Lingering(_) | Phase::Closed => self.deadline,
         }
-    }
-}
-
-/// Appends bytes of a stream in the client's coding.
-fn encode_piece(out: &mut Vec<u8>, coding: Coding, body: &[u8]) {
-    match coding {
-        Coding::Chunked => {
-            sse::encode_chunk(out, body);
-        }
-        Coding::Bare => out.extend_from_slice(body),
     }
 }

@@ -3,7 +3,6 @@
 
 use super::channels::{is_allowed, is_name};
 use super::conn::{Answer, Key, Phase};
-use super::log::Log;
 use super::messages::{SCORE_CHANNEL, TWEET_CHANNEL_PREFIX, is_own_channel};
 use super::settings::Settings;
 use super::{Effect, Engine};
@@ -63,7 +62,7 @@ impl Engine {
         let body = std::mem::take(&mut submission.body);
         match judge(submission, &body, &self.settings) {
             Err(reply) => self.on_rendered(key, &reply),
-            Ok(publication) if !takes(&self.log, &publication.message) => {
+            Ok(publication) if !self.bus.line().takes(publication.message.as_bytes()) => {
                 let reply =
                     Reply::error(413, "the message is too long: LOG_BYTES_MAX is too small");
                 self.on_rendered(key, &reply);
@@ -97,14 +96,6 @@ impl Engine {
             }
         }
     }
-}
-
-/// Whether the log, and with it that of any copy of the server that is set up like this one, takes an event of this.
-fn takes(log: &Log, message: &str) -> bool {
-    // An event is longer than its payload: by its names, and by some letters for each line.
-    let is_end = |byte: &u8| b"\r\n".contains(byte);
-    let lines = message.bytes().filter(is_end).count();
-    log.takes(message.len() + lines * 6 + 2 * limits::SEGMENT_BYTES_MAX)
 }
 
 /// The answer to what was published.

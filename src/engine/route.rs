@@ -1,11 +1,11 @@
 //! Routes: which request gets what. It owns the table of paths and methods; it must not touch a
 //! connection, so that every row can be tested as a value.
 
-use super::channels::{Form, is_allowed, is_name, is_pattern};
+use super::channels::{is_allowed, is_name, is_pattern};
 use super::cleanup::Cleanup;
-use super::hub::Stream;
 use super::publications::Submission;
 use super::settings::Settings;
+use crate::bus::{Name, Stream};
 use crate::limits::{NAMESPACES_MAX, SEGMENT_BYTES_MAX, TOKEN_BYTES_MAX};
 use crate::proto::authorization::CHALLENGE;
 use crate::proto::glob::Glob;
@@ -37,8 +37,8 @@ pub struct Topic {
     pub stream: Stream,
     /// The child's segment, or the channel; `None` for all of the stream.
     pub child: Option<String>,
-    /// Of a channel: whether its events name it.
-    pub form: Form,
+    /// Whether a channel's events name it.
+    pub is_named: bool,
 }
 
 impl Topic {
@@ -46,8 +46,13 @@ impl Topic {
         Topic {
             stream,
             child: child.map(str::to_owned),
-            form: Form::Bare,
+            is_named: false,
         }
+    }
+
+    /// How the bus knows it.
+    pub fn name(&self) -> Name<'_> {
+        (self.stream, self.child.as_deref().map(str::as_bytes))
     }
 
     /// The name of the channel that this is, if it is one.
@@ -299,7 +304,7 @@ fn channels(names: &[String], query: &str, settings: &Settings) -> Result<Vec<To
     }
     let is_named = target::query_values(query, "event").any(|event| event == "channel");
     let topic = |name: &String| Topic {
-        form: if is_named { Form::Named } else { Form::Bare },
+        is_named,
         ..Topic::new(Stream::Channels, Some(name))
     };
     let topics = each_once(names.iter().map(topic).collect(), settings);

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::hub::Stream;
+use crate::bus::Stream;
 use crate::limits;
 use crate::proto::authorization::Secret;
 use crate::proto::glob::Glob;

@@ -4,6 +4,7 @@
 use super::Engine;
 use super::conn::{Conn, Key, Subscription};
 use super::stats::{ConnectionRow, Process, Snapshot, SourceState};
+use crate::bus::{Subscriber, SubscriberId};
 
 impl Engine {
     /// The state at this moment, with the oldest `rows_max` subscribers, and with what others know.
@@ -14,20 +15,22 @@ impl Engine {
         exchange: Option<SourceState<'a>>,
         process: Process,
     ) -> Snapshot<'a> {
+        let registry = self.bus.line().registry();
         Snapshot {
             node: &self.settings.node,
             reported_at: self.unix_seconds,
             startup_time: self.startup_time,
             uptime: self.now.since(self.started_at),
             counters: &self.counters,
+            bus: self.bus.line().counters(),
             sockets: self.conns.len(),
             channels: self.listened.len(),
-            streams: self.hub.subscribers_by_stream(),
-            log: self.log.state(self.now),
+            streams: registry.subscribers_by_stream(),
+            log: self.bus.line().log_state(),
             source,
             exchange,
             process,
-            connections_total: self.hub.subscribers(),
+            connections_total: registry.subscribers(),
             connections: self.rows(rows_max),
         }
     }
@@ -51,11 +54,11 @@ impl Engine {
         }
         subscribers.sort_unstable_by_key(age_of);
         let rows = subscribers.into_iter();
-        rows.map(|(_, conn, subscription)| self.row(conn, subscription))
+        rows.map(|(_, conn, subscription)| self.row(conn, subscription.id))
             .collect()
     }
 
-    fn row<'a>(&self, conn: &'a Conn, subscription: &Subscription) -> ConnectionRow<'a> {
+    fn row<'a>(&self, conn: &'a Conn, id: SubscriberId) -> ConnectionRow<'a> {
         let age = self.now.since(conn.about.subscribed_at).as_secs();
         ConnectionRow {
             request_path: &conn.about.path,
@@ -64,19 +67,16 @@ impl Engine {
             age,
             client_ip: conn.about.client_ip,
             user_agent: &conn.about.user_agent,
-            msgs_sent: subscription.events,
-            behind: self.events_behind(conn, subscription),
+            msgs_sent: self.bus.subscriber(id).map_or(0, Subscriber::events),
+            behind: self.events_behind(conn, id),
         }
     }
 
     /// How many events a subscriber has not taken. One that is not behind may have an outdated cursor.
-    fn events_behind(&self, conn: &Conn, subscription: &Subscription) -> u64 {
-        if !conn.is_behind() {
-            return 0;
+    fn events_behind(&self, conn: &Conn, id: SubscriberId) -> u64 {
+        match conn.is_behind() {
+            true => self.bus.events_behind(id),
+            false => 0,
         }
-        let Subscription {
-            namespace, cursor, ..
-        } = *subscription;
-        self.hub.frames_from(namespace, cursor.sequence).count() as u64
     }
 }

@@ -4,8 +4,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-pub use super::histogram::Histogram;
-pub use super::hub::Stream;
+pub use crate::bus::{self, Histogram, LogState, Stream};
 pub use crate::process::Process;
 
 /// Why a connection ended.
@@ -94,12 +93,8 @@ pub struct Counters {
     pub dropped_encoding: u64,
     /// Messages whose channel has control bytes: dropped.
     pub dropped_channel: u64,
-    /// Messages too large for the log, or for the rollup: dropped there.
-    pub dropped_oversized: u64,
     /// Messages on channels that no stream is made of.
     pub dropped_unknown: u64,
-    /// Frames put into the log: messages that somebody wanted, and ticks.
-    pub frames: u64,
     /// Publications of clients that were taken.
     pub published: u64,
     /// Relayed cleanups that could not be understood: dropped.
@@ -108,15 +103,6 @@ pub struct Counters {
     pub events_out: u64,
     /// Bytes handed to the kernel.
     pub bytes_out: u64,
-    /// Times that missed increments were summed into one event.
-    pub conflations: u64,
-    /// Ticks of the rollup that had something to send.
-    pub ticks: u64,
-    /// How late ticks were served.
-    pub tick_lateness: Histogram,
-    /// From a message's arrival to its last write, by stream in the order of [`Stream::ALL`]. What a client
-    /// did not take at once is not waited for; of several messages in one pass, the first counts for all.
-    pub delivery: [Histogram; Stream::ALL.len()],
 }
 
 impl Counters {
@@ -139,6 +125,8 @@ pub struct Snapshot<'a> {
     pub uptime: Duration,
     /// Totals since the start.
     pub counters: &'a Counters,
+    /// What the bus counts, since the start.
+    pub bus: &'a bus::Counters,
     /// How many connections are open, streams and others.
     pub sockets: usize,
     /// How many subscribers each stream has, in the order of [`Stream::ALL`].
@@ -187,19 +175,6 @@ pub struct ChannelRow<'a> {
     pub name: &'a str,
     /// How many connections receive it.
     pub subscribers: usize,
-}
-
-/// What the message log holds.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct LogState {
-    /// Bytes of memory.
-    pub bytes: usize,
-    /// Bytes of memory at most.
-    pub bytes_max: usize,
-    /// Frames.
-    pub frames: usize,
-    /// How old its oldest bytes are: for how long a client can be away and be sent what it missed.
-    pub reach: Duration,
 }
 
 /// What feeds us.

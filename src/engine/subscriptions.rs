@@ -1,48 +1,14 @@
 //! Subscriptions: a stream's beginning. It owns admission, the head and first bytes, and what a client that
 //! comes back is sent of what it missed; it must not know how frames are written.
 
-use std::borrow::Cow;
-
-use super::channels::segment_of;
-use super::conn::{About, Cursor, Key, Phase, Reading, Subscription};
-use super::event_id::{self, EventId};
-use super::hub::{NamespaceId, Stream};
-use super::log::Coding;
+use super::conn::{About, Key, Phase, Reading, Subscription};
 use super::requests::{Accepted, shown};
 use super::route::Topic;
-use super::{Effect, Engine, encode_piece};
+use super::{Effect, Engine};
+use crate::bus::{self, Coding, Start, Stream, sse};
 use crate::level::Level;
 use crate::limits;
 use crate::proto::reply::{self, Reply};
-use crate::proto::sse;
-
-/// Where a stream begins.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Start {
-    /// With what is published from now on.
-    Now,
-    /// With what was missed since this number.
-    Missed(u64),
-    /// Now, although the client has the id of a place; nothing that it lacks is there.
-    Caught,
-    /// The same, but what it lacks, if anything, is not kept any more.
-    Gap,
-}
-
-/// What tells the client of a channel that it lacks what nobody can send it any more. It has data, or a browser
-/// would not dispatch it; scripts that poll and know no names of events take this for nothing.
-const GAP: &[u8] = b"event: gap\ndata: null\n\n";
-
-impl Topic {
-    fn name(&self) -> (Stream, Option<Cow<'_, [u8]>>) {
-        let child = self.child.as_deref().map(str::as_bytes);
-        let child = child.map(|name| match self.stream {
-            Stream::Channels => segment_of(name, self.form).into(),
-            _ => Cow::Borrowed(name),
-        });
-        (self.stream, child)
-    }
-}
 
 /// What is shown of a request: its path, and of one whose query names the streams which these are.
 fn shown_path(topics: &[Topic], accepted: &Accepted) -> Box<str> {
@@ -103,35 +69,6 @@ impl Mix {
     fn is_poll(self, accepted: &Accepted) -> bool {
         accepted.is_xhr && !self.has_others
     }
-
-    /// Until which number events carry their ids. Where channels come with other streams, all have them for good: a
-    /// place is then one for all of them. Where they come alone, it is their frames that have them.
-    fn forgets_at(self, start: Start, head: u64) -> Option<u64> {
-        match start {
-            _ if self.has_channels => self.has_others.then_some(u64::MAX),
-            Start::Missed(_) => Some(head),
-            Start::Now | Start::Caught | Start::Gap => None,
-        }
-    }
-
-    /// What a stream that begins like this says of its client's place, this one, before any event.
-    fn encode_start(self, start: Start, id: EventId, out: &mut Vec<u8>) {
-        match start {
-            // It is told with each event, or when all are there.
-            Start::Missed(_) => {}
-            Start::Gap if self.has_channels => {
-                id.encode_channel_line(out);
-                out.extend_from_slice(GAP);
-            }
-            // Who loses the connection before the first message has a place to come back to as well.
-            Start::Now | Start::Caught if self.has_channels => {
-                id.encode_channel_line(out);
-                out.push(b'\n');
-            }
-            Start::Caught | Start::Gap => out.extend_from_slice(event_id::CLEAR),
-            Start::Now => {}
-        }
-    }
 }
 
 impl Engine {
@@ -146,32 +83,28 @@ impl Engine {
         if let Some(reply) = self.shed(accepted, mix) {
             return Err(reply);
         }
-        let (namespace, slot) = self.enter(key, topics);
-        let head = self.log.head();
-        let start = self.start_of(accepted.last_event_id.as_deref(), namespace);
-        let Some(conn) = self.conns.get_mut(key) else {
-            return Ok(());
-        };
-        let sequence = match start {
-            Start::Missed(sequence) => sequence,
-            Start::Now | Start::Caught | Start::Gap => head,
-        };
         let is_poll = mix.is_poll(accepted);
         let coding = match accepted.http_11 {
             true => Coding::Chunked,
             false => Coding::Bare,
         };
+        let names: Vec<bus::Name<'_>> = topics.iter().map(Topic::name).collect();
+        let named = topics.iter().any(|topic| topic.is_named);
+        let form = bus::Form { coding, named };
+        let last_event_id = accepted.last_event_id.as_deref();
+        let resume = last_event_id.filter(|text| !text.is_empty());
+        let (id, start) = self.bus.subscribe(&names, key.index, form, resume);
+        match start {
+            Start::Now => {}
+            Start::Missed | Start::Caught => self.counters.replayed += 1,
+            Start::Gap => self.counters.replay_refused += 1,
+        }
+        let Some(conn) = self.conns.get_mut(key) else {
+            return Ok(());
+        };
         conn.phase = Phase::Subscribed(Subscription {
-            namespace,
-            slot,
+            id,
             coding,
-            cursor: Cursor {
-                sequence,
-                offset: 0,
-                merged: 0,
-            },
-            events: 0,
-            forgets_at: mix.forgets_at(start, head),
             poll: is_poll.then_some(accepted.keep_alive),
         });
         conn.progress_at = self.now;
@@ -183,9 +116,6 @@ impl Engine {
         });
         conn.about.subscribed_at = self.now;
         conn.about.describe(topics, accepted);
-        let epoch = self.settings.epoch;
-        let id = EventId { epoch, sequence };
-        self.unnamed_place = None;
         if !is_poll {
             let out = conn.outbox.buffer();
             let extra = self.settings.streams.head_extra();
@@ -195,8 +125,8 @@ impl Engine {
                 Some(retry_ms) => sse::encode_retry(&mut first, retry_ms),
                 None => first.extend_from_slice(sse::COMMENT),
             }
-            mix.encode_start(start, id, &mut first);
-            encode_piece(out, coding, &first);
+            self.bus.encode_start(id, start, &mut first);
+            coding.encode(out, &first);
         }
         let about = &mut conn.about;
         about.places = self
@@ -210,7 +140,7 @@ impl Engine {
         self.arm(key);
         if is_poll && start == Start::Gap {
             let mut events = Vec::new();
-            mix.encode_start(start, id, &mut events);
+            self.bus.encode_start(id, start, &mut events);
             self.answer_poll(key, &events);
         }
         if mix.has_channels && !is_poll {
@@ -218,25 +148,6 @@ impl Engine {
         }
         self.queue_write(key);
         Ok(())
-    }
-
-    /// Registers a connection for what it wants.
-    fn enter(&mut self, key: Key, topics: &[Topic]) -> (NamespaceId, u32) {
-        let names: Vec<_> = topics.iter().map(Topic::name).collect();
-        let names = names.iter().map(|(of, child)| (*of, child.as_deref()));
-        let names: Vec<(Stream, Option<&[u8]>)> = names.collect();
-        let is_new = |&(of, child): &(Stream, Option<&[u8]>)| {
-            of.is_on_demand() && child.is_some_and(|child| !self.hub.is_wanted(of, child))
-        };
-        if names.iter().any(is_new) {
-            // What came for it while nobody was there has left no trace.
-            self.begin_afresh();
-        }
-        let head = self.log.head();
-        match names[..] {
-            [(stream, child)] => self.hub.subscribe(stream, child, key.index, head),
-            ref several => self.hub.subscribe_to_several(several, key.index, head),
-        }
     }
 
     /// The answer to a subscription for which there is no room, or none for its address. A browser gives up
@@ -249,7 +160,7 @@ impl Engine {
             is_crowded || (mix.has_channels && self.listened.len() >= limits::CHANNELS_MAX);
         if !self.stopping
             && !is_crowded
-            && self.hub.subscribers() < self.settings.admission.connections_max
+            && self.bus.line().registry().subscribers() < self.settings.admission.connections_max
         {
             return None;
         }
@@ -269,35 +180,6 @@ impl Engine {
         let mut body = Vec::new();
         sse::encode_retry(&mut body, pause.as_millis() as u32);
         Some(Reply::finite_stream(body))
-    }
-
-    /// Where a stream begins for a client with this id. An id of another process, of the future, or of what
-    /// is not kept any more, is worth nothing: to replay a part would be to skip one silently.
-    fn start_of(&mut self, id: Option<&str>, namespace: NamespaceId) -> Start {
-        let Some(text) = id.filter(|text| !text.is_empty()) else {
-            return Start::Now;
-        };
-        let whole_from = match self.hub.carries(namespace, Stream::Channels) {
-            true => self.channels_whole_from,
-            false => 0,
-        };
-        let whole_from = self.hub.complete_from(namespace).max(whole_from);
-        match EventId::parse(text) {
-            Some(EventId { epoch, sequence })
-                if epoch == self.settings.epoch
-                    && (whole_from..=self.log.head()).contains(&sequence) =>
-            {
-                self.counters.replayed += 1;
-                match self.hub.frames_from(namespace, sequence).next() {
-                    Some(_) => Start::Missed(sequence),
-                    None => Start::Caught,
-                }
-            }
-            _ => {
-                self.counters.replay_refused += 1;
-                Start::Gap
-            }
-        }
     }
 
     /// Ends a long poll with these events, or with none.
@@ -324,7 +206,7 @@ impl Engine {
         let Some(keep_alive) = subscription.poll else {
             return;
         };
-        self.leave(key, &subscription);
+        self.leave(key, subscription.id);
         let Some(conn) = self.conns.get_mut(key) else {
             return;
         };

@@ -11,5 +11,5 @@ pub mod http;
 pub mod publication;
 pub mod reply;
 pub mod resp;
-pub mod sse;
+
 pub mod target;

@@ -16,6 +16,7 @@ use crate::level::Level;
 use crate::limits;
 use crate::net::{Door, Event, Net, Token};
 use crate::time::Time;
+use crate::upstream::Conversation;
 pub use exchange::Exchange;
 pub use feed::Feed;
 use publications::{Publications, Submission};
@@ -184,10 +185,14 @@ impl<N: Net> Reactor<N> {
             return Some(Duration::ZERO);
         }
         let feed = match &self.feed {
-            Feed::Redis { messages, commands } => [messages.deadline(), commands.deadline()]
-                .into_iter()
-                .flatten()
-                .min(),
+            Feed::Redis { messages, commands } => {
+                // What is there to be read is no reason to wake up while it is left where it is.
+                let messages = match self.engine.wants_messages() {
+                    true => messages.deadline(),
+                    false => messages.conversation().deadline(),
+                };
+                messages.into_iter().chain(commands.deadline()).min()
+            }
             Feed::Demo(_) if self.is_resting => None,
             Feed::Demo(demo) => demo.deadline(),
             Feed::Embedded => None,

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use super::inquiry::Inquiry;
 use super::{Feed, Reactor};
-use crate::engine::stats::{Counters, SourceState};
+use crate::engine::stats::SourceState;
+use crate::engine::stats::bus;
 use crate::engine::{Document, Key, Snapshot};
 use crate::limits;
 use crate::link::Link;
@@ -54,7 +55,7 @@ pub struct Graphite {
     root: String,
     due_at: Time,
     /// The counters that were told last.
-    before: Option<Counters>,
+    before: Option<bus::Counters>,
 }
 
 /// The names of our sockets, among those that we connect, begin with those of the feed.
@@ -252,7 +253,7 @@ impl<N: Net> Reactor<N> {
             let snapshot = self.snapshot(0);
             let before = graphite.before.as_ref();
             report::graphite::encode(&mut lines, &graphite.root, &snapshot, before);
-            graphite.before = Some(snapshot.counters.clone());
+            graphite.before = Some(snapshot.bus.clone());
             let channels = self
                 .engine
                 .channels(self.engine.settings().reports.channel_stats_max);

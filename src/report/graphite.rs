@@ -7,7 +7,7 @@ use std::io::Write;
 
 use super::decimal::Thousandths;
 use super::{dropped, names};
-use crate::engine::stats::{ChannelRow, CloseReason, Counters, Histogram, Snapshot, Stream};
+use crate::engine::stats::{ChannelRow, CloseReason, Histogram, Snapshot, Stream, bus};
 
 /// The longest line, its end included. Carbon takes longer ones, but several must fit into one datagram,
 /// which networks pass on undivided up to some 1,400 bytes.
@@ -27,13 +27,18 @@ pub const ROOT_BYTES_MAX: usize = LINE_BYTES_MAX - 80;
 /// since the start where there was none. They are in milliseconds, and missing where nothing happened. A
 /// quantile is the upper bound of its bucket, so `max` is what nothing was longer than; five seconds stand
 /// for anything beyond.
-pub fn encode(out: &mut Vec<u8>, root: &str, snapshot: &Snapshot<'_>, before: Option<&Counters>) {
+pub fn encode(
+    out: &mut Vec<u8>,
+    root: &str,
+    snapshot: &Snapshot<'_>,
+    before: Option<&bus::Counters>,
+) {
     let at = snapshot.reported_at;
     let lines = &mut Lines { out, root, at };
     clients(lines, snapshot);
-    totals(lines, snapshot.counters);
-    let start = Counters::default();
-    durations(lines, snapshot.counters, before.unwrap_or(&start));
+    totals(lines, snapshot);
+    let start = bus::Counters::default();
+    durations(lines, snapshot.bus, before.unwrap_or(&start));
     rest(lines, snapshot);
 }
 
@@ -77,7 +82,8 @@ fn clients(lines: &mut Lines<'_>, snapshot: &Snapshot<'_>) {
     lines.push("connections.open", snapshot.sockets);
 }
 
-fn totals(lines: &mut Lines<'_>, counters: &Counters) {
+fn totals(lines: &mut Lines<'_>, snapshot: &Snapshot<'_>) {
+    let counters = snapshot.counters;
     for (path, total) in [
         ("connections.accepted", counters.accepted),
         ("subscriptions", counters.subscribed),
@@ -85,12 +91,12 @@ fn totals(lines: &mut Lines<'_>, counters: &Counters) {
         ("replays.served", counters.replayed),
         ("replays.refused", counters.replay_refused),
         ("messages.in", counters.messages_in),
-        ("frames", counters.frames),
+        ("frames", snapshot.bus.kept),
         ("events.out", counters.events_out),
         ("bytes.out", counters.bytes_out),
-        ("conflations", counters.conflations),
+        ("conflations", snapshot.bus.conflations),
         ("publications", counters.published),
-        ("ticks.count", counters.ticks),
+        ("ticks.count", snapshot.bus.ticks),
     ] {
         lines.push(path, total);
     }
@@ -98,12 +104,12 @@ fn totals(lines: &mut Lines<'_>, counters: &Counters) {
         let name = reason.name();
         lines.push(format_args!("connections.closed.{name}"), total);
     }
-    for (cause, total) in dropped(counters) {
+    for (cause, total) in dropped(snapshot) {
         lines.push(format_args!("messages.dropped.{cause}"), total);
     }
 }
 
-fn durations(lines: &mut Lines<'_>, counters: &Counters, before: &Counters) {
+fn durations(lines: &mut Lines<'_>, counters: &bus::Counters, before: &bus::Counters) {
     let lateness = counters.tick_lateness.since(&before.tick_lateness);
     lines.interval("ticks.late_ms", &lateness);
     lines.quantile("ticks.late_ms_max", &lateness, 1.0);
@@ -166,7 +172,7 @@ mod tests {
     use super::*;
     use crate::report::example;
 
-    fn encoded(root: &str, snapshot: &Snapshot<'_>, before: Option<&Counters>) -> String {
+    fn encoded(root: &str, snapshot: &Snapshot<'_>, before: Option<&bus::Counters>) -> String {
         let mut out = b"kept\n".to_vec();
         encode(&mut out, root, snapshot, before);
         let text = String::from_utf8(out).unwrap();
@@ -222,8 +228,8 @@ mod tests {
 
     #[test]
     fn figures_stand_under_their_names() {
-        let counters = example::counters();
-        let text = encoded("key.web.1", &example::snapshot(&counters), None);
+        let totals = example::totals();
+        let text = encoded("key.web.1", &example::snapshot(&totals), None);
         assert!(text.starts_with("key.web.1.stream.raw.clients 2 1700000100\n"));
         assert!(text.ends_with('\n'));
         let expected = [
@@ -289,8 +295,8 @@ mod tests {
 
     #[test]
     fn durations_are_those_of_the_interval() {
-        let before = example::counters();
-        let mut counters = before.clone();
+        let before = example::totals();
+        let mut totals = before.clone();
         // The first is what the second says, after what `before` says.
         let table: [(&[(u64, u64)], &[(&str, &str)]); 4] = [
             (&[], &[]),
@@ -308,12 +314,12 @@ mod tests {
             ),
         ];
         for (observations, expected) in table {
-            counters.delivery = before.delivery.clone();
+            totals.bus.delivery = before.bus.delivery.clone();
             for &(micros, times) in observations {
                 let duration = std::time::Duration::from_micros(micros);
-                counters.delivery[Stream::Eps as usize].observe(duration, times);
+                totals.bus.delivery[Stream::Eps as usize].observe(duration, times);
             }
-            let text = encoded("a", &example::snapshot(&counters), Some(&before));
+            let text = encoded("a", &example::snapshot(&totals), Some(&before.bus));
             let figures = figures(&text, "a");
             let of_eps = figures.iter().filter_map(|(path, value)| {
                 let figure = path.strip_prefix("delivery.eps.ms_")?;
@@ -329,15 +335,15 @@ mod tests {
     #[test]
     fn no_line_is_longer_than_allowed() {
         let most = u64::MAX;
-        let mut counters = example::counters();
-        counters.closes = [most; CloseReason::ALL.len()];
-        counters.replay_refused = most;
-        counters.dropped_oversized = most;
-        counters.delivery = std::array::from_fn(|_| example::histogram(&[(most / 2, 2)]));
-        counters.tick_lateness = example::histogram(&[(most / 2, 2)]);
+        let mut totals = example::totals();
+        totals.counters.closes = [most; CloseReason::ALL.len()];
+        totals.counters.replay_refused = most;
+        totals.bus.oversized = most;
+        totals.bus.delivery = std::array::from_fn(|_| example::histogram(&[(most / 2, 2)]));
+        totals.bus.tick_lateness = example::histogram(&[(most / 2, 2)]);
         let snapshot = Snapshot {
             reported_at: most,
-            ..example::snapshot(&counters)
+            ..example::snapshot(&totals)
         };
         let mut out = Vec::new();
         encode(&mut out, &"a".repeat(ROOT_BYTES_MAX), &snapshot, None);
@@ -352,9 +358,9 @@ mod tests {
 
     #[test]
     fn a_path_is_sent_once_and_never_above_another() {
-        let mut counters = example::counters();
-        counters.delivery = std::array::from_fn(|_| example::histogram(&[(1, 1)]));
-        let text = encoded("a", &example::snapshot(&counters), None);
+        let mut totals = example::totals();
+        totals.bus.delivery = std::array::from_fn(|_| example::histogram(&[(1, 1)]));
+        let text = encoded("a", &example::snapshot(&totals), None);
         let figures = figures(&text, "a");
         for (index, (path, _)) in figures.iter().enumerate() {
             let fit = |byte: u8| byte.is_ascii_alphanumeric() || b"._".contains(&byte);

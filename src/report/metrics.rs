@@ -7,7 +7,7 @@ use std::io::Write;
 
 use super::decimal::Millionths;
 use super::dropped;
-use crate::engine::stats::{CloseReason, Counters, Histogram, Snapshot, Stream};
+use crate::engine::stats::{CloseReason, Histogram, Snapshot, Stream, bus};
 
 /// The `Content-Type` of what [`encode`] makes.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -19,7 +19,7 @@ pub fn encode(snapshot: &Snapshot<'_>) -> Vec<u8> {
     state(&mut out, snapshot);
     traffic(&mut out, snapshot);
     divided(&mut out, snapshot);
-    durations(&mut out, snapshot.counters);
+    durations(&mut out, snapshot.bus);
     process(&mut out, snapshot);
     out
 }
@@ -54,13 +54,15 @@ fn state(out: &mut Vec<u8>, snapshot: &Snapshot<'_>) {
 
 /// The families of one number each.
 fn traffic(out: &mut Vec<u8>, snapshot: &Snapshot<'_>) {
-    let Snapshot { counters, log, .. } = snapshot;
+    let Snapshot {
+        counters, bus, log, ..
+    } = snapshot;
     #[rustfmt::skip]
     let gauges = [
         ("sockets_open", "Open connections of clients, streams and others.", snapshot.sockets),
         ("log_bytes", "Memory that the message log takes.", log.bytes),
         ("log_max_bytes", "Memory that the message log may take.", log.bytes_max),
-        ("log_frames", "Frames in the message log.", log.frames),
+        ("log_frames", "Frames in the message log.", log.messages),
         ("log_reach_seconds", "Age of the oldest frames in the log.", log.reach.as_secs() as usize),
         ("channels", "Channels that the source is asked for.", snapshot.channels),
     ];
@@ -73,12 +75,12 @@ fn traffic(out: &mut Vec<u8>, snapshot: &Snapshot<'_>) {
         ("subscriptions_total", "Subscriptions begun.", counters.subscribed),
         ("subscriptions_shed_total", "Subscriptions refused for want of room.", counters.shed),
         ("messages_received_total", "Messages that came from the source.", counters.messages_in),
-        ("frames_total", "Frames put into the message log.", counters.frames),
+        ("frames_total", "Frames put into the message log.", bus.kept),
         ("events_sent_total", "Events handed to the kernel, summed over clients.", counters.events_out),
         ("bytes_sent_total", "Bytes handed to the kernel.", counters.bytes_out),
-        ("conflations_total", "Times that missed increments became one event.", counters.conflations),
+        ("conflations_total", "Times that missed increments became one event.", bus.conflations),
         ("publications_total", "Publications of clients that were taken.", counters.published),
-        ("ticks_total", "Ticks of the rollup that had something to send.", counters.ticks),
+        ("ticks_total", "Ticks of the rollup that had something to send.", bus.ticks),
     ];
     for (name, help, value) in totals {
         family(out, Kind::Counter, PREFIX, name, help).sample(&[], value);
@@ -103,12 +105,12 @@ fn divided(out: &mut Vec<u8>, snapshot: &Snapshot<'_>) {
     }
     let help = "Messages dropped, by cause.";
     let mut dropped_messages = family(out, Kind::Counter, PREFIX, "messages_dropped_total", help);
-    for (cause, count) in dropped(counters) {
+    for (cause, count) in dropped(snapshot) {
         dropped_messages.sample(&[("cause", cause)], count);
     }
 }
 
-fn durations(out: &mut Vec<u8>, counters: &Counters) {
+fn durations(out: &mut Vec<u8>, counters: &bus::Counters) {
     let help = "How late ticks were served.";
     let name = "tick_lateness_seconds";
     family(out, Kind::Histogram, PREFIX, name, help).histogram(None, &counters.tick_lateness);
@@ -225,8 +227,8 @@ mod tests {
 
     #[test]
     fn figures_stand_under_their_names() {
-        let counters = example::counters();
-        let text = encoded(&example::snapshot(&counters));
+        let totals = example::totals();
+        let text = encoded(&example::snapshot(&totals));
         let own = [
             (r#"source_up{source="redis"}"#, "1"),
             (r#"source_losses_total{source="redis"}"#, "123"),
@@ -282,8 +284,8 @@ mod tests {
 
     #[test]
     fn buckets_are_summed_up_to_the_count() {
-        let counters = example::counters();
-        let text = encoded(&example::snapshot(&counters));
+        let totals = example::totals();
+        let text = encoded(&example::snapshot(&totals));
         let family = r#"# HELP emojitrack_streamer_tick_lateness_seconds How late ticks were served.
 # TYPE emojitrack_streamer_tick_lateness_seconds histogram
 emojitrack_streamer_tick_lateness_seconds_bucket{le="0.0001"} 2
@@ -338,8 +340,8 @@ emojitrack_streamer_tick_lateness_seconds_count 6
 
     #[test]
     fn each_family_is_introduced_once_and_stands_together() {
-        let counters = example::counters();
-        let text = encoded(&example::snapshot(&counters));
+        let totals = example::totals();
+        let text = encoded(&example::snapshot(&totals));
         let mut names = BTreeSet::new();
         for (name, kind, samples) in families(&text) {
             assert!(names.insert(name), "{name} is there twice");
@@ -368,9 +370,9 @@ emojitrack_streamer_tick_lateness_seconds_count 6
 
     #[test]
     fn labels_are_of_a_fixed_set() {
-        let mut counters = example::counters();
-        counters.accepted = 1;
-        let mut snapshot = example::snapshot(&counters);
+        let mut totals = example::totals();
+        totals.counters.accepted = 1;
+        let mut snapshot = example::snapshot(&totals);
         let few = encoded(&snapshot);
         snapshot.node = "another\"node";
         snapshot.source.place = "redis://elsewhere";
@@ -409,8 +411,8 @@ emojitrack_streamer_tick_lateness_seconds_count 6
 
     #[test]
     fn what_the_system_does_not_tell_is_left_out() {
-        let counters = Counters::default();
-        let mut snapshot = example::snapshot(&counters);
+        let totals = example::Totals::default();
+        let mut snapshot = example::snapshot(&totals);
         snapshot.process = Process::default();
         let text = encoded(&snapshot);
         let names: Vec<&str> = families(&text).into_iter().map(|(name, ..)| name).collect();

@@ -16,7 +16,7 @@ pub mod status;
 
 use std::sync::Arc;
 
-use crate::engine::stats::{Counters, Snapshot};
+use crate::engine::stats::Snapshot;
 use crate::proto::reply::Reply;
 
 /// The answer to a probe: 200, or 503 and why.
@@ -51,11 +51,12 @@ pub fn metrics_reply(snapshot: &Snapshot<'_>) -> Reply {
 }
 
 /// Messages dropped, by cause, under the names that all reports give the causes.
-fn dropped(counters: &Counters) -> [(&'static str, u64); 5] {
+fn dropped(snapshot: &Snapshot<'_>) -> [(&'static str, u64); 5] {
+    let counters = snapshot.counters;
     [
         ("encoding", counters.dropped_encoding),
         ("channel", counters.dropped_channel),
-        ("oversized", counters.dropped_oversized),
+        ("oversized", snapshot.bus.oversized),
         ("unknown", counters.dropped_unknown),
         ("relay", counters.dropped_relays),
     ]
@@ -67,7 +68,15 @@ mod example {
 
     use std::time::Duration;
 
+    use crate::engine::stats::bus;
     use crate::engine::stats::{Counters, Histogram, LogState, Process, Snapshot, SourceState};
+
+    /// What is counted.
+    #[derive(Clone, Default)]
+    pub(super) struct Totals {
+        pub counters: Counters,
+        pub bus: bus::Counters,
+    }
 
     pub(super) fn histogram(observations: &[(u64, u64)]) -> Histogram {
         let mut histogram = Histogram::default();
@@ -77,53 +86,58 @@ mod example {
         histogram
     }
 
-    pub(super) fn counters() -> Counters {
-        Counters {
-            accepted: 101,
-            subscribed: 102,
-            shed: 103,
-            replayed: 104,
-            replay_refused: 105,
-            closes: std::array::from_fn(|index| 200 + index as u64),
-            messages_in: 106,
-            dropped_encoding: 107,
-            dropped_channel: 108,
-            dropped_oversized: 109,
-            dropped_unknown: 110,
-            frames: 111,
-            dropped_relays: 112,
-            events_out: 113,
-            // No floating point has this number.
-            bytes_out: u64::MAX,
-            conflations: 115,
-            ticks: 116,
-            published: 117,
-            tick_lateness: histogram(&[(100, 2), (17_000, 3), (6_000_001, 1)]),
-            delivery: [
-                histogram(&[(250, 5)]),
-                histogram(&[(1_500, 4)]),
-                Histogram::default(),
-                Histogram::default(),
-                Histogram::default(),
-                Histogram::default(),
-            ],
+    pub(super) fn totals() -> Totals {
+        Totals {
+            counters: Counters {
+                accepted: 101,
+                subscribed: 102,
+                shed: 103,
+                replayed: 104,
+                replay_refused: 105,
+                closes: std::array::from_fn(|index| 200 + index as u64),
+                messages_in: 106,
+                dropped_encoding: 107,
+                dropped_channel: 108,
+                dropped_unknown: 110,
+                dropped_relays: 112,
+                events_out: 113,
+                // No floating point has this number.
+                bytes_out: u64::MAX,
+                published: 117,
+            },
+            bus: bus::Counters {
+                oversized: 109,
+                kept: 111,
+                conflations: 115,
+                ticks: 116,
+                tick_lateness: histogram(&[(100, 2), (17_000, 3), (6_000_001, 1)]),
+                delivery: [
+                    histogram(&[(250, 5)]),
+                    histogram(&[(1_500, 4)]),
+                    Histogram::default(),
+                    Histogram::default(),
+                    Histogram::default(),
+                    Histogram::default(),
+                ],
+            },
         }
     }
 
-    pub(super) fn snapshot(counters: &Counters) -> Snapshot<'_> {
+    pub(super) fn snapshot(totals: &Totals) -> Snapshot<'_> {
         Snapshot {
             node: "rust-production-web.1",
             reported_at: 1_700_000_100,
             startup_time: 1_700_000_000,
             uptime: Duration::from_secs(100),
-            counters,
+            counters: &totals.counters,
+            bus: &totals.bus,
             sockets: 19,
             streams: [2, 7, 5, 3, 4, 1],
             channels: 118,
             log: LogState {
                 bytes: 120,
                 bytes_max: 121,
-                frames: 122,
+                messages: 122,
                 reach: Duration::from_secs(119),
             },
             source: SourceState {

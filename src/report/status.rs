@@ -19,10 +19,7 @@ pub fn encode(snapshot: &Snapshot<'_>, bytes_max: usize) -> Vec<u8> {
     let _infallible = write!(
         out,
         ",\"status\":\"OK\",\"reported_at\":{},\"startup_time\":{},\"msgs_broadcast\":{},\"connections_total\":{}",
-        snapshot.reported_at,
-        snapshot.startup_time,
-        snapshot.counters.frames,
-        snapshot.connections_total,
+        snapshot.reported_at, snapshot.startup_time, snapshot.bus.kept, snapshot.connections_total,
     );
     out.extend_from_slice(b",\"stats\":");
     let _infallible = serde_json::to_writer(&mut out, &stats(snapshot));
@@ -46,6 +43,7 @@ pub fn encode(snapshot: &Snapshot<'_>, bytes_max: usize) -> Vec<u8> {
 fn stats(snapshot: &Snapshot<'_>) -> Value {
     let Snapshot {
         counters,
+        bus,
         log,
         source,
         process,
@@ -55,9 +53,9 @@ fn stats(snapshot: &Snapshot<'_>) -> Value {
     let streams = streams.map(|(stream, count)| (stream.segment().to_owned(), count.into()));
     let closes = CloseReason::ALL.into_iter().zip(counters.closes);
     let closes = closes.map(|(reason, count)| (reason.name().to_owned(), count.into()));
-    let dropped = dropped(counters).into_iter();
+    let dropped = dropped(snapshot).into_iter();
     let dropped = dropped.map(|(cause, count)| (cause.to_owned(), count.into()));
-    let deliveries = Stream::ALL.into_iter().zip(&counters.delivery);
+    let deliveries = Stream::ALL.into_iter().zip(&bus.delivery);
     let deliveries =
         deliveries.map(|(stream, times)| (stream.segment().to_owned(), histogram(times)));
     json!({
@@ -72,17 +70,17 @@ fn stats(snapshot: &Snapshot<'_>) -> Value {
         "replay_refused": counters.replay_refused,
         "messages_in": counters.messages_in,
         "messages_dropped": dropped.collect::<Map<_, _>>(),
-        "frames": counters.frames,
+        "frames": bus.kept,
         "events_out": counters.events_out,
         "bytes_out": counters.bytes_out,
-        "conflations": counters.conflations,
+        "conflations": bus.conflations,
         "publications": counters.published,
         "channels": snapshot.channels,
-        "ticks": counters.ticks,
+        "ticks": bus.ticks,
         "closes": closes.collect::<Map<_, _>>(),
-        "tick_lateness": histogram(&counters.tick_lateness),
+        "tick_lateness": histogram(&bus.tick_lateness),
         "delivery": deliveries.collect::<Map<_, _>>(),
-        "log": { "bytes": log.bytes, "bytes_max": log.bytes_max, "frames": log.frames,
+        "log": { "bytes": log.bytes, "bytes_max": log.bytes_max, "frames": log.messages,
             "reach_sec": log.reach.as_secs() },
         "source": state(source),
         "exchange": snapshot.exchange.as_ref().map(state),
@@ -168,15 +166,16 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::engine::stats::{Counters, LogState, Process};
+    use crate::engine::stats::{Counters, LogState, Process, bus};
     use crate::limits;
     use crate::report::example;
 
     #[test]
     fn the_document_has_the_names_that_the_admin_service_reads() {
-        let counters = Counters {
-            frames: 7,
-            ..Counters::default()
+        let counters = Counters::default();
+        let bus = bus::Counters {
+            kept: 7,
+            ..bus::Counters::default()
         };
         let row = ConnectionRow {
             request_path: "/subscribe/details/1F4C2",
@@ -199,6 +198,7 @@ mod tests {
             startup_time: 50,
             uptime: Duration::from_secs(50),
             counters: &counters,
+            bus: &bus,
             sockets: 10,
             streams: [0, 7, 2, 0, 0, 0],
             channels: 0,
@@ -273,7 +273,7 @@ mod tests {
 
     #[test]
     fn as_many_connections_as_can_be_asked_for_fit_into_the_row_in_redis() {
-        let counters = example::counters();
+        let totals = example::totals();
         let id = "1F1FA-1F1F8";
         let path = format!("/subscribe/details/{id}");
         // Long in all that a client is free to choose, as ordinary clients go.
@@ -293,7 +293,7 @@ mod tests {
         assert!(encoded.len() < limits::STATUS_ROW_BYTES);
         let snapshot = Snapshot {
             connections: vec![row; limits::STATUS_ROWS_MAX],
-            ..example::snapshot(&counters)
+            ..example::snapshot(&totals)
         };
         let document = encode(&snapshot, limits::STATUS_BYTES_MAX);
         let document: Value = serde_json::from_slice(&document).unwrap();

@@ -3,7 +3,9 @@
 use serde_json::json;
 
 use crate::admin::admin_address;
-use crate::support::channels::{come_back, embedded, id_of, options, publish};
+use crate::support::channels::{
+    come_back, embedded, id_of, options, publish, wait_for_subscribers,
+};
 use crate::support::http::request;
 use crate::support::redis::{SCORES, TWEETS};
 use crate::support::{
@@ -434,14 +436,16 @@ fn a_pattern_brings_what_it_matches_and_nothing_of_the_pipeline() {
         let pairs = list.iter();
         pairs.map(|(a, b)| ((*a).into(), (*b).into())).collect()
     };
+    // A channel whose name cannot be an event's has a message that cannot be sent.
     let expected = pairs(&[
         ("stream.a", "1"),
         ("b", "2"),
+        ("gap", "null"),
         ("b", "last"),
         ("stream.b", "last"),
     ]);
-    assert_eq!(named(&mut all, 4), expected);
-    assert_eq!(named(&mut covered, 4), expected);
+    assert_eq!(named(&mut all, 5), expected);
+    assert_eq!(named(&mut covered, 5), expected);
     assert_eq!(
         named(&mut streams, 2),
         pairs(&[("stream.a", "1"), ("stream.b", "last")])
@@ -479,14 +483,75 @@ fn what_a_pattern_covers_comes_once_however_it_is_asked_for() {
 }
 
 #[test]
-fn payloads_that_are_no_text_are_dropped_alone() {
+fn a_message_that_is_dropped_is_a_gap() {
     let Some(redis) = redis_or_skip() else { return };
-    let server = options(&redis).start();
-    let mut subscriber = server.subscribe("/?channels=a");
+    let server = options(&redis).variable("LOG_BYTES_MAX", "262144").start();
     let mut client = redis.client();
-    client.publish("a", b"\xff\xfe");
-    client.publish("a", "text");
-    assert_eq!(subscriber.next_event().data, "text");
+    let mut stranger = server.subscribe("/?channels=b");
+    let table: [(&str, Vec<u8>); 2] = [
+        ("no text", b"\xff\xfe".to_vec()),
+        // Half of the log is the most that a message may take.
+        ("too large", vec![b'x'; 200_000]),
+    ];
+    for (what, dropped) in table {
+        let open = |path: &str| [server.subscribe(path), server.subscribe_http_10(path)];
+        let paths = [
+            "/?channels=a",
+            "/?channels=a&event=channel",
+            "/?channels=c,a",
+            "/?channels=*",
+            "/subscribe?ns=/eps&ns=/channels/a",
+        ];
+        let mut subscribers: Vec<Subscriber> = paths.into_iter().flat_map(open).collect();
+        let mut first = server.subscribe("/?channels=a");
+        client.publish("a", "1");
+        let before = first.next_event().id;
+        client.publish("a", dropped.as_slice());
+        client.publish("a", "2");
+        for subscriber in &mut subscribers {
+            assert_eq!(subscriber.next_data(1), ["1"], "{what}");
+            let gap = subscriber.next_event();
+            assert_eq!(
+                (gap.name.as_str(), gap.data.as_str()),
+                ("gap", "null"),
+                "{what}"
+            );
+            assert_eq!(subscriber.next_data(1), ["2"], "{what}");
+        }
+        // It has a place like any event, and the form of any gap.
+        let gap = first.next_event();
+        assert_eq!(gap.name, "gap", "{what}");
+        let gap = gap.id;
+        let block = format!("\n\nid: {gap}\nevent: gap\ndata: null\n\n");
+        let text = first.text();
+        assert_eq!(text.matches(&block).count(), 1, "{what}: {text:?}");
+        // Whoever was away meanwhile is told as well; whoever knows of it already is not told again.
+        let mut second = come_back(&server, "/?channels=a", &before);
+        assert_eq!(second.next_event().name, "gap", "{what}");
+        assert_eq!(second.next_data(1), ["2"], "{what}");
+        let mut second = come_back(&server, "/?channels=a", &gap);
+        assert_eq!(second.next_data(1), ["2"], "{what}");
+    }
+    // It is nobody else's.
+    client.publish("b", "3");
+    let event = stranger.next_event();
+    assert_eq!((event.name.as_str(), event.data.as_str()), ("message", "3"));
+}
+
+#[test]
+fn a_poll_is_answered_with_the_gap_that_a_dropped_message_leaves() {
+    let Some(redis) = redis_or_skip() else { return };
+    let server = options(&redis).variable("KEEPALIVE_SEC", "50").start();
+    let mut connection = server.connect();
+    let script = "X-Requested-With: XMLHttpRequest";
+    connection.send(format!(
+        "GET /?channels=a HTTP/1.1\r\nHost: a\r\n{script}\r\n\r\n"
+    ));
+    wait_for_subscribers(&redis, "a", 1);
+    redis.client().publish("a", b"\xff\xfe");
+    let text = connection.read_reply().text();
+    assert!(text.starts_with("id: "), "{text:?}");
+    assert!(text.ends_with("\nevent: gap\ndata: null\n\n"), "{text:?}");
 }
 
 #[test]
@@ -553,6 +618,13 @@ fn a_channels_stream_ends_like_any_other() {
     server.signal("TERM");
     let (events, end) = subscriber.read_to_end();
     assert_eq!((events, end), (vec![], End::Proper));
-    assert_eq!(subscriber.last_event_id(), Some(id.as_str()));
+    // The last position is that of the event, or a later one: there may have been messages for others.
+    let parts = |id: &str| -> (String, u64) {
+        let (epoch, number) = id.split_once('-').expect("a position");
+        (epoch.to_owned(), number.parse().expect("a number"))
+    };
+    let last = parts(subscriber.last_event_id().expect("a position"));
+    let (epoch, number) = parts(&id);
+    assert!(last.0 == epoch && last.1 >= number, "{last:?} after {id}");
     assert!(server.wait_for_exit().success());
 }

@@ -304,9 +304,10 @@ fn channels_come_and_go_through_a_rewrite() {
         let back = format!(
             "GET /sse/any/path?channels=b,a&event=channel HTTP/1.1\r\nHost: a\r\nLast-Event-ID: {id}\r\n\r\n"
         );
-        let mut gap = Subscriber::request(connect(), back.as_bytes());
-        // In this form nobody had asked for them.
-        assert_eq!(gap.next_event().name, "gap");
+        let mut named = Subscriber::request(connect(), back.as_bytes());
+        // Whether events have names is no matter of which messages were missed.
+        let names = [(); 2].map(|()| named.next_event().name);
+        assert_eq!(names, ["a", "b"]);
         let path = format!("/sse/?channels=b,a&lastEventId={id}");
         let mut second = Subscriber::open(connect(), &path);
         assert_eq!(second.next_data(2), ["missed", "missed"]);

@@ -141,12 +141,13 @@ fn an_eps_reader_that_misses_more_than_is_kept_is_closed_and_was_told_no_lie() {
     let mut client = redis.client();
     let mut round_sums = Sums::new();
     for update in 0..200 {
-        round_sums.insert(long_id(update), 1);
+        round_sums.insert(long_id(update), 5);
     }
-    // More than half a megabyte.
-    let rounds = 100;
-    for _ in 0..rounds {
-        client.publish_all((0..200).map(|update| (SCORES, long_id(update))));
+    // A hundred thousand, of which the log keeps less than half: each takes four bytes.
+    let (rounds, each) = (500, 5);
+    for _ in 0..rounds / each {
+        let updates = (0..200 * each as usize).map(|update| (SCORES, long_id(update % 200)));
+        client.publish_all(updates);
         count_messages(&mut attentive, &round_sums);
     }
     let (events, end) = stalled.read_to_end();

@@ -1,0 +1,562 @@
+//! The bus: one number line of messages, and everybody's place on it. It owns what is kept of the source's
+//! messages, who gets which of them, in which order, and as which bytes; it must not know connections, nor HTTP
+//! beyond the two ways in which a body is carried.
+//!
+//! Each message of the source has a number. A subscriber is a cursor, "has everything up to here", and a write is a range
+//! of numbers in a format. Ordinary fan-out, the sum for a client that fell behind, and the replay for one that
+//! comes back are ranges all the same.
+//!
+//! ```
+//! use emojitrack_streamer::bus::{Bus, Coding, Form, Options, Ready, Start, Stream};
+//! use emojitrack_streamer::time::Time;
+//!
+//! let mut bus = Bus::new(&Options::default());
+//! let form = Form { coding: Coding::Bare, named: false };
+//! let (subscriber, start) = bus.subscribe(&[(Stream::Raw, None)], 7, form, None);
+//! assert_eq!(start, Start::Now);
+//!
+//! bus.begin_turn(Time::ZERO);
+//! bus.publish_score(b"1F4C2");
+//! bus.publish_score(b"2665");
+//!
+//! // Something has come, so its owner has a turn. Both events are one write.
+//! let turn = bus.poll_turn().expect("somebody is to be written to");
+//! assert_eq!((turn.subscriber, turn.owner), (subscriber, 7));
+//! assert_eq!(bus.prepare(subscriber, Some(turn)), Ready::Bytes);
+//! assert_eq!(bus.bytes(), b"data:1F4C2\n\ndata:2665\n\n");
+//!
+//! // The kernel takes a part, and the rest when there is room again.
+//! bus.handle_written(5);
+//! assert_eq!(bus.prepare(subscriber, None), Ready::Bytes);
+//! assert_eq!(bus.bytes(), b"1F4C2\n\ndata:2665\n\n");
+//! assert_eq!(bus.handle_written(19), 2);
+//! assert_eq!(bus.prepare(subscriber, None), Ready::Nothing);
+//! ```
+
+mod batch;
+mod flow;
+mod histogram;
+mod line;
+mod log;
+mod namespace;
+mod passes;
+mod position;
+mod registry;
+pub mod sse;
+mod subscriber;
+mod symbols;
+mod tape;
+mod ticker;
+
+#[cfg(test)]
+mod tests;
+
+use slab::Slab;
+
+pub use histogram::Histogram;
+pub use line::{Counters, Line};
+pub use log::LogState;
+pub use namespace::Stream;
+pub use position::CLEAR;
+pub use registry::{Name, Registry};
+pub use sse::Coding;
+pub use subscriber::{Form, Subscriber, SubscriberId};
+
+use crate::limits;
+use crate::time::Time;
+use batch::{BatchId, Batches, Format, GAP_LINES, Limit, Range};
+use passes::Visit;
+use position::Positions;
+use sse::Style;
+use subscriber::Ids;
+
+/// What a deployer may change.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// What tells this process's positions from those of any other.
+    pub epoch: u64,
+    /// Bytes of memory for messages at most.
+    pub log_bytes_max: usize,
+    /// Subscribers of a namespace from which on its messages are gathered for some hundred microseconds.
+    pub paced_subscribers_min: usize,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options {
+            epoch: 0,
+            log_bytes_max: 4 * 1024 * 1024,
+            paced_subscribers_min: limits::PACED_SUBSCRIBERS_MIN,
+        }
+    }
+}
+
+/// Where a subscription begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// With what is published from now on.
+    Now,
+    /// With what was missed since the position that the client came back with.
+    Missed,
+    /// Now: nothing was missed since that position.
+    Caught,
+    /// Now: what was missed since that position, if anything, is not kept any more.
+    Gap,
+}
+
+/// A subscriber whose turn it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Turn {
+    /// Which.
+    pub subscriber: SubscriberId,
+    /// What its user knows it by.
+    pub owner: u32,
+    /// It has everything up to here, provided that it is not behind.
+    from: u64,
+}
+
+/// What there is for a subscriber.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ready {
+    /// These: see [`Bus::bytes`]. To be answered with [`Bus::handle_written`].
+    Bytes,
+    /// Nothing.
+    Nothing,
+    /// What it is to have next is not kept any more.
+    Lost,
+}
+
+/// The first event for a subscriber that wants one alone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum First {
+    /// The event, as it is without chunks.
+    Event(Vec<u8>),
+    /// None yet.
+    Nothing,
+    /// It is not kept any more.
+    Lost,
+}
+
+/// Messages, and who gets them.
+pub struct Bus {
+    line: Line,
+    subscribers: Slab<Subscriber>,
+    batches: Batches,
+    /// The write that was prepared last.
+    prepared: Option<Prepared>,
+    /// Bytes of one write at most, as a rule.
+    write_bytes: usize,
+}
+
+/// A write that is not answered yet.
+#[derive(Clone, Copy)]
+struct Prepared {
+    subscriber: SubscriberId,
+    /// The number that its batch begins behind.
+    from: u64,
+    batch: BatchId,
+}
+
+impl Bus {
+    /// A bus without subscribers.
+    pub fn new(options: &Options) -> Bus {
+        let line = Line::new(options);
+        let bytes_max = line.log().bytes_max();
+        let positions = Positions::new(options.epoch);
+        Bus {
+            line,
+            subscribers: Slab::new(),
+            batches: Batches::new(positions, bytes_max / limits::LOG_BATCHES_PART),
+            prepared: None,
+            write_bytes: limits::WRITE_BYTES.min(bytes_max / limits::LOG_WRITE_PART),
+        }
+    }
+
+    /// Begins a turn, which takes place at one moment.
+    pub fn begin_turn(&mut self, now: Time) {
+        self.line.begin_turn(now, self.batches.bytes());
+    }
+
+    /// Ends a turn, whose last write has been answered at the moment `now`.
+    pub fn end_turn(&mut self, now: Time) {
+        self.line.end_turn(now);
+    }
+
+    /// Does what has become due.
+    pub fn handle_time(&mut self) {
+        self.line.handle_time();
+    }
+
+    /// A score update came; its id is valid UTF-8.
+    pub fn publish_score(&mut self, id: &[u8]) {
+        self.line.publish_score(id);
+    }
+
+    /// A message came for a stream, or for one child of it; its payload is valid UTF-8, and the event's name is free of
+    /// control bytes. A channel's subscribers are told of one that is too large; others are not.
+    pub fn publish(&mut self, name: Name<'_>, event: Option<&[u8]>, payload: &[u8]) {
+        self.line.publish(name, event, payload);
+    }
+
+    /// A message came that cannot be sent: subscribers of a channel are told.
+    pub fn publish_gap(&mut self, name: Name<'_>) {
+        self.line.publish_gap(name);
+    }
+
+    /// Messages of a stream may be missing that the source never gave us: whoever comes back with a position from
+    /// before is told.
+    pub fn publish_break(&mut self, stream: Stream) {
+        self.line.publish_break(stream);
+    }
+
+    /// Adds a subscriber of these streams, or children of them, at least one. `owner` is what its user knows it by, and
+    /// `resume` the position that the client came back with.
+    pub fn subscribe(
+        &mut self,
+        names: &[Name<'_>],
+        owner: u32,
+        form: Form,
+        resume: Option<&str>,
+    ) -> (SubscriberId, Start) {
+        let line = &mut self.line;
+        let namespace = line.enter(names);
+        let since = line.registry().complete_since(namespace);
+        let possible = since..=line.log().head();
+        let newest = line.newest_of(namespace);
+        let number = resume.and_then(|text| self.batches.positions().parse(text));
+        let now = line.start_of(namespace).max(since);
+        let (start, cursor) = match number.filter(|number| possible.contains(number)) {
+            Some(number) if line.has_between(namespace, number, newest) => (Start::Missed, number),
+            Some(number) => (Start::Caught, number),
+            None if resume.is_some() => (Start::Gap, now),
+            None => (Start::Now, now),
+        };
+        let ids = match start {
+            _ if line.carries(namespace, Stream::Channels) => Ids::Always,
+            Start::Missed => Ids::Until(newest),
+            Start::Now | Start::Caught | Start::Gap => Ids::Never,
+        };
+        let entry = self.subscribers.vacant_entry();
+        let place = entry.key() as u32;
+        let slot = line.add_subscriber(namespace, place);
+        entry.insert(Subscriber::new(owner, (namespace, slot), form, cursor, ids));
+        (SubscriberId(place), start)
+    }
+
+    /// Removes a subscriber.
+    pub fn unsubscribe(&mut self, id: SubscriberId) {
+        let Some(subscriber) = self.subscribers.try_remove(id.0 as usize) else {
+            return;
+        };
+        let (namespace, slot) = subscriber.listed_at();
+        let moved = self.line.remove_subscriber(namespace, slot);
+        if let Some(moved) = moved.and_then(|place| self.subscribers.get_mut(place as usize)) {
+            moved.handle_moved(slot);
+        }
+    }
+
+    /// Has a subscriber get nothing more than what was begun.
+    pub fn end(&mut self, id: SubscriberId) {
+        if let Some(subscriber) = self.subscribers.get_mut(id.0 as usize) {
+            subscriber.end();
+        }
+    }
+
+    /// Keeps what comes for a subscriber's namespaces until a moment, although everybody may leave.
+    pub fn linger(&mut self, id: SubscriberId, until: Time) {
+        if let Some(namespace) = self.namespace_of(id) {
+            self.line.linger(namespace, until);
+        }
+    }
+
+    /// The source has more to say than can be taken at a tick, or has ended: it is read as it comes.
+    pub fn end_rest(&mut self) {
+        self.line.end_rest();
+    }
+
+    /// Nothing is left that could be written but in turns: see [`Bus::poll_turn`].
+    pub fn all_offered(&mut self) {
+        self.line.all_offered();
+    }
+
+    /// So many of the bytes that were prepared were written; none where there was no room. How many events are
+    /// complete with them.
+    pub fn handle_written(&mut self, taken: usize) -> u64 {
+        let Some(prepared) = self.prepared.take() else {
+            return 0;
+        };
+        let subscriber = self.subscribers.get_mut(prepared.subscriber.0 as usize);
+        let batch = self.batches.get(prepared.batch);
+        subscriber.map_or(0, |subscriber| {
+            subscriber.handle_written(prepared.from, batch, taken)
+        })
+    }
+
+    /// The next subscriber that something has come for. Whether it needs anything is for [`Bus::prepare`], and whether it
+    /// can be written to, for the caller: one that cannot is prepared by itself later.
+    pub fn poll_turn(&mut self) -> Option<Turn> {
+        let Visit { place, from } = self.line.poll_visit()?;
+        let subscriber = self.subscribers.get(place as usize)?;
+        Some(Turn {
+            subscriber: SubscriberId(place),
+            owner: subscriber.owner(),
+            from,
+        })
+    }
+
+    /// Prepares the next write for a subscriber, whose turn it is or who is written to by itself.
+    pub fn prepare(&mut self, id: SubscriberId, turn: Option<Turn>) -> Ready {
+        let bytes = match turn {
+            Some(_) => self.write_bytes,
+            None => self.write_bytes.min(limits::ALONE_BYTES),
+        };
+        self.prepare_range(id, turn, Limit::Bytes(bytes))
+    }
+
+    /// The first event for a subscriber.
+    pub fn poll_first(&mut self, id: SubscriberId) -> First {
+        match self.prepare_range(id, None, Limit::First) {
+            Ready::Nothing => return First::Nothing,
+            Ready::Lost => return First::Lost,
+            Ready::Bytes => {}
+        }
+        let mut event = Vec::new();
+        if let Some(prepared) = self.prepared.take() {
+            let batch = self.batches.get(prepared.batch);
+            while event.len() < batch.len() {
+                event.extend_from_slice(batch.bytes_from(event.len(), self.line.log()));
+            }
+        }
+        First::Event(event)
+    }
+
+    /// Whether a replay has ended, so that the client is to be told to forget its position: see [`CLEAR`].
+    pub fn poll_caught_up(&mut self, id: SubscriberId) -> bool {
+        let subscriber = self.subscribers.get_mut(id.0 as usize);
+        subscriber.is_some_and(Subscriber::poll_caught_up)
+    }
+
+    /// The next channel or pattern that may have become wanted or unwanted: see [`Registry::is_wanted`].
+    pub fn poll_demand(&mut self) -> Option<Box<[u8]>> {
+        self.line.poll_demand()
+    }
+
+    /// What was encoded since this was last asked, in bytes, or in what costs as much.
+    pub fn take_work(&mut self) -> usize {
+        self.batches.take_work()
+    }
+
+    /// The bytes that were prepared; perhaps not all of the write, but some.
+    pub fn bytes(&self) -> &[u8] {
+        let Some(prepared) = &self.prepared else {
+            return &[];
+        };
+        let taken = self
+            .subscriber(prepared.subscriber)
+            .map_or(0, Subscriber::taken);
+        self.batches
+            .get(prepared.batch)
+            .bytes_from(taken, self.line.log())
+    }
+
+    /// Appends what a stream begins with for a subscriber: where it stands, and whether something is missing.
+    pub fn encode_start(&self, id: SubscriberId, start: Start, out: &mut Vec<u8>) {
+        let Some(subscriber) = self.subscriber(id) else {
+            return;
+        };
+        let (namespace, _) = subscriber.listed_at();
+        match start {
+            // It is told with each event, or when all are there.
+            Start::Missed => {}
+            // Who loses the connection before the first message has a position to come back with as well.
+            _ if self.line.carries(namespace, Stream::Channels) => {
+                let positions = self.batches.positions();
+                positions.encode_line(out, Style::Spaced, subscriber.cursor());
+                if start == Start::Gap {
+                    out.extend_from_slice(GAP_LINES);
+                }
+                out.push(b'\n');
+            }
+            Start::Caught | Start::Gap => out.extend_from_slice(CLEAR),
+            Start::Now => {}
+        }
+    }
+
+    /// Appends the block that tells a client where it stands once what was begun is complete, so that it can come back.
+    pub fn encode_position(&self, id: SubscriberId, out: &mut Vec<u8>) {
+        let Some(subscriber) = self.subscriber(id) else {
+            return;
+        };
+        let (namespace, _) = subscriber.listed_at();
+        let (place, end) = (subscriber.place(), self.line.end_of(namespace));
+        let lacks = place < self.line.newest_of(namespace)
+            && (place < self.line.registry().evicted(namespace)
+                || self.line.has_between(namespace, place, end));
+        // The place of who lacks nothing may be an old one; the end is worth more.
+        let number = if lacks { place } else { place.max(end) };
+        let positions = self.batches.positions();
+        positions.encode_line(out, Style::Tight, number);
+        out.push(b'\n');
+    }
+
+    /// A subscriber.
+    pub fn subscriber(&self, id: SubscriberId) -> Option<&Subscriber> {
+        self.subscribers.get(id.0 as usize)
+    }
+
+    /// Whether a subscriber has a part of something.
+    pub fn has_rest(&self, id: SubscriberId) -> bool {
+        let rest = self.subscriber(id).and_then(Subscriber::rest);
+        rest.is_some()
+    }
+
+    /// Whether there is more for a subscriber than it has.
+    pub fn has_more(&self, id: SubscriberId) -> bool {
+        self.subscriber(id).is_some_and(|subscriber| {
+            let (namespace, _) = subscriber.listed_at();
+            let newest = self.line.newest_of(namespace);
+            let is_behind = subscriber.cursor() < newest && !subscriber.is_ending();
+            is_behind || subscriber.rest().is_some()
+        })
+    }
+
+    /// How many events there are for a subscriber that is behind.
+    pub fn events_behind(&self, id: SubscriberId) -> u64 {
+        self.subscriber(id).map_or(0, |subscriber| {
+            let (namespace, _) = subscriber.listed_at();
+            self.line.count_events(namespace, subscriber.cursor())
+        })
+    }
+
+    /// Whether a subscriber gets messages of a stream.
+    pub fn receives(&self, id: SubscriberId, stream: Stream) -> bool {
+        let namespace = self.namespace_of(id);
+        namespace.is_some_and(|namespace| self.line.carries(namespace, stream))
+    }
+
+    /// Whether a subscriber has subscribed to just this stream, or this child of it, alone or with others.
+    pub fn is_subscribed(&self, id: SubscriberId, name: Name<'_>) -> bool {
+        let registry = self.line.registry();
+        let both = self.namespace_of(id).zip(registry.find(name));
+        both.is_some_and(|(namespace, member)| registry.includes(namespace, member))
+    }
+
+    /// The number line.
+    pub fn line(&self) -> &Line {
+        &self.line
+    }
+
+    /// Panics with the name of what should hold between two turns, where it does not. `is_resting` tells by its owner
+    /// whether a subscriber is neither blocked nor queued: such a one lacks nothing, or has a turn to come.
+    ///
+    /// # Panics
+    /// On a bug.
+    pub fn check_invariants(&self, is_resting: impl Fn(u32) -> bool) {
+        assert!(
+            self.prepared.is_none(),
+            "a write was prepared and not answered"
+        );
+        self.line.check_invariants();
+        let listed = self.line.registry().subscribers();
+        assert_eq!(
+            listed,
+            self.subscribers.len(),
+            "subscribers and lists disagree"
+        );
+        for (place, subscriber) in &self.subscribers {
+            let (namespace, slot) = subscriber.listed_at();
+            let registered = self.line.registry().get(namespace);
+            let registered = registered.and_then(|namespace| namespace.listeners.at(slot));
+            assert_eq!(
+                registered,
+                Some(place as u32),
+                "a subscriber's slot is another's"
+            );
+            if is_resting(subscriber.owner()) {
+                assert!(
+                    subscriber.rest().is_none(),
+                    "nothing will finish what was begun"
+                );
+                let lacks = self.has_more(SubscriberId(place as u32));
+                let will_visit = self.line.will_visit(namespace, slot);
+                assert!(
+                    !lacks || will_visit,
+                    "nothing will send what a subscriber lacks"
+                );
+            }
+        }
+    }
+
+    fn namespace_of(&self, id: SubscriberId) -> Option<namespace::NamespaceId> {
+        self.subscriber(id)
+            .map(|subscriber| subscriber.listed_at().0)
+    }
+
+    /// Makes the next batch for a subscriber, or finds the one that was begun.
+    fn prepare_range(&mut self, id: SubscriberId, turn: Option<Turn>, limit: Limit) -> Ready {
+        debug_assert!(self.prepared.is_none(), "the last write was not answered");
+        let range = match self.range(id, turn, limit) {
+            Ok(range) => range,
+            Err(ready) => return ready,
+        };
+        let (batch, is_new) = self
+            .batches
+            .prepare(&range, self.line.log(), self.line.registry());
+        if is_new && range.limit != Limit::Whole && self.line.carries(range.namespace, Stream::Eps)
+        {
+            self.line.count_sum(range.from);
+        }
+        self.prepared = Some(Prepared {
+            subscriber: id,
+            from: range.from,
+            batch,
+        });
+        if self.batches.get(batch).len() > 0 {
+            return Ready::Bytes;
+        }
+        self.handle_written(0);
+        Ready::Nothing
+    }
+
+    /// What a subscriber is to have next.
+    fn range(&self, id: SubscriberId, turn: Option<Turn>, limit: Limit) -> Result<Range, Ready> {
+        let subscriber = self.subscriber(id).ok_or(Ready::Nothing)?;
+        let (namespace, _) = subscriber.listed_at();
+        let registry = self.line.registry();
+        let mut from = subscriber.cursor();
+        let (to, limit) = match subscriber.rest() {
+            Some(to) => (to, Limit::Whole),
+            None if subscriber.is_ending() => return Err(Ready::Nothing),
+            None => {
+                from = turn.map_or(from, |turn| from.max(turn.from));
+                (self.line.newest_of(namespace), limit)
+            }
+        };
+        if from < registry.evicted(namespace) {
+            return Err(Ready::Lost);
+        }
+        if from >= to {
+            return Err(Ready::Nothing);
+        }
+        if turn.is_none() && limit != Limit::Whole && !self.line.has_scores(namespace) {
+            // Those who lack the same share a batch, wherever each of them stands before it.
+            let next = registry.numbers_after(namespace, from).next();
+            from = next.ok_or(Ready::Nothing)? - 1;
+        }
+        let format = subscriber.format();
+        Ok(Range {
+            namespace,
+            removals: registry.removals(),
+            from,
+            to,
+            limit,
+            format: match limit {
+                Limit::First => Format {
+                    coding: Coding::Bare,
+                    ..format
+                },
+                Limit::Bytes(_) | Limit::Whole => format,
+            },
+        })
+    }
+}

@@ -1,0 +1,212 @@
+//! Namespaces: the nodes of the registry's tree. It owns what is known of one: its stream, which messages of the log
+//! are its own, and from where on none is missing; it must not look into another one.
+
+use std::collections::{HashMap, VecDeque, vec_deque};
+use std::iter::Copied;
+
+use super::passes::Listeners;
+use crate::time::Time;
+
+/// A namespace's place in the registry. Not reused while the log holds messages of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct NamespaceId(pub u32);
+
+/// The streams of the API, each the root of a tree of namespaces.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stream {
+    /// Every score update as it came.
+    Raw,
+    /// Score updates rolled up, at most one event a tick.
+    Eps,
+    /// Tweets, by ID.
+    Details,
+    /// Commands of the kiosk.
+    Kiosk,
+    /// Messages of any backend, by channel.
+    Channels,
+    /// Groups: several namespaces of the others, over one connection.
+    Several,
+}
+
+impl Stream {
+    /// All streams, in the order of their roots.
+    pub const ALL: [Stream; 6] = [
+        Stream::Raw,
+        Stream::Eps,
+        Stream::Details,
+        Stream::Kiosk,
+        Stream::Channels,
+        Stream::Several,
+    ];
+
+    /// The first segment of the stream's namespaces; of groups, a name for reports.
+    pub const fn segment(self) -> &'static str {
+        match self {
+            Stream::Raw => "raw",
+            Stream::Eps => "eps",
+            Stream::Details => "details",
+            Stream::Kiosk => "kiosk_interaction",
+            Stream::Channels => "channels",
+            Stream::Several => "several",
+        }
+    }
+
+    /// Whether this is one of the two score streams, which have settings of their own.
+    pub const fn is_score(self) -> bool {
+        matches!(self, Stream::Raw | Stream::Eps)
+    }
+
+    /// Whether the source is asked for each child of it by itself, as long as somebody wants it.
+    pub const fn is_on_demand(self) -> bool {
+        matches!(self, Stream::Channels)
+    }
+
+    /// The stream's root.
+    pub const fn root(self) -> NamespaceId {
+        NamespaceId(self as u32)
+    }
+}
+
+/// Some of the streams.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Streams(u8);
+
+impl Streams {
+    /// This one alone.
+    pub const fn only(stream: Stream) -> Streams {
+        Streams(1 << stream as u8)
+    }
+
+    /// These and others.
+    pub const fn with(self, others: Streams) -> Streams {
+        Streams(self.0 | others.0)
+    }
+
+    /// Whether a stream is among them.
+    pub const fn has(self, stream: Stream) -> bool {
+        self.0 & Streams::only(stream).0 != 0
+    }
+}
+
+/// One node of the tree, or a group of some.
+pub struct Namespace {
+    /// Which stream it counts as: of a group, that of all its members, or [`Stream::Several`].
+    pub stream: Stream,
+    /// The streams that its messages are of.
+    pub carries: Streams,
+    /// Its subscribers, and their next pass.
+    pub listeners: Listeners,
+    /// Of a group: the namespaces that it consists of, and its place in each one's list of groups.
+    pub members: Vec<(NamespaceId, u32)>,
+    /// The groups that this is a member of, and its place in each one's list of members.
+    pub groups: Vec<(NamespaceId, u32)>,
+    /// Children by their segments.
+    pub children: HashMap<Box<[u8]>, NamespaceId>,
+    /// The namespace above; none of a root.
+    pub parent: Option<NamespaceId>,
+    /// What it is called below its parent.
+    pub segment: Box<[u8]>,
+    /// Until when messages are kept although nobody is here, because somebody is to come back for them.
+    pub lingers_until: Option<Time>,
+    /// Something came for a group with eps, whose turn is at the next tick.
+    pub awaits_tick: bool,
+    /// Numbers of the messages that the log holds for it, oldest first. Scores are found on the tape, and a group's
+    /// messages in its members' lists.
+    numbers: VecDeque<u64>,
+    /// The newest number that a subscriber here must have: of a message, or for eps of a tick.
+    newest: u64,
+    /// The newest number of its own that was evicted.
+    evicted: u64,
+    /// The number of the last message before it began to be kept.
+    since: u64,
+}
+
+impl Namespace {
+    /// A namespace that nobody wants yet.
+    pub fn new(stream: Stream, parent: Option<NamespaceId>, segment: &[u8]) -> Namespace {
+        Namespace {
+            stream,
+            carries: Streams::only(stream),
+            listeners: Listeners::default(),
+            members: Vec::new(),
+            groups: Vec::new(),
+            children: HashMap::new(),
+            parent,
+            segment: segment.into(),
+            lingers_until: None,
+            awaits_tick: false,
+            numbers: VecDeque::new(),
+            newest: 0,
+            evicted: 0,
+            since: 0,
+        }
+    }
+
+    /// Begins to be kept: everything up to this number may be missing.
+    pub fn begin(&mut self, number: u64) {
+        self.since = number;
+    }
+
+    /// Lists a message of its own.
+    pub fn list(&mut self, number: u64) {
+        debug_assert!(self.numbers.back().is_none_or(|&last| last < number));
+        self.numbers.push_back(number);
+    }
+
+    /// Has something for its subscribers, up to this number. False where it has that already, from another member.
+    pub fn advance(&mut self, number: u64) -> bool {
+        let is_new = self.newest < number;
+        self.newest = self.newest.max(number);
+        is_new
+    }
+
+    /// Takes note that the log has evicted a message of its own, or scores up to one.
+    pub fn evict(&mut self, number: u64) {
+        if self.numbers.front() == Some(&number) {
+            self.numbers.pop_front();
+        }
+        self.evicted = self.evicted.max(number);
+    }
+
+    /// The numbers of its messages behind `number`.
+    pub fn numbers_after(&self, number: u64) -> Copied<vec_deque::Iter<'_, u64>> {
+        let start = self.numbers.partition_point(|&listed| listed <= number);
+        self.numbers.range(start..).copied()
+    }
+
+    /// How many they are.
+    pub fn count_after(&self, number: u64) -> usize {
+        let listed = self.numbers.partition_point(|&listed| listed <= number);
+        self.numbers.len() - listed
+    }
+
+    /// The newest number that a subscriber here must have.
+    pub fn newest(&self) -> u64 {
+        self.newest
+    }
+
+    /// The newest number of its own that was evicted.
+    pub fn evicted(&self) -> u64 {
+        self.evicted
+    }
+
+    /// The number from which on nothing of it is missing, as far as is known here.
+    pub fn complete_since(&self) -> u64 {
+        self.since.max(self.evicted)
+    }
+
+    /// The first and the last number in its list.
+    pub fn listed(&self) -> Option<(u64, u64)> {
+        Some((*self.numbers.front()?, *self.numbers.back()?))
+    }
+
+    /// Whether messages for it are kept.
+    pub fn is_wanted(&self) -> bool {
+        !self.listeners.is_empty() || self.lingers_until.is_some() || !self.groups.is_empty()
+    }
+
+    /// Whether it can be forgotten.
+    pub fn is_unused(&self) -> bool {
+        !self.is_wanted() && self.numbers.is_empty() && self.children.is_empty()
+    }
+}

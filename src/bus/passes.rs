@@ -1,0 +1,404 @@
+//! Passes: whose turn it is to be written to. It owns the lists of subscribers and the order of a fan-out, so that all
+//! who listen to a stream lose the same share under overload, and none waits for another stream; it must not know
+//! what is written.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, VecDeque};
+use std::time::Duration;
+
+use super::namespace::{NamespaceId, Stream};
+use super::registry::Registry;
+use crate::limits::{PASS_PAUSE_MAX, PASS_PAUSE_PER_SUBSCRIBER, WRITES_PER_NAMESPACE};
+use crate::time::Time;
+
+/// A subscriber, as a place in the table of them.
+pub type Place = u32;
+
+/// The subscribers of a namespace, and how far the way through them has come.
+#[derive(Default)]
+pub struct Listeners {
+    /// In no order that means anything. A subscriber knows its slot in here.
+    places: Vec<Place>,
+    /// What came since the last pass began. Its namespace is queued then.
+    pending: Option<Pending>,
+    pass: Option<Pass>,
+    /// When the next pass may begin.
+    ready_at: Time,
+}
+
+/// Messages that the next pass is about.
+#[derive(Clone, Copy)]
+struct Pending {
+    /// Everybody who is not behind has everything up to here.
+    from: u64,
+    /// When the oldest of them arrived.
+    arrived_at: Time,
+    /// How many they are.
+    messages: u32,
+}
+
+/// One way through the subscribers, from the last to the first, so that removing one (the last takes its
+/// slot) cannot hide another that is still to come.
+#[derive(Clone, Copy)]
+struct Pass {
+    about: Pending,
+    /// Subscribers below this slot are still to come.
+    remaining: usize,
+}
+
+/// A pass that has visited everybody.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Finished {
+    /// The stream of its namespace.
+    pub stream: Stream,
+    /// When the oldest of its messages arrived.
+    pub arrived_at: Time,
+    /// How many messages it was about.
+    pub messages: u32,
+}
+
+/// A subscriber whose turn it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Visit {
+    /// Which.
+    pub place: Place,
+    /// It has everything up to here, provided that it is not behind.
+    pub from: u64,
+}
+
+/// The passes that are under way or wanted.
+pub struct Passes {
+    /// Namespaces with a pass under way or pending; perhaps others, which have gone meanwhile.
+    queue: VecDeque<NamespaceId>,
+    /// Namespaces whose next pass must not begin yet, and when it may, the earliest first.
+    paced: BinaryHeap<Reverse<(Time, NamespaceId)>>,
+    /// Subscribers of a namespace from which on its passes are paced.
+    paced_from: usize,
+    /// The moment of the turn.
+    now: Time,
+    /// Visits left before the namespace in front goes to the back.
+    quantum: usize,
+    /// Passes that have ended and were not yet asked for.
+    finished: Vec<Finished>,
+}
+
+impl Listeners {
+    /// Adds a subscriber, and returns its slot.
+    pub fn add(&mut self, place: Place) -> u32 {
+        self.places.push(place);
+        self.places.len() as u32 - 1
+    }
+
+    /// Removes the subscriber in a slot; the one that has the slot now, if any.
+    pub fn remove(&mut self, slot: u32) -> Option<Place> {
+        self.places.swap_remove(slot as usize);
+        if let Some(pass) = &mut self.pass {
+            pass.remaining = pass.remaining.min(self.places.len());
+        }
+        self.places.get(slot as usize).copied()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.places.is_empty()
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.places.len()
+    }
+
+    /// The subscriber in a slot.
+    pub fn at(&self, slot: u32) -> Option<Place> {
+        self.places.get(slot as usize).copied()
+    }
+
+    /// Whether the subscriber in a slot is still to be visited.
+    pub fn will_visit(&self, slot: u32) -> bool {
+        let is_passing = |pass: Pass| (slot as usize) < pass.remaining;
+        self.pending.is_some() || self.pass.is_some_and(is_passing)
+    }
+
+    /// Begins the pass that is pending.
+    fn begin(&mut self, paced_from: usize, now: Time) {
+        let remaining = self.places.len();
+        if remaining >= paced_from {
+            self.ready_at = now + pause_between_passes(remaining);
+        }
+        let pending = self.pending.take();
+        self.pass = pending.map(|about| Pass { about, remaining });
+    }
+}
+
+impl Passes {
+    /// None. Those over fewer subscribers than `paced_from` are not paced: they cost little, and nobody is made
+    /// to wait.
+    pub fn new(paced_from: usize) -> Passes {
+        Passes {
+            queue: VecDeque::new(),
+            paced: BinaryHeap::new(),
+            paced_from,
+            now: Time::ZERO,
+            quantum: WRITES_PER_NAMESPACE,
+            finished: Vec::new(),
+        }
+    }
+
+    /// Begins a turn: passes whose time has come may begin, or all of them where they have been put off for
+    /// too long already.
+    pub fn begin_turn(&mut self, now: Time, is_late: bool) {
+        self.now = now;
+        while let Some(&Reverse((at, id))) = self.paced.peek()
+            && (at <= now || is_late)
+        {
+            self.paced.pop();
+            self.queue.push_back(id);
+        }
+    }
+
+    /// A message has come for a namespace's subscribers, who have everything up to `from` if they are not behind.
+    pub fn touch(
+        &mut self,
+        id: NamespaceId,
+        listeners: &mut Listeners,
+        from: u64,
+        arrived_at: Time,
+    ) {
+        if listeners.is_empty() {
+            return;
+        }
+        if let Some(pending) = &mut listeners.pending {
+            pending.messages = pending.messages.saturating_add(1);
+            return;
+        }
+        listeners.pending = Some(Pending {
+            from,
+            arrived_at,
+            messages: 1,
+        });
+        if listeners.pass.is_none() {
+            self.queue(id, listeners.ready_at);
+        }
+    }
+
+    /// The next subscriber of a namespace that something has come for, in passes: each pass visits everybody once,
+    /// so that under overload all lose the same share. Whether the subscriber needs anything is for the caller.
+    pub fn poll_visit(&mut self, registry: &mut Registry) -> Option<Visit> {
+        loop {
+            let id = *self.queue.front()?;
+            if self.quantum == 0 {
+                self.quantum = WRITES_PER_NAMESPACE;
+                self.queue.rotate_left(1);
+                continue;
+            }
+            let Some((stream, listeners)) = registry.listeners_mut(id) else {
+                self.queue.pop_front();
+                continue;
+            };
+            if listeners.pass.is_none() {
+                listeners.begin(self.paced_from, self.now);
+            }
+            if let Some(pass) = &mut listeners.pass
+                && let Some(index) = pass.remaining.checked_sub(1)
+            {
+                pass.remaining = index;
+                self.quantum -= 1;
+                return Some(Visit {
+                    place: listeners.places[index],
+                    from: pass.about.from,
+                });
+            }
+            let (pass, is_pending) = (listeners.pass.take(), listeners.pending.is_some());
+            let ready_at = listeners.ready_at;
+            self.finished.extend(pass.map(|pass| Finished {
+                stream,
+                arrived_at: pass.about.arrived_at,
+                messages: pass.about.messages,
+            }));
+            self.queue.pop_front();
+            self.quantum = WRITES_PER_NAMESPACE;
+            if is_pending {
+                self.queue(id, ready_at);
+            }
+        }
+    }
+
+    /// The passes that have ended since this was last called.
+    pub fn poll_finished(&mut self) -> impl Iterator<Item = Finished> + '_ {
+        self.finished.drain(..)
+    }
+
+    /// When the first of the passes that have been put off may begin.
+    pub fn next_at(&self) -> Option<Time> {
+        self.paced.peek().map(|&Reverse((at, _))| at)
+    }
+
+    /// Whether somebody is still to be visited in this turn.
+    pub fn has_visits(&self) -> bool {
+        !self.queue.is_empty()
+    }
+
+    /// Whether everybody has been offered everything.
+    pub fn is_flushed(&self) -> bool {
+        self.queue.is_empty() && self.paced.is_empty()
+    }
+
+    /// Whether a namespace is queued.
+    pub fn is_queued(&self, id: NamespaceId) -> bool {
+        let is_paced = |entry: &Reverse<(Time, NamespaceId)>| entry.0.1 == id;
+        self.queue.contains(&id) || self.paced.iter().any(is_paced)
+    }
+
+    /// Queues a namespace for its next pass, now or when that may begin.
+    fn queue(&mut self, id: NamespaceId, ready_at: Time) {
+        if ready_at <= self.now {
+            self.queue.push_back(id);
+        } else {
+            self.paced.push(Reverse((ready_at, id)));
+        }
+    }
+}
+
+/// How long after the beginning of a pass over so many subscribers the next one may begin. A pass costs one
+/// system call for each of them, however many messages it brings: where more come than that, they are gathered
+/// meanwhile.
+fn pause_between_passes(subscribers: usize) -> Duration {
+    let subscribers = u32::try_from(subscribers).unwrap_or(u32::MAX);
+    PASS_PAUSE_MAX.min(PASS_PAUSE_PER_SUBSCRIBER.saturating_mul(subscribers))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use Stream::{Eps, Raw};
+
+    /// A registry with so many subscribers of raw and eps, whose places are 0, 1, … and 5,000.
+    fn registry(eps: u32, raw: u32) -> Registry {
+        let mut registry = Registry::new();
+        for (stream, places) in [(Eps, 0..eps), (Raw, 5_000..5_000 + raw)] {
+            for place in places {
+                let id = registry.enter(&[(stream, None)], 0);
+                registry.add_subscriber(id, place);
+            }
+        }
+        registry
+    }
+
+    fn touch(passes: &mut Passes, registry: &mut Registry, stream: Stream, from: u64, at: Time) {
+        let id = stream.root();
+        let (_, listeners) = registry.listeners_mut(id).unwrap();
+        passes.touch(id, listeners, from, at);
+    }
+
+    fn visits(passes: &mut Passes, registry: &mut Registry) -> Vec<(Place, u64)> {
+        std::iter::from_fn(|| passes.poll_visit(registry))
+            .map(|visit| (visit.place, visit.from))
+            .collect()
+    }
+
+    #[test]
+    fn a_pass_visits_everybody_although_subscribers_leave_and_join() {
+        for leaver in 0..4_u32 {
+            for visited in 0..4 {
+                let mut registry = registry(4, 0);
+                let mut passes = Passes::new(usize::MAX);
+                touch(&mut passes, &mut registry, Eps, 0, Time::ZERO);
+                let mut seen: Vec<Place> = Vec::new();
+                for _ in 0..visited {
+                    seen.extend(passes.poll_visit(&mut registry).map(|visit| visit.place));
+                }
+                registry.remove_subscriber(Eps.root(), leaver);
+                registry.add_subscriber(Eps.root(), 9);
+                let rest = visits(&mut passes, &mut registry);
+                seen.extend(rest.iter().map(|&(place, _)| place));
+                for stayer in (0..4).filter(|&stayer| stayer != leaver) {
+                    assert!(
+                        seen.contains(&stayer),
+                        "{stayer} unseen: {seen:?}, {leaver} left"
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_comes_during_a_pass_starts_another_one() {
+        let mut registry = registry(2, 0);
+        let mut passes = Passes::new(usize::MAX);
+        touch(&mut passes, &mut registry, Eps, 5, Time::ZERO);
+        let first = passes.poll_visit(&mut registry);
+        assert_eq!(first, Some(Visit { place: 1, from: 5 }));
+        touch(&mut passes, &mut registry, Eps, 6, Time::ZERO);
+        touch(&mut passes, &mut registry, Eps, 7, Time::from_micros(9));
+        assert!(registry.get(Eps.root()).unwrap().listeners.will_visit(1));
+        assert_eq!(visits(&mut passes, &mut registry), [(0, 5), (1, 6), (0, 6)]);
+        assert!(!passes.has_visits() && passes.is_flushed());
+        let finished = |messages| Finished {
+            stream: Eps,
+            arrived_at: Time::ZERO,
+            messages,
+        };
+        assert!(passes.poll_finished().eq([finished(1), finished(2)]));
+    }
+
+    #[test]
+    fn a_big_namespace_does_not_hold_up_a_small_one() {
+        let mut registry = registry(1_000, 1);
+        let mut passes = Passes::new(usize::MAX);
+        touch(&mut passes, &mut registry, Eps, 0, Time::ZERO);
+        touch(&mut passes, &mut registry, Raw, 1, Time::ZERO);
+        let order = visits(&mut passes, &mut registry);
+        let place = order.iter().position(|&(place, _)| place == 5_000);
+        assert_eq!((place, order.len()), (Some(WRITES_PER_NAMESPACE), 1_001));
+    }
+
+    #[test]
+    fn a_pass_over_many_waits_for_more_messages_but_not_for_long() {
+        let mut registry = registry(2, 0);
+        let mut passes = Passes::new(2);
+        let mut now = Time::from_micros(1_000_000);
+        passes.begin_turn(now, false);
+        touch(&mut passes, &mut registry, Eps, 0, now);
+        let both = |from| [(1, from), (0, from)];
+        assert_eq!(
+            visits(&mut passes, &mut registry),
+            both(0),
+            "the first is not put off"
+        );
+        touch(&mut passes, &mut registry, Eps, 1, now);
+        assert!(!passes.has_visits() && !passes.is_flushed());
+        let at = now + 2 * PASS_PAUSE_PER_SUBSCRIBER;
+        assert_eq!(passes.next_at(), Some(at));
+        touch(&mut passes, &mut registry, Eps, 2, now);
+        passes.begin_turn(now, false);
+        assert!(visits(&mut passes, &mut registry).is_empty());
+        now = at;
+        passes.begin_turn(now, false);
+        assert_eq!(
+            visits(&mut passes, &mut registry),
+            both(1),
+            "both messages at once"
+        );
+        touch(&mut passes, &mut registry, Eps, 3, now);
+        passes.begin_turn(now, true);
+        assert_eq!(
+            visits(&mut passes, &mut registry),
+            both(3),
+            "too much would be put off"
+        );
+        assert!(passes.is_flushed());
+    }
+
+    #[test]
+    fn a_pause_grows_with_subscribers_and_is_bounded() {
+        let table = [
+            (1, PASS_PAUSE_PER_SUBSCRIBER),
+            (50, 50 * PASS_PAUSE_PER_SUBSCRIBER),
+            (1_000_000, PASS_PAUSE_MAX),
+            (usize::MAX, PASS_PAUSE_MAX),
+        ];
+        for (subscribers, pause) in table {
+            assert_eq!(pause_between_passes(subscribers), pause, "{subscribers}");
+        }
+    }
+}

@@ -1,0 +1,651 @@
+//! The registry: namespaces, groups, and who is in which. It owns the tree and what becomes wanted or unwanted; it must
+//! not know messages other than by their numbers, nor in which order subscribers are visited (`passes`).
+//!
+//! Namespaces form a tree by whole segments. A message published to one is listed there and in every namespace
+//! above it that somebody wants; a namespace's list is therefore all that a subscriber of it may need, in
+//! order. Who subscribes to several namespaces at once subscribes to their *group*, which has no list of its own:
+//! what it has is the union of its members' lists, so that a thousand groups with one busy member cost one list.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, VecDeque, vec_deque};
+use std::iter::Copied;
+
+use slab::Slab;
+
+use super::log::Log;
+use super::namespace::{Namespace, NamespaceId, Stream, Streams};
+use super::passes::{Listeners, Place};
+use crate::time::Time;
+
+/// A namespace as somebody asks for it: a stream, or one child of it.
+pub type Name<'a> = (Stream, Option<&'a [u8]>);
+
+/// The registry of namespaces.
+pub struct Registry {
+    namespaces: Slab<Namespace>,
+    /// Subscribers of each stream.
+    subscribers: [usize; Stream::ALL.len()],
+    /// For each stream, the number up to which messages may be missing that the source never gave us.
+    breaks: [u64; Stream::ALL.len()],
+    /// Namespaces that linger, and when each must be looked at, the earliest first. A namespace that was told to
+    /// linger again has one entry all the same, which comes early.
+    lingering: BinaryHeap<Reverse<(Time, NamespaceId)>>,
+    /// How many namespaces have gone.
+    removals: u64,
+    /// Children of streams that are listened to on demand, which have become wanted or unwanted; some perhaps
+    /// more than once.
+    turned: VecDeque<Box<[u8]>>,
+}
+
+/// The numbers of messages, in order.
+pub enum Numbers<'a> {
+    /// Of a namespace that is not there.
+    None,
+    /// Of one namespace.
+    One(Copied<vec_deque::Iter<'a, u64>>),
+    /// Of several. Each step looks for the next number in all of them, which are few.
+    Several {
+        /// Where they are.
+        registry: &'a Registry,
+        /// Which.
+        members: &'a [(NamespaceId, u32)],
+        /// The number that was found last.
+        last: u64,
+    },
+}
+
+impl Iterator for Numbers<'_> {
+    type Item = u64;
+
+    fn next(&mut self) -> Option<u64> {
+        match self {
+            Numbers::None => None,
+            Numbers::One(numbers) => numbers.next(),
+            Numbers::Several {
+                registry,
+                members,
+                last,
+            } => {
+                let members = members.iter().filter_map(|&(id, _)| registry.get(id));
+                let found = members.filter_map(|member| member.numbers_after(*last).next());
+                *last = found.min()?;
+                Some(*last)
+            }
+        }
+    }
+}
+
+impl Registry {
+    /// A registry of the streams' roots.
+    pub fn new() -> Registry {
+        let mut namespaces = Slab::new();
+        for stream in Stream::ALL {
+            let index = namespaces.insert(Namespace::new(stream, None, b""));
+            debug_assert_eq!(index, stream.root().0 as usize);
+        }
+        Registry {
+            namespaces,
+            subscribers: [0; Stream::ALL.len()],
+            breaks: [0; Stream::ALL.len()],
+            lingering: BinaryHeap::new(),
+            removals: 0,
+            turned: VecDeque::new(),
+        }
+    }
+
+    /// The namespace of these names, or their group, which somebody is about to enter. Of those that nobody has
+    /// wanted until now, everything up to `head` may be missing.
+    pub fn enter(&mut self, names: &[Name<'_>], head: u64) -> NamespaceId {
+        let insert = |&(stream, child): &Name<'_>| self.find_or_insert(stream, child);
+        let mut members: Vec<NamespaceId> = names.iter().map(insert).collect();
+        members.sort_unstable();
+        members.dedup();
+        for &member in &members {
+            self.want(member, head);
+        }
+        match members[..] {
+            [alone] => alone,
+            ref several => self.group(several),
+        }
+    }
+
+    /// Adds a subscriber to a namespace, and returns its slot.
+    pub fn add_subscriber(&mut self, id: NamespaceId, place: Place) -> u32 {
+        let namespace = &mut self.namespaces[id.0 as usize];
+        self.subscribers[namespace.stream as usize] += 1;
+        namespace.listeners.add(place)
+    }
+
+    /// Removes the subscriber in a slot; the one that has the slot now, if any.
+    pub fn remove_subscriber(&mut self, id: NamespaceId, slot: u32) -> Option<Place> {
+        let namespace = self.namespaces.get_mut(id.0 as usize)?;
+        self.subscribers[namespace.stream as usize] -= 1;
+        let moved = namespace.listeners.remove(slot);
+        self.after_loss(id);
+        moved
+    }
+
+    /// Keeps a namespace's messages, or those of a group's members, until a moment, or until a later one that was
+    /// said before, although everybody may leave. A group itself need not stay: it begins again with what its
+    /// members have kept.
+    pub fn linger(&mut self, id: NamespaceId, until: Time) {
+        let Some(namespace) = self.namespaces.get_mut(id.0 as usize) else {
+            return;
+        };
+        if namespace.members.is_empty() {
+            match &mut namespace.lingers_until {
+                Some(known) => *known = until.max(*known),
+                none => {
+                    *none = Some(until);
+                    self.lingering.push(Reverse((until, id)));
+                }
+            }
+        } else {
+            for place in 0..namespace.members.len() {
+                let (member, _) = self.namespaces[id.0 as usize].members[place];
+                self.linger(member, until);
+            }
+        }
+    }
+
+    /// Ends the lingering of those whose time has come.
+    pub fn expire(&mut self, now: Time) {
+        while let Some(&Reverse((at, id))) = self.lingering.peek()
+            && at <= now
+        {
+            self.lingering.pop();
+            let namespace = &mut self.namespaces[id.0 as usize];
+            match namespace.lingers_until {
+                Some(until) if until > now => self.lingering.push(Reverse((until, id))),
+                _ => {
+                    namespace.lingers_until = None;
+                    self.after_loss(id);
+                }
+            }
+        }
+    }
+
+    /// Of a stream, anything up to this number may be missing that the source never gave us.
+    pub fn break_off(&mut self, stream: Stream, number: u64) {
+        self.breaks[stream as usize] = number;
+    }
+
+    /// Lists a message where it was published, and above.
+    pub fn list(&mut self, id: NamespaceId, number: u64) {
+        let mut next = Some(id);
+        while let Some(id) = next {
+            let namespace = &mut self.namespaces[id.0 as usize];
+            next = namespace.parent;
+            if namespace.is_wanted() {
+                namespace.list(number);
+            }
+        }
+    }
+
+    /// Takes an evicted message, or scores up to this number, out of the lists that have it.
+    pub fn forget(&mut self, id: NamespaceId, number: u64) {
+        let mut next = Some(id);
+        while let Some(id) = next {
+            let Some(namespace) = self.namespaces.get_mut(id.0 as usize) else {
+                break;
+            };
+            next = namespace.parent;
+            namespace.evict(number);
+            self.remove_if_unused(id);
+        }
+    }
+
+    /// The next child of a stream on demand that may have become wanted or unwanted.
+    pub fn poll_turned(&mut self) -> Option<Box<[u8]>> {
+        self.turned.pop_front()
+    }
+
+    /// Whether there is one.
+    pub fn has_turned(&self) -> bool {
+        !self.turned.is_empty()
+    }
+
+    /// The namespace, which exists as long as somebody wants it or the log has messages of it.
+    pub fn get(&self, id: NamespaceId) -> Option<&Namespace> {
+        self.namespaces.get(id.0 as usize)
+    }
+
+    /// The namespace, for changes.
+    pub fn get_mut(&mut self, id: NamespaceId) -> Option<&mut Namespace> {
+        self.namespaces.get_mut(id.0 as usize)
+    }
+
+    /// A namespace's subscribers, and which stream it counts as.
+    pub fn listeners_mut(&mut self, id: NamespaceId) -> Option<(Stream, &mut Listeners)> {
+        let namespace = self.namespaces.get_mut(id.0 as usize)?;
+        Some((namespace.stream, &mut namespace.listeners))
+    }
+
+    /// The namespace of a stream, or of one child of it, if it exists.
+    pub fn find(&self, (stream, child): Name<'_>) -> Option<NamespaceId> {
+        match child {
+            None => Some(stream.root()),
+            Some(segment) => self.get(stream.root())?.children.get(segment).copied(),
+        }
+    }
+
+    /// Whether messages of a stream, or of one child of it, are kept.
+    pub fn is_wanted(&self, name: Name<'_>) -> bool {
+        let namespace = self.find(name).and_then(|id| self.get(id));
+        namespace.is_some_and(Namespace::is_wanted)
+    }
+
+    /// Where a message for a stream, or for one child of it, is to be published: the deepest namespace that
+    /// somebody wants. `None` where nobody would get it, so that it need not be kept.
+    pub fn destination(&self, (stream, child): Name<'_>) -> Option<NamespaceId> {
+        // A namespace that nobody wants must not be named by a message: it goes with its own last one, and
+        // nobody could then find the lists above it.
+        let is_wanted = |id: &NamespaceId| self.get(*id).is_some_and(Namespace::is_wanted);
+        let child = child.and_then(|segment| self.find((stream, Some(segment))));
+        child.into_iter().chain([stream.root()]).find(is_wanted)
+    }
+
+    /// Whether a namespace is `member`, or a group that it is a member of.
+    pub fn includes(&self, id: NamespaceId, member: NamespaceId) -> bool {
+        let is_member =
+            |namespace: &Namespace| namespace.members.iter().any(|&(id, _)| id == member);
+        id == member || self.get(id).is_some_and(is_member)
+    }
+
+    /// The group in a place of a namespace's list of groups.
+    pub fn group_at(&self, id: NamespaceId, place: usize) -> Option<NamespaceId> {
+        let (group, _) = self.get(id)?.groups.get(place)?;
+        Some(*group)
+    }
+
+    /// The numbers of a namespace's messages behind `number`; of a group's, those of all its members, each once.
+    pub fn numbers_after(&self, id: NamespaceId, number: u64) -> Numbers<'_> {
+        match self.get(id) {
+            None => Numbers::None,
+            Some(group) if !group.members.is_empty() => Numbers::Several {
+                registry: self,
+                members: &group.members,
+                last: number,
+            },
+            Some(namespace) => Numbers::One(namespace.numbers_after(number)),
+        }
+    }
+
+    /// How many messages of a namespace have greater numbers. One that concerns several of a group's members
+    /// counts for each.
+    pub fn count_after(&self, id: NamespaceId, number: u64) -> usize {
+        self.members(id)
+            .map(|member| member.count_after(number))
+            .sum()
+    }
+
+    /// The greatest number of a message of a namespace that was evicted, or of scores.
+    pub fn evicted(&self, id: NamespaceId) -> u64 {
+        self.members(id)
+            .map(Namespace::evicted)
+            .max()
+            .unwrap_or(u64::MAX)
+    }
+
+    /// The number from which on nothing of a namespace is missing: neither was it evicted, nor did nobody want it
+    /// when it came, nor can the source have kept it from us.
+    pub fn complete_since(&self, id: NamespaceId) -> u64 {
+        let since = |namespace: &Namespace| {
+            let broken = self.breaks[namespace.stream as usize];
+            namespace.complete_since().max(broken)
+        };
+        self.members(id).map(since).max().unwrap_or(u64::MAX)
+    }
+
+    /// How many subscribers there are.
+    pub fn subscribers(&self) -> usize {
+        self.subscribers.iter().sum()
+    }
+
+    /// How many subscribers each stream has, in the order of [`Stream::ALL`].
+    pub fn subscribers_by_stream(&self) -> [usize; Stream::ALL.len()] {
+        self.subscribers
+    }
+
+    /// Whether no other streams than these have subscribers.
+    pub fn has_only(&self, streams: &[Stream]) -> bool {
+        let counts = streams
+            .iter()
+            .map(|&stream| self.subscribers[stream as usize]);
+        self.subscribers() == counts.sum::<usize>()
+    }
+
+    /// The children of a stream, and the subscribers of each, alone or with others, in no order that means
+    /// anything.
+    pub fn children(&self, stream: Stream) -> impl Iterator<Item = (&[u8], usize)> {
+        let count = |id: NamespaceId| self.get(id).map_or(0, |it| it.listeners.len());
+        let root = &self.namespaces[stream.root().0 as usize];
+        root.children.iter().map(move |(segment, &id)| {
+            let groups = self.get(id).map_or(&[][..], |child| &child.groups);
+            let together: usize = groups.iter().map(|&(group, _)| count(group)).sum();
+            (&**segment, count(id) + together)
+        })
+    }
+
+    /// How many namespaces have gone: an id may mean another one since.
+    pub fn removals(&self) -> u64 {
+        self.removals
+    }
+
+    /// When [`Registry::expire`] has something to do.
+    pub fn expires_at(&self) -> Option<Time> {
+        self.lingering.peek().map(|&Reverse((at, _))| at)
+    }
+
+    /// All namespaces, in no order that means anything.
+    pub fn iter(&self) -> impl Iterator<Item = (NamespaceId, &Namespace)> {
+        let namespaces = self.namespaces.iter();
+        namespaces.map(|(index, namespace)| (NamespaceId(index as u32), namespace))
+    }
+
+    /// Panics with the name of what should hold between two turns, where it does not.
+    ///
+    /// # Panics
+    /// On a bug.
+    pub fn check_invariants(&self, log: &Log) {
+        let mut subscribers = 0;
+        let mut lingering = Vec::new();
+        for (id, namespace) in self.iter() {
+            subscribers += namespace.listeners.len();
+            lingering.extend(namespace.lingers_until.map(|_| id));
+            // Listing asserts their order, so the ends speak for all.
+            for number in namespace.listed().into_iter().flat_map(<[u64; 2]>::from) {
+                assert!(
+                    log.message(number).is_some(),
+                    "{number} is listed and not kept"
+                );
+            }
+            for (place, &(member, index)) in (0..).zip(&namespace.members) {
+                let groups = self.get(member).map(|member| &member.groups);
+                let known = groups.and_then(|groups| groups.get(index as usize));
+                assert_eq!(
+                    known,
+                    Some(&(id, place)),
+                    "a member does not know its group"
+                );
+            }
+        }
+        assert_eq!(
+            subscribers,
+            self.subscribers(),
+            "subscribers were miscounted"
+        );
+        let mut queued: Vec<NamespaceId> = Vec::new();
+        for &Reverse((at, id)) in &self.lingering {
+            let until = self.get(id).and_then(|namespace| namespace.lingers_until);
+            assert!(until.is_some_and(|until| at <= until), "a look comes late");
+            queued.push(id);
+        }
+        queued.sort_unstable();
+        assert_eq!(queued, lingering, "who lingers, and who is looked at");
+    }
+
+    /// The members of a group, or the namespace itself where it is none.
+    fn members(&self, id: NamespaceId) -> impl Iterator<Item = &Namespace> {
+        let namespace = self.get(id);
+        let members = namespace.map_or(&[][..], |namespace| &namespace.members);
+        let alone = namespace.filter(|_| members.is_empty());
+        let members = members.iter().filter_map(|&(id, _)| self.get(id));
+        alone.into_iter().chain(members)
+    }
+
+    fn find_or_insert(&mut self, stream: Stream, child: Option<&[u8]>) -> NamespaceId {
+        let root = stream.root();
+        let Some(segment) = child else { return root };
+        if let Some(id) = self.find((stream, child)) {
+            return id;
+        }
+        let namespace = Namespace::new(stream, Some(root), segment);
+        let id = NamespaceId(self.namespaces.insert(namespace) as u32);
+        let children = &mut self.namespaces[root.0 as usize].children;
+        children.insert(segment.into(), id);
+        id
+    }
+
+    /// The group of these namespaces, which are wanted from now on.
+    fn group(&mut self, members: &[NamespaceId]) -> NamespaceId {
+        let name: Vec<u8> = members.iter().flat_map(|id| id.0.to_be_bytes()).collect();
+        let group = self.find_or_insert(Stream::Several, Some(&name));
+        if !self.namespaces[group.0 as usize].members.is_empty() {
+            return group;
+        }
+        let mut listed = Vec::with_capacity(members.len());
+        let (mut carries, mut newest) = (Streams::default(), 0);
+        for (place, &id) in (0..).zip(members) {
+            let member = &mut self.namespaces[id.0 as usize];
+            listed.push((id, member.groups.len() as u32));
+            member.groups.push((group, place));
+            carries = carries.with(member.carries);
+            newest = member.newest().max(newest);
+        }
+        let namespace = &mut self.namespaces[group.0 as usize];
+        namespace.members = listed;
+        namespace.carries = carries;
+        // Who comes back to it may lack what its members had before it was there.
+        namespace.advance(newest);
+        let alone = Stream::ALL
+            .into_iter()
+            .find(|&stream| carries == Streams::only(stream));
+        namespace.stream = alone.unwrap_or(Stream::Several);
+        group
+    }
+
+    /// Somebody comes for a namespace.
+    fn want(&mut self, id: NamespaceId, head: u64) {
+        let namespace = &mut self.namespaces[id.0 as usize];
+        if !namespace.is_wanted() {
+            namespace.begin(head);
+            self.note_turn(id);
+        }
+    }
+
+    /// A namespace has become wanted or unwanted.
+    fn note_turn(&mut self, id: NamespaceId) {
+        let namespace = &self.namespaces[id.0 as usize];
+        if namespace.stream.is_on_demand() && namespace.members.is_empty() {
+            self.turned.push_back(namespace.segment.clone());
+        }
+    }
+
+    /// A namespace has lost something that it was wanted for.
+    fn after_loss(&mut self, id: NamespaceId) {
+        if !self.namespaces[id.0 as usize].is_wanted() {
+            self.note_turn(id);
+            self.remove_if_unused(id);
+        }
+    }
+
+    fn remove_if_unused(&mut self, id: NamespaceId) {
+        let Some(namespace) = self.get(id) else {
+            return;
+        };
+        let Some(parent) = namespace.parent.filter(|_| namespace.is_unused()) else {
+            return;
+        };
+        let namespace = self.namespaces.remove(id.0 as usize);
+        self.removals += 1;
+        let children = &mut self.namespaces[parent.0 as usize].children;
+        children.remove(&namespace.segment);
+        for (member, place) in namespace.members {
+            self.leave_member(member, place);
+            self.after_loss(member);
+        }
+    }
+
+    /// Takes the group in this place out of a member's list. The last group takes the place, and must know.
+    fn leave_member(&mut self, member: NamespaceId, place: u32) {
+        let groups = &mut self.namespaces[member.0 as usize].groups;
+        groups.swap_remove(place as usize);
+        if let Some(&(group, index)) = groups.get(place as usize) {
+            self.namespaces[group.0 as usize].members[index as usize].1 = place;
+        }
+    }
+}
+
+impl Default for Registry {
+    fn default() -> Registry {
+        Registry::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use Stream::{Channels, Details, Eps, Raw};
+
+    /// Publishes a message where somebody wants it; the namespace.
+    fn publish(registry: &mut Registry, name: Name<'_>, number: u64) -> Option<NamespaceId> {
+        let id = registry.destination(name)?;
+        registry.list(id, number);
+        Some(id)
+    }
+
+    fn numbers(registry: &Registry, id: NamespaceId) -> Vec<u64> {
+        registry.numbers_after(id, 0).collect()
+    }
+
+    #[test]
+    fn a_message_is_listed_in_the_deepest_namespace_that_is_wanted_and_above() {
+        let mut registry = Registry::new();
+        let child = registry.enter(&[(Details, Some(b"A"))], 0);
+        let slot = registry.add_subscriber(child, 1);
+        let root = registry.enter(&[(Details, None)], 0);
+        registry.add_subscriber(root, 2);
+        assert_eq!(
+            publish(&mut registry, (Details, Some(b"A")), 1),
+            Some(child)
+        );
+        assert_eq!(publish(&mut registry, (Details, Some(b"B")), 2), Some(root));
+        assert_eq!(publish(&mut registry, (Raw, None), 3), None);
+        assert_eq!(
+            (numbers(&registry, child), numbers(&registry, root)),
+            (vec![1], vec![1, 2])
+        );
+        registry.remove_subscriber(child, slot);
+        assert!(
+            registry.get(child).is_some(),
+            "the log still has a message of it"
+        );
+        assert_eq!(publish(&mut registry, (Details, Some(b"A")), 4), Some(root));
+        registry.forget(child, 1);
+        assert!(registry.get(child).is_none());
+        assert_eq!(
+            (numbers(&registry, root), registry.evicted(root)),
+            (vec![2, 4], 1)
+        );
+    }
+
+    #[test]
+    fn a_group_has_what_any_of_its_members_has_and_goes_with_its_last_subscriber() {
+        let mut registry = Registry::new();
+        let names: [Name<'_>; 3] = [(Eps, None), (Details, Some(b"A")), (Details, None)];
+        let group = registry.enter(&names, 0);
+        let slots = [1, 2].map(|place| registry.add_subscriber(group, place));
+        let mut others = names;
+        others.reverse();
+        assert_eq!(
+            registry.enter(&others, 0),
+            group,
+            "the same namespaces are one group"
+        );
+        let detail = registry.find((Details, Some(b"A"))).unwrap();
+        assert!(registry.includes(group, detail) && registry.includes(group, Eps.root()));
+        assert!(!registry.includes(group, Raw.root()) && registry.includes(detail, detail));
+        let carries = registry.get(group).unwrap().carries;
+        assert!(carries.has(Eps) && carries.has(Details) && !carries.has(Raw));
+        for (number, child) in [(1, b"A"), (2, b"B")] {
+            publish(&mut registry, (Details, Some(child)), number);
+        }
+        assert_eq!(
+            numbers(&registry, group),
+            [1, 2],
+            "a message of two members comes once"
+        );
+        registry.forget(detail, 1);
+        assert_eq!(
+            (numbers(&registry, group), registry.evicted(group)),
+            (vec![2], 1)
+        );
+        for slot in slots.into_iter().rev() {
+            registry.remove_subscriber(group, slot);
+        }
+        assert!(registry.get(group).is_none());
+        assert!(names.iter().all(|&name| !registry.is_wanted(name)));
+        registry.forget(Details.root(), 2);
+        assert_eq!(registry.iter().count(), Stream::ALL.len());
+        assert_eq!(registry.subscribers(), 0);
+    }
+
+    #[test]
+    fn groups_leave_their_members_in_any_order() {
+        for leaver in 0..4_usize {
+            let mut registry = Registry::new();
+            let own = [b"a", b"b", b"c", b"d"];
+            let names = own.map(|name| [(Eps, None), (Details, Some(&name[..]))]);
+            let groups = names.map(|names| registry.enter(&names, 0));
+            let slots = groups.map(|id| registry.add_subscriber(id, 0));
+            for turn in 0..4 {
+                let index = (leaver + turn) % 4;
+                registry.remove_subscriber(groups[index], slots[index]);
+                for (id, namespace) in registry.iter() {
+                    for (place, &(group, index)) in (0..).zip(&namespace.groups) {
+                        let group = registry.get(group).unwrap();
+                        assert_eq!(group.members[index as usize], (id, place));
+                    }
+                }
+                assert_eq!(registry.get(Eps.root()).unwrap().groups.len(), 3 - turn);
+            }
+            assert_eq!(registry.iter().count(), Stream::ALL.len());
+        }
+    }
+
+    #[test]
+    fn what_may_be_missing_is_said_for_each_namespace_and_for_its_groups() {
+        let mut registry = Registry::new();
+        let one = registry.enter(&[(Channels, Some(b"one"))], 5);
+        registry.add_subscriber(one, 1);
+        let both = registry.enter(&[(Channels, Some(b"one")), (Channels, Some(b"two"))], 9);
+        registry.add_subscriber(both, 2);
+        assert_eq!(
+            (registry.complete_since(one), registry.complete_since(both)),
+            (5, 9)
+        );
+        assert_eq!(registry.get(both).unwrap().stream, Channels);
+        registry.break_off(Channels, 12);
+        assert_eq!(
+            (registry.complete_since(one), registry.evicted(one)),
+            (12, 0)
+        );
+    }
+
+    #[test]
+    fn those_who_are_to_come_back_keep_a_namespace_for_a_while() {
+        let mut registry = Registry::new();
+        let names: [Name<'_>; 2] = [(Channels, Some(b"a")), (Channels, Some(b"b"))];
+        let group = registry.enter(&names, 0);
+        let slot = registry.add_subscriber(group, 1);
+        while registry.poll_turned().is_some() {}
+        let (until, later) = (Time::from_micros(100), Time::from_micros(200));
+        registry.linger(group, until);
+        registry.linger(group, later);
+        registry.remove_subscriber(group, slot);
+        assert!(registry.get(group).is_none() && !registry.has_turned());
+        registry.expire(until);
+        assert!(names.iter().all(|&name| registry.is_wanted(name)));
+        assert_eq!(registry.expires_at(), Some(later));
+        registry.expire(later);
+        assert!(names.iter().all(|&name| !registry.is_wanted(name)));
+        let mut turned: Vec<_> = std::iter::from_fn(|| registry.poll_turned()).collect();
+        turned.sort();
+        assert_eq!(turned, [Box::from(*b"a"), Box::from(*b"b")]);
+        assert_eq!(
+            (registry.expires_at(), registry.iter().count()),
+            (None, Stream::ALL.len())
+        );
+    }
+}

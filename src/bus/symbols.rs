@@ -1,0 +1,238 @@
+//! Symbols: the ids of score updates, each stored once as long as the tape has it. It owns how an id is written
+//! in an event and in a sum; it must not know numbers.
+
+use std::collections::HashMap;
+
+use super::sse::{self, Style};
+
+/// An id of a score update, as an index into the table of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Symbol(pub u32);
+
+/// The table of ids.
+#[derive(Default)]
+pub struct Symbols {
+    names: Vec<Name>,
+    indices: HashMap<Box<[u8]>, u32>,
+    free: Vec<u32>,
+    bytes: usize,
+}
+
+/// An id as it came, and, where it cannot be written like that, as an event's `data:` lines and as a JSON string.
+#[derive(Default)]
+struct Name {
+    id: Box<[u8]>,
+    special: Option<Box<Special>>,
+    /// How often the tape has it.
+    uses: u32,
+}
+
+/// The forms of an id with line ends, spaces or what JSON escapes: rare, and no emoji's.
+struct Special {
+    lines: Box<[u8]>,
+    quoted: Box<[u8]>,
+}
+
+/// What an id takes beside its bytes, in the table and in the index.
+const NAME_BYTES: usize = 96;
+
+impl Symbols {
+    /// The symbol of an id, which is valid UTF-8. It stays until it was released as often as it was asked for.
+    pub fn intern(&mut self, id: &[u8]) -> Symbol {
+        let index = match self.indices.get(id) {
+            Some(&index) => index,
+            None => self.insert(id),
+        };
+        self.names[index as usize].uses += 1;
+        Symbol(index)
+    }
+
+    /// Takes back one use of a symbol.
+    pub fn release(&mut self, symbol: Symbol) {
+        let name = &mut self.names[symbol.0 as usize];
+        name.uses -= 1;
+        if name.uses == 0 {
+            let name = std::mem::take(name);
+            self.bytes -= name.bytes();
+            self.indices.remove(&name.id);
+            self.free.push(symbol.0);
+        }
+    }
+
+    /// Appends the `data:` lines of an event with this id.
+    pub fn encode_lines(&self, symbol: Symbol, out: &mut Vec<u8>) {
+        let name = &self.names[symbol.0 as usize];
+        match &name.special {
+            Some(special) => out.extend_from_slice(&special.lines),
+            None => {
+                out.extend_from_slice(b"data:");
+                out.extend_from_slice(&name.id);
+                out.push(b'\n');
+            }
+        }
+    }
+
+    /// Appends the id as a JSON string.
+    pub fn encode_quoted(&self, symbol: Symbol, out: &mut Vec<u8>) {
+        let name = &self.names[symbol.0 as usize];
+        match &name.special {
+            Some(special) => out.extend_from_slice(&special.quoted),
+            None => {
+                out.push(b'"');
+                out.extend_from_slice(&name.id);
+                out.push(b'"');
+            }
+        }
+    }
+
+    /// Bytes of memory that an id takes at most if it is new: its lines and its JSON are up to seven times as long.
+    pub fn growth(id: &[u8]) -> usize {
+        2 * NAME_BYTES + 16 * (id.len() + 1)
+    }
+
+    /// Bytes of memory held, as near as it can be told.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    fn insert(&mut self, id: &[u8]) -> u32 {
+        let is_plain = is_written_alike(id);
+        let name = Name {
+            id: id.into(),
+            special: (!is_plain).then(|| Box::new(Special::new(id))),
+            uses: 0,
+        };
+        self.bytes += name.bytes();
+        let index = self.free.pop().unwrap_or(self.names.len() as u32);
+        match self.names.get_mut(index as usize) {
+            Some(place) => *place = name,
+            None => self.names.push(name),
+        }
+        self.indices.insert(id.into(), index);
+        index
+    }
+}
+
+impl Name {
+    fn bytes(&self) -> usize {
+        let special = self.special.as_deref();
+        let special = special.map_or(0, |it| it.lines.len() + it.quoted.len() + NAME_BYTES);
+        2 * self.id.len() + special + NAME_BYTES
+    }
+}
+
+impl Special {
+    fn new(id: &[u8]) -> Special {
+        let mut lines = Vec::new();
+        sse::encode_data(&mut lines, Style::Tight, id);
+        let quoted = serde_json::Value::from(String::from_utf8_lossy(id)).to_string();
+        Special {
+            lines: lines.into(),
+            quoted: quoted.into_bytes().into(),
+        }
+    }
+}
+
+/// Whether an id is the same in a line and, between quotes, in JSON.
+fn is_written_alike(id: &[u8]) -> bool {
+    let is_alike = |byte: &u8| *byte >= b' ' && !b"\"\\".contains(byte);
+    id.first() != Some(&b' ') && id.iter().all(is_alike)
+}
+
+/// Counts by symbol, in the order in which symbols first came.
+#[derive(Default)]
+pub struct Counts {
+    /// One count for each symbol; zero where the symbol is not in `touched`.
+    counts: Vec<u64>,
+    touched: Vec<Symbol>,
+}
+
+impl Counts {
+    /// Counts one update.
+    pub fn add(&mut self, symbol: Symbol) {
+        let place = symbol.0 as usize;
+        if place >= self.counts.len() {
+            self.counts.resize(place + 1, 0);
+        }
+        if self.counts[place] == 0 {
+            self.touched.push(symbol);
+        }
+        self.counts[place] += 1;
+    }
+
+    /// Whether nothing is counted.
+    pub fn is_empty(&self) -> bool {
+        self.touched.is_empty()
+    }
+
+    /// Appends what was counted as a JSON object, and starts over.
+    pub fn drain(&mut self, symbols: &Symbols, out: &mut Vec<u8>) {
+        let mut separator = b'{';
+        for symbol in self.touched.drain(..) {
+            out.push(separator);
+            symbols.encode_quoted(symbol, out);
+            out.push(b':');
+            sse::push_decimal(out, std::mem::take(&mut self.counts[symbol.0 as usize]));
+            separator = b',';
+        }
+        out.push(b'}');
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_is_written_as_an_event_and_as_a_name_in_json() {
+        let table = [
+            ("1F4C2", "data:1F4C2\n", "\"1F4C2\""),
+            ("", "data:\n", "\"\""),
+            (" a\nb", "data:  a\ndata:b\n", "\" a\\nb\""),
+            ("\"\\", "data:\"\\\n", "\"\\\"\\\\\""),
+            ("é", "data:é\n", "\"é\""),
+        ];
+        let mut symbols = Symbols::default();
+        for (id, lines, quoted) in table {
+            let symbol = symbols.intern(id.as_bytes());
+            let mut out = Vec::new();
+            symbols.encode_lines(symbol, &mut out);
+            assert_eq!(out, lines.as_bytes(), "{id:?}");
+            out.clear();
+            symbols.encode_quoted(symbol, &mut out);
+            assert_eq!(out, quoted.as_bytes(), "{id:?}");
+            assert_eq!(symbols.intern(id.as_bytes()), symbol);
+        }
+    }
+
+    #[test]
+    fn a_symbol_goes_with_its_last_use_and_its_place_is_used_again() {
+        let mut symbols = Symbols::default();
+        let (one, other) = (symbols.intern(b"one"), symbols.intern(b"other"));
+        symbols.intern(b"one");
+        symbols.release(one);
+        assert_eq!(&*symbols.names[one.0 as usize].id, b"one");
+        symbols.release(one);
+        assert_eq!(symbols.intern(b"new"), one);
+        symbols.release(one);
+        symbols.release(other);
+        assert_eq!((symbols.bytes(), symbols.indices.len()), (0, 0));
+    }
+
+    #[test]
+    fn counts_are_written_in_the_order_in_which_symbols_first_came() {
+        let mut symbols = Symbols::default();
+        let mut counts = Counts::default();
+        for id in ["b", "a", "b"] {
+            counts.add(symbols.intern(id.as_bytes()));
+        }
+        let mut out = Vec::new();
+        counts.drain(&symbols, &mut out);
+        assert_eq!(out, br#"{"b":2,"a":1}"#);
+        assert!(counts.is_empty());
+        counts.add(symbols.intern(b"a"));
+        out.clear();
+        counts.drain(&symbols, &mut out);
+        assert_eq!(out, br#"{"a":1}"#);
+    }
+}

@@ -1,0 +1,195 @@
+//! The tape: score updates by their numbers, four bytes each. It owns the blocks that they lie in; it must not know
+//! what a symbol stands for.
+//!
+//! A block holds a run of consecutive numbers. A number of something else within the run takes a slot as well, so
+//! that a score is found by subtraction; a longer run of such numbers ends the block.
+
+use std::collections::VecDeque;
+
+use super::symbols::Symbol;
+use crate::time::Time;
+
+/// Slots in one block, of four bytes each: large enough that blocks are few, small enough that evicting one is not
+/// noticed.
+const BLOCK_SLOTS: usize = 1024;
+
+/// Numbers of other messages between two scores that are bridged within a block.
+const BRIDGED_MAX: u64 = 64;
+
+/// What a slot holds whose number is not a score's.
+const NO_SCORE: Symbol = Symbol(u32::MAX);
+
+/// Score updates, oldest first.
+#[derive(Default)]
+pub struct Tape {
+    blocks: VecDeque<Block>,
+    /// The memory of a block that was evicted, for the next one.
+    spare: Vec<Symbol>,
+    scores: usize,
+}
+
+struct Block {
+    /// The number of the first slot.
+    first: u64,
+    /// The number of the last score in it.
+    last: u64,
+    began_at: Time,
+    scores: usize,
+    slots: Vec<Symbol>,
+}
+
+impl Block {
+    /// The number behind the last slot.
+    fn end(&self) -> u64 {
+        self.first + self.slots.len() as u64
+    }
+
+    /// The slots of the numbers in `(from, to]`, and the number of the first of them.
+    fn slots_in(&self, from: u64, to: u64) -> (u64, &[Symbol]) {
+        let place =
+            |number: u64| (number.saturating_sub(self.first) as usize).min(self.slots.len());
+        let (start, end) = (place(from + 1), place(to.saturating_add(1)));
+        (self.first + start as u64, &self.slots[start.min(end)..end])
+    }
+}
+
+impl Tape {
+    /// Appends a score. Numbers only grow.
+    pub fn push(&mut self, number: u64, symbol: Symbol, now: Time) {
+        let fits = |block: &Block| {
+            let bridged = number - block.end();
+            let slots = block.slots.len() as u64 + bridged;
+            bridged <= BRIDGED_MAX && slots < BLOCK_SLOTS as u64
+        };
+        if !self.blocks.back().is_some_and(fits) {
+            let mut slots = std::mem::take(&mut self.spare);
+            slots.clear();
+            slots.reserve_exact(BLOCK_SLOTS);
+            self.blocks.push_back(Block {
+                first: number,
+                last: number,
+                began_at: now,
+                scores: 0,
+                slots,
+            });
+        }
+        if let Some(block) = self.blocks.back_mut() {
+            block
+                .slots
+                .resize((number - block.first) as usize, NO_SCORE);
+            block.slots.push(symbol);
+            block.last = number;
+            block.scores += 1;
+            self.scores += 1;
+        }
+    }
+
+    /// Drops the oldest block: calls `release` for each of its symbols, and returns the number of its last score.
+    pub fn evict(&mut self, mut release: impl FnMut(Symbol)) -> Option<u64> {
+        let block = self.blocks.pop_front()?;
+        for &symbol in block.slots.iter().filter(|&&symbol| symbol != NO_SCORE) {
+            release(symbol);
+        }
+        self.scores -= block.scores;
+        self.spare = block.slots;
+        Some(block.last)
+    }
+
+    /// The number of the last score in the oldest block, with which it would go.
+    pub fn evicts_to(&self) -> Option<u64> {
+        self.blocks.front().map(|block| block.last)
+    }
+
+    /// When the oldest block began.
+    pub fn began_at(&self) -> Option<Time> {
+        self.blocks.front().map(|block| block.began_at)
+    }
+
+    /// The scores with numbers in `(from, to]`, in order.
+    pub fn range(&self, from: u64, to: u64) -> impl Iterator<Item = (u64, Symbol)> {
+        let start = self.blocks.partition_point(|block| block.end() <= from + 1);
+        let blocks = self.blocks.range(start..);
+        let blocks = blocks.take_while(move |block| block.first <= to);
+        blocks.flat_map(move |block| {
+            let (first, slots) = block.slots_in(from, to);
+            let numbered = (first..).zip(slots.iter().copied());
+            numbered.filter(|&(_, symbol)| symbol != NO_SCORE)
+        })
+    }
+
+    /// How many scores have numbers in `(from, to]`; of whole blocks it is known.
+    pub fn count(&self, from: u64, to: u64) -> usize {
+        let start = self.blocks.partition_point(|block| block.end() <= from + 1);
+        let blocks = self.blocks.range(start..);
+        let blocks = blocks.take_while(|block| block.first <= to);
+        let counts = blocks.map(|block| match block.first > from && block.last <= to {
+            true => block.scores,
+            false => {
+                let (_, slots) = block.slots_in(from, to);
+                slots.iter().filter(|&&symbol| symbol != NO_SCORE).count()
+            }
+        });
+        counts.sum()
+    }
+
+    /// How many scores there are.
+    pub fn len(&self) -> usize {
+        self.scores
+    }
+
+    /// Bytes of memory that a further score may need, beyond those that are held.
+    pub fn growth(&self) -> usize {
+        let is_full = |block: &Block| block.slots.len() + BRIDGED_MAX as usize >= BLOCK_SLOTS;
+        match self.blocks.back().is_none_or(is_full) {
+            true => BLOCK_SLOTS * size_of::<Symbol>(),
+            false => 0,
+        }
+    }
+
+    /// Bytes of memory held.
+    pub fn bytes(&self) -> usize {
+        let blocks = self.blocks.len() * BLOCK_SLOTS + self.spare.capacity();
+        blocks * size_of::<Symbol>()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::random::Random;
+
+    #[test]
+    fn scores_are_found_by_number_until_their_block_is_evicted() {
+        let mut random = Random::new(5);
+        let mut tape = Tape::default();
+        let mut model: Vec<(u64, Symbol)> = Vec::new();
+        let mut number = 0;
+        for round in 0..20_000_u32 {
+            number += match random.below(200) {
+                0 => 1 + random.below(5_000),
+                1..20 => 1 + random.below(BRIDGED_MAX),
+                _ => 1,
+            };
+            tape.push(number, Symbol(round), Time::ZERO);
+            model.push((number, Symbol(round)));
+            if random.one_in(3_000) {
+                let mut released = Vec::new();
+                let last = tape.evict(|symbol| released.push(symbol)).unwrap();
+                let gone = model.partition_point(|&(number, _)| number <= last);
+                let expected: Vec<Symbol> = model.drain(..gone).map(|(_, symbol)| symbol).collect();
+                assert_eq!(released, expected);
+            }
+            if random.one_in(100) {
+                let from = random.below(number + 2);
+                let to = from + random.below(3_000);
+                let inside = |&&(number, _): &&(u64, Symbol)| number > from && number <= to;
+                let expected: Vec<(u64, Symbol)> = model.iter().filter(inside).copied().collect();
+                assert_eq!(tape.count(from, to), expected.len(), "({from}, {to}]");
+                assert!(tape.range(from, to).eq(expected), "({from}, {to}]");
+            }
+            assert_eq!(tape.len(), model.len());
+        }
+        while tape.evict(|_| {}).is_some() {}
+        assert_eq!((tape.len(), tape.evicts_to()), (0, None));
+    }
+}

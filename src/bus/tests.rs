@@ -1,0 +1,512 @@
+//! The bus against a model: a list of everything that was published. Clients of all kinds take their writes whole, in
+//! part or late, are cut off and come back, while the log evicts what is old. What each of them has received must be
+//! what the list says, whatever the writes were.
+
+use std::collections::BTreeMap;
+
+use super::*;
+use crate::random::Random;
+use std::time::Duration;
+
+const EPOCH: u64 = 0xE;
+const SEEDS: u64 = 100;
+const STEPS: u32 = 400;
+
+/// What was published under a number.
+#[derive(Clone, Debug, PartialEq)]
+enum Published {
+    Score(String),
+    Message(Stream, String, String),
+    Gap(String),
+    Break,
+}
+
+struct Client {
+    id: SubscriberId,
+    names: Vec<(Stream, Option<&'static str>)>,
+    form: Form,
+    start: Start,
+    /// It has everything up to here before anything is received.
+    base: u64,
+    received: Vec<u8>,
+    is_blocked: bool,
+    is_queued: bool,
+}
+
+/// A block of a stream, as a client reads it.
+#[derive(Debug, Default, PartialEq)]
+struct Block {
+    id: Option<u64>,
+    event: Option<String>,
+    data: Option<String>,
+}
+
+struct World {
+    random: Random,
+    bus: Bus,
+    now: Time,
+    /// By number, from 1 on.
+    published: Vec<Published>,
+    clients: Vec<Client>,
+    /// Clients that are away, and the position that they will come back with.
+    away: Vec<(Client, Option<String>)>,
+    judged: u32,
+}
+
+const CHILDREN: [&str; 3] = ["A", "B", "C"];
+const IDS: [&str; 4] = ["1F4C2", "2665", "a\nb", "\"x\""];
+
+impl World {
+    fn new(seed: u64) -> World {
+        let options = Options {
+            epoch: EPOCH,
+            log_bytes_max: 0,
+            paced_subscribers_min: 3,
+        };
+        World {
+            random: Random::new(seed),
+            bus: Bus::new(&options),
+            now: Time::ZERO,
+            published: Vec::new(),
+            clients: Vec::new(),
+            away: Vec::new(),
+            judged: 0,
+        }
+    }
+
+    fn step(&mut self) {
+        self.now = self.now
+            + self
+                .random
+                .between(Duration::ZERO, Duration::from_millis(10));
+        self.bus.begin_turn(self.now);
+        for _ in 0..self.random.below(6) {
+            self.publish();
+        }
+        match self.random.below(10) {
+            0..3 => self.join(),
+            3 => self.leave(),
+            4 => self.come_back(),
+            _ => {}
+        }
+        self.bus.handle_time();
+        let writes = self.random.below(20);
+        self.write(writes);
+        self.bus.end_turn(self.now);
+        let resting = |owner: u32| {
+            let client = self.clients.iter().find(|client| client.id.0 == owner);
+            client.is_some_and(|client| !client.is_blocked && !client.is_queued)
+        };
+        // Subscribers are owned by their own ids here.
+        self.bus.check_invariants(resting);
+        assert_eq!(self.bus.line().log().head(), self.published.len() as u64);
+    }
+
+    fn publish(&mut self) {
+        let child = CHILDREN[self.random.below(3) as usize];
+        let stream = match self.random.below(2) {
+            0 => Stream::Details,
+            _ => Stream::Channels,
+        };
+        let name = (stream, Some(child.as_bytes()));
+        let published = match self.random.below(60) {
+            0 => {
+                self.bus.publish_break(Stream::Channels);
+                Published::Break
+            }
+            1 => {
+                self.bus
+                    .publish_gap((Stream::Channels, Some(child.as_bytes())));
+                Published::Gap(child.to_owned())
+            }
+            2..30 => {
+                let id = IDS[self.random.below(4) as usize];
+                self.bus.publish_score(id.as_bytes());
+                Published::Score(id.to_owned())
+            }
+            kind => {
+                let len = if kind < 33 {
+                    30_000
+                } else {
+                    self.random.below(60)
+                };
+                let number = self.published.len() + 1;
+                let payload = format!("{number}\n{}", "x".repeat(len as usize));
+                let event = format!("to.{child}");
+                self.bus
+                    .publish(name, Some(event.as_bytes()), payload.as_bytes());
+                Published::Message(stream, child.to_owned(), payload)
+            }
+        };
+        self.published.push(published);
+    }
+
+    fn join(&mut self) {
+        let mut names: Vec<(Stream, Option<&'static str>)> = Vec::new();
+        for _ in 0..1 + self.random.below(3) {
+            let child = CHILDREN[self.random.below(3) as usize];
+            names.push(match self.random.below(5) {
+                0 => (Stream::Raw, None),
+                1 => (Stream::Eps, None),
+                2 => (Stream::Details, None),
+                3 => (Stream::Details, Some(child)),
+                _ => (Stream::Channels, Some(child)),
+            });
+        }
+        let form = Form {
+            coding: match self.random.below(2) {
+                0 => Coding::Chunked,
+                _ => Coding::Bare,
+            },
+            named: self.random.one_in(2),
+        };
+        self.subscribe(names, form, None);
+    }
+
+    fn subscribe(
+        &mut self,
+        names: Vec<(Stream, Option<&'static str>)>,
+        form: Form,
+        resume: Option<&str>,
+    ) {
+        let asked: Vec<Name<'_>> = names
+            .iter()
+            .map(|&(stream, child)| (stream, child.map(str::as_bytes)))
+            .collect();
+        let is_new = |name: &Name<'_>| {
+            name.0 == Stream::Channels && !self.bus.line().registry().is_wanted(*name)
+        };
+        if asked.iter().any(is_new) {
+            self.published.push(Published::Break);
+        }
+        let owner = self.bus.subscribers.vacant_key() as u32;
+        let (id, start) = self.bus.subscribe(&asked, owner, form, resume);
+        let base = self.bus.subscriber(id).unwrap().cursor();
+        self.clients.push(Client {
+            id,
+            names,
+            form,
+            start,
+            base,
+            received: Vec::new(),
+            is_blocked: false,
+            is_queued: true,
+        });
+    }
+
+    /// A client goes: sent away with its position, or cut off wherever its stream is.
+    fn leave(&mut self) {
+        if self.clients.is_empty() {
+            return;
+        }
+        let place = self.random.below(self.clients.len() as u64) as usize;
+        let mut client = self.clients.swap_remove(place);
+        if self.random.one_in(2) {
+            self.bus
+                .linger(client.id, self.now + Duration::from_millis(60));
+        }
+        let has_ids = client
+            .names
+            .iter()
+            .any(|&(stream, _)| stream == Stream::Channels);
+        let position = if self.random.one_in(2) {
+            let mut block = Vec::new();
+            self.bus.encode_position(client.id, &mut block);
+            self.bus.end(client.id);
+            // What was begun is completed, unless it is not kept any more.
+            let mut ready = self.bus.prepare(client.id, None);
+            while ready == Ready::Bytes {
+                let bytes = self.bus.bytes().to_vec();
+                self.bus.handle_written(bytes.len());
+                client.received.extend_from_slice(&bytes);
+                ready = self.bus.prepare(client.id, None);
+            }
+            let position = String::from_utf8(block).unwrap();
+            let position = position.strip_prefix("id:").unwrap().trim_end().to_owned();
+            let number = self.bus.batches.positions().parse(&position);
+            self.judge(&client, number.filter(|_| ready == Ready::Nothing));
+            (ready == Ready::Nothing).then_some(position)
+        } else {
+            let blocks = self.judge(&client, None);
+            let last = blocks.iter().rev().find_map(|block| block.id);
+            let number = last.or(has_ids.then_some(client.base));
+            number.map(|number| format!("{EPOCH:x}-{number}"))
+        };
+        self.bus.unsubscribe(client.id);
+        self.away.push((client, position));
+    }
+
+    fn come_back(&mut self) {
+        if let Some((client, position)) = self.away.pop() {
+            self.subscribe(client.names, client.form, position.as_deref());
+        }
+    }
+
+    /// Up to so many writes, in turns and to clients by themselves.
+    fn write(&mut self, writes: u64) {
+        for _ in 0..writes {
+            if self.random.one_in(2)
+                && let Some(turn) = self.bus.poll_turn()
+            {
+                let place = self.clients.iter().position(|it| it.id == turn.subscriber);
+                let place = place.expect("a turn is a client's");
+                if !self.clients[place].is_blocked && !self.clients[place].is_queued {
+                    self.write_to(place, Some(turn));
+                }
+            } else if !self.clients.is_empty() {
+                let place = self.random.below(self.clients.len() as u64) as usize;
+                self.clients[place].is_blocked &= !self.random.one_in(3);
+                if self.clients[place].is_queued && !self.clients[place].is_blocked {
+                    self.write_to(place, None);
+                }
+            }
+        }
+    }
+
+    fn write_to(&mut self, place: usize, turn: Option<Turn>) {
+        let client = &mut self.clients[place];
+        match self.bus.prepare(client.id, turn) {
+            Ready::Nothing => client.is_queued = false,
+            Ready::Lost => {
+                let client = self.clients.swap_remove(place);
+                self.judge(&client, None);
+                self.bus.unsubscribe(client.id);
+            }
+            Ready::Bytes => {
+                let bytes = self.bus.bytes();
+                let taken = match self.random.below(4) {
+                    0 => self.random.below(bytes.len() as u64 + 1) as usize,
+                    _ => bytes.len(),
+                };
+                client.received.extend_from_slice(&bytes[..taken]);
+                client.is_blocked = taken < bytes.len();
+                self.bus.handle_written(taken);
+                client.is_queued = self.bus.has_more(client.id);
+            }
+        }
+    }
+
+    /// Everybody gets everything, and is judged.
+    fn finish(&mut self) {
+        self.now = self.now + Duration::from_secs(1);
+        self.bus.begin_turn(self.now);
+        self.bus.handle_time();
+        self.now = self.now + Duration::from_secs(1);
+        self.bus.begin_turn(self.now);
+        while self.bus.poll_turn().is_some() {}
+        let mut place = 0;
+        while place < self.clients.len() {
+            let before = self.clients.len();
+            self.clients[place].is_blocked = false;
+            self.clients[place].is_queued = true;
+            while self.clients.len() == before && self.clients[place].is_queued {
+                self.write_to(place, None);
+                if let Some(client) = self.clients.get_mut(place) {
+                    client.is_blocked = false;
+                }
+            }
+            place += usize::from(self.clients.len() == before);
+        }
+        for client in std::mem::take(&mut self.clients) {
+            let (namespace, _) = self.bus.subscriber(client.id).unwrap().listed_at();
+            let end = self.bus.line().end_of(namespace);
+            self.judge(&client, Some(end));
+        }
+    }
+
+    /// Compares what a client has received with what was published: if `end` is given, it must have everything up to
+    /// there, and else everything up to some number.
+    fn judge(&mut self, client: &Client, end: Option<u64>) -> Vec<Block> {
+        self.judged += 1;
+        let bytes = match client.form.coding {
+            Coding::Chunked => without_chunks(&client.received),
+            Coding::Bare => client.received.clone(),
+        };
+        let blocks = blocks_of(&bytes);
+        let has = |stream| client.names.iter().any(|&(name, _)| name == stream);
+        let (has_raw, has_eps) = (has(Stream::Raw), has(Stream::Eps));
+        let is_channel = has(Stream::Channels);
+        let scores = |from: u64, to: u64| self.scores(from, to);
+        // Numbers of the messages and of the scores that were received last, and the sums so far.
+        let (mut at, mut raw_at) = (client.base, client.base);
+        let mut sums: BTreeMap<String, u64> = BTreeMap::new();
+        for block in &blocks {
+            let data = block.data.as_deref().expect("a block has data");
+            if block.event.is_none() && has_eps && data.starts_with('{') {
+                let sum: BTreeMap<String, u64> = serde_json::from_str(data).unwrap();
+                for (id, count) in sum {
+                    *sums.entry(id).or_default() += count;
+                }
+            } else if block.event.is_none() && has_raw && IDS.contains(&data) {
+                let next = scores(raw_at, u64::MAX)
+                    .next()
+                    .expect("a score was published");
+                assert_eq!(next.1, data, "raw behind {raw_at}");
+                raw_at = next.0;
+            } else {
+                let (number, expected) = self.next_message(client, at);
+                assert_eq!((block.event.as_deref(), data), expected, "behind {at}");
+                at = number;
+            }
+            if is_channel && !(has_raw && has_eps) {
+                assert!(
+                    block.id.is_some(),
+                    "an event of a channel without its position"
+                );
+            }
+            if let Some(id) = block.id {
+                let from = client.base;
+                assert!(id >= at, "{id} is before what it comes with, {at}");
+                let message = self.messages(client, at, id).next();
+                assert_eq!(message, None, "{id} is said without a message before it");
+                if has_raw {
+                    assert_eq!(scores(raw_at, id).next(), None, "{id} without a score");
+                }
+                if has_eps {
+                    assert_eq!(sums, self.sum(from, id), "sums at {id}, from {from}");
+                }
+            }
+        }
+        if let Some(end) = end {
+            assert_eq!(
+                self.messages(client, at, end).next(),
+                None,
+                "a message is missing"
+            );
+            if has_raw {
+                assert_eq!(scores(raw_at, end).next(), None, "a score is missing");
+            }
+            if has_eps {
+                assert_eq!(sums, self.sum(client.base, end), "({}, {end}]", client.base);
+            }
+        }
+        blocks
+    }
+
+    /// Scores in `(from, to]`.
+    fn scores(&self, from: u64, to: u64) -> impl Iterator<Item = (u64, &str)> {
+        let numbered = (1..).zip(&self.published);
+        numbered.filter_map(move |(number, published)| match published {
+            Published::Score(id) if number > from && number <= to => Some((number, &**id)),
+            _ => None,
+        })
+    }
+
+    fn sum(&self, from: u64, to: u64) -> BTreeMap<String, u64> {
+        let mut sums = BTreeMap::new();
+        for (_, id) in self.scores(from, to) {
+            *sums.entry(id.to_owned()).or_default() += 1;
+        }
+        sums
+    }
+
+    /// Numbers of messages for a client in `(from, to]`.
+    fn messages(&self, client: &Client, from: u64, to: u64) -> impl Iterator<Item = u64> {
+        let numbered = (1..).zip(&self.published);
+        numbered.filter_map(move |(number, published)| {
+            let is_for = |stream: Stream, child: &str| {
+                let mut names = client.names.iter();
+                names.any(|&(name, of)| name == stream && of.is_none_or(|of| of == child))
+            };
+            let is_its = match published {
+                Published::Message(stream, child, _) => is_for(*stream, child),
+                Published::Gap(child) => is_for(Stream::Channels, child),
+                Published::Score(_) | Published::Break => false,
+            };
+            (is_its && number > from && number <= to).then_some(number)
+        })
+    }
+
+    /// The number of the next message for a client, and its event's name and data.
+    fn next_message(&self, client: &Client, from: u64) -> (u64, (Option<&str>, &str)) {
+        let number = self.messages(client, from, u64::MAX).next();
+        let number = number.expect("a message was published");
+        let block = match &self.published[number as usize - 1] {
+            Published::Message(stream, child, payload) => {
+                let is_named = client.form.named || *stream == Stream::Details;
+                let name = match &**child {
+                    "A" => "to.A",
+                    "B" => "to.B",
+                    _ => "to.C",
+                };
+                (is_named.then_some(name), &**payload)
+            }
+            _ => (Some("gap"), "null"),
+        };
+        (number, block)
+    }
+}
+
+/// The bytes that chunks carry, of the last one perhaps a part.
+fn without_chunks(mut bytes: &[u8]) -> Vec<u8> {
+    let mut body = Vec::new();
+    while let Some(end) = bytes.windows(2).position(|pair| pair == b"\r\n") {
+        let head = std::str::from_utf8(&bytes[..end]).unwrap();
+        let len = usize::from_str_radix(head, 16).unwrap();
+        assert!(len > 0, "an empty chunk ends a stream");
+        bytes = &bytes[end + 2..];
+        let here = len.min(bytes.len());
+        body.extend_from_slice(&bytes[..here]);
+        bytes = &bytes[here..];
+        let line_end = &b"\r\n"[..bytes.len().min(2)];
+        assert!(
+            bytes.starts_with(line_end),
+            "a chunk is longer than it says"
+        );
+        bytes = &bytes[line_end.len()..];
+    }
+    body
+}
+
+/// The blocks that have come whole.
+fn blocks_of(bytes: &[u8]) -> Vec<Block> {
+    let text = std::str::from_utf8(bytes).unwrap();
+    let Some(end) = text.rfind("\n\n") else {
+        return Vec::new();
+    };
+    let blocks = text[..end].split("\n\n");
+    blocks.map(block_of).collect()
+}
+
+fn block_of(text: &str) -> Block {
+    let mut block = Block::default();
+    for line in text.lines() {
+        let (field, value) = line.split_once(':').expect("a line is a field");
+        let value = value.strip_prefix(' ').unwrap_or(value);
+        match field {
+            "id" => {
+                let number = value.strip_prefix("e-").expect("a position of ours");
+                block.id = Some(number.parse().unwrap());
+            }
+            "event" => block.event = Some(value.to_owned()),
+            "data" => match &mut block.data {
+                Some(data) => *data = format!("{data}\n{value}"),
+                none => *none = Some(value.to_owned()),
+            },
+            field => panic!("an unknown field {field}"),
+        }
+    }
+    block
+}
+
+#[test]
+fn everybody_receives_what_was_published() {
+    let only = std::env::var("BUS_SEED")
+        .ok()
+        .and_then(|seed| seed.parse().ok());
+    let seeds = only.map_or(0..SEEDS, |seed| seed..seed + 1);
+    let (mut judged, mut replays, mut gaps) = (0, 0, 0);
+    for seed in seeds {
+        eprintln!("BUS_SEED={seed}");
+        let mut world = World::new(seed);
+        for _ in 0..STEPS {
+            world.step();
+            let started = world.clients.last().map(|client| client.start);
+            replays += u32::from(started == Some(Start::Missed));
+            gaps += u32::from(started == Some(Start::Gap));
+        }
+        world.finish();
+        judged += world.judged;
+    }
+    assert!(only.is_some() || (judged > 3_000 && replays > 100 && gaps > 100));
+}
