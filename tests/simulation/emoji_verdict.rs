@@ -25,6 +25,7 @@ use crate::client::{Client, Leaving, Reading, Wish};
 use crate::plain_requests::DEPENDS;
 use crate::receiver::{Event, joined_lines};
 use crate::server::KEEPALIVE;
+use crate::steps::brief;
 use crate::sums::{Counts, counts_of, end_of_run};
 
 /// What one client is judged by.
@@ -229,10 +230,10 @@ impl<'a> Judge<'a> {
         assert!(
             fitting == count,
             "{context}: {count} events are no run of {} messages that begins between {first} and {last}; from {start} on, \
-             event {fitting} is wrong\n  expected {:.300?}\n  came     {:.300?}",
+             event {fitting} is wrong\n  expected {}\n  came     {}",
             wanted.len(),
-            wanted.get(start + fitting),
-            events.get(fitting),
+            brief(&wanted.get(start + fitting)),
+            brief(&events.get(fitting)),
         );
         if self.is_there_to_the_end() {
             let is_whole = |&(fitting, start): &(usize, usize)| {
@@ -240,9 +241,9 @@ impl<'a> Judge<'a> {
             };
             assert!(
                 starts.iter().any(is_whole),
-                "{context}: {count} events from {start} end before {}\n  expected {:.300?}",
+                "{context}: {count} events from {start} end before {}\n  expected {}",
                 wanted.len(),
-                wanted.get(start + count),
+                brief(&wanted.get(start + count)),
             );
         }
     }

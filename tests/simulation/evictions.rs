@@ -14,7 +14,7 @@ use crate::caller::{Caller, request};
 use crate::net::Faults;
 use crate::receiver::joined_lines;
 use crate::stage::Stage;
-use crate::steps::Steps;
+use crate::steps::{Steps, brief};
 use crate::sums::{Counts, counts_of, end_of_run};
 use crate::{seeds, server};
 
@@ -171,7 +171,9 @@ impl World {
             let is_same = event.data == joined_lines(payload);
             assert!(
                 is_same,
-                "event {number}\n  expected {payload:.100}\n  came     {event:.100?}"
+                "event {number}\n  expected {}\n  came     {}",
+                brief(payload),
+                brief(event)
             );
         }
     }

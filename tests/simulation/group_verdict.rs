@@ -16,6 +16,7 @@ use std::time::Duration;
 use crate::broker::Delivered;
 use crate::groups::{Attempt, Reader, Wish};
 use crate::receiver::{Event, joined_lines};
+use crate::steps::brief;
 use crate::sums::{Counts, counts_of, end_of_run};
 
 /// A sum that is sent at the first tick may hold what was counted just before the request.
@@ -96,10 +97,11 @@ impl Chain<'_> {
         };
         if !ends.iter().any(fits) {
             let (count, all) = (self.sums.len(), updates.len());
-            return Err(format!(
-                "{count} sums are no run of {all} updates; the starts from {first} on lead to {:?}",
-                &ends[..ends.len().min(3)]
-            ));
+            let first = match &ends[0] {
+                Ok(end) => format!("from {first} on it ends before update {end}"),
+                Err(error) => error.clone(),
+            };
+            return Err(format!("{count} sums are no run of {all} updates: {first}"));
         }
         let others_before =
             |end: usize| delivered[..end].iter().filter(|it| wish.wants(it)).count();
@@ -125,12 +127,12 @@ impl Chain<'_> {
         let (count, start) = best.unwrap_or_default();
         if count < self.others.len() || (is_open && start + count != wanted.len()) {
             return Err(format!(
-                "of {} events beside sums {count} are the run of {} messages from {start} on; then\n  expected {:.200?}\n  \
-                 came     {:.200?}",
+                "of {} events beside sums {count} are the run of {} messages from {start} on; then\n  expected {}\n  \
+                 came     {}",
                 self.others.len(),
                 wanted.len(),
-                wanted.get(start + count),
-                self.others.get(count),
+                brief(&wanted.get(start + count)),
+                brief(&self.others.get(count)),
             ));
         }
         Ok(())

@@ -13,7 +13,7 @@ use crate::caller::{Caller, WIDE};
 use crate::net::{Faults, SimNet};
 use crate::receiver::{Event, Receiver};
 use crate::stage::Stage;
-use crate::steps::Steps;
+use crate::steps::{Steps, brief};
 use crate::sums::counts_of;
 use crate::{seeds, server};
 
@@ -260,7 +260,7 @@ impl World {
         let request = format!("GET {target} HTTP/{version}\r\n{fields}\r\n");
         let before = self.stage.broker.published.len();
         let mut receiver = self.ask(request.as_bytes());
-        let context = format!("{} with the id {:.80}", stream.target, id.escape_debug());
+        let context = format!("{} with the id {}", stream.target, brief(&id));
         let refused = receiver.replies.first().filter(|it| it.status != 200);
         if let Some(reply) = refused {
             let status = reply.status;

@@ -12,7 +12,7 @@ use crate::caller::{Caller, WIDE, request};
 use crate::net::Faults;
 use crate::receiver::joined_lines;
 use crate::stage::Stage;
-use crate::steps::Steps;
+use crate::steps::{Steps, brief};
 use crate::{seeds, server};
 
 /// About the largest message that a log of the default size takes; the log here is four times that size.
@@ -197,8 +197,9 @@ impl Reader {
             let is_same = event.data == joined_lines(&message.payload);
             assert!(
                 is_same,
-                "event {number} of {} is {event:.100?}",
-                self.stream.0
+                "event {number} of {} is {}",
+                self.stream.0,
+                brief(event)
             );
             let waited = self.received_at[number].since(message.at);
             let is_soon = self.is_narrow || waited <= WAIT_MAX;

@@ -2,8 +2,20 @@
 //! arithmetic. What a client received must be exactly what was published while it was there: in order,
 //! nothing twice, nothing left out, sums right to the last increment.
 //!
-//! Every seed is one run of a world. `SIM_SEED=n` repeats one, `SIM_SEEDS=n` says how many are run (500). Of a seed
-//! that failed, the last steps are shown of the client that it is about, and of the broker.
+//! | world | what acts in it | what is judged, and where |
+//! |---|---|---|
+//! | `emoji` | clients of all kinds, a broker that falls over, Graphite | runs of messages, exact sums: `emoji_verdict` |
+//! | `channels` | visitors with ids and long polls, publishers, a broker or none | runs, gaps and their reasons: `verdict` |
+//! | `groups` | readers of groups with `eps`, cut off anywhere | one run over all connections: `group_verdict` |
+//! | `evictions` | a reader that stops within an event until its lifetime ends | whole events, or closed as slow |
+//! | `large_messages` | messages of 2 MiB for readers with little room | all is received, and nobody waits |
+//! | `hostile_ids` | clients with ids that were never given out | nothing but the stream that was asked for |
+//! | `pairs` | two clients of one stream, by HTTP/1.1 and HTTP/1.0 | the same events, valid by the grammar: `transcript` |
+//! | `doors` | a crowd at the public door | the admin's door stays open |
+//!
+//! Every seed is one run of a world. `SIM_SEED=n` repeats one, `SIM_SEEDS=n` says how many are run, instead of the
+//! number that stands with each test. Of a seed that failed, the last 50 steps are shown of the client that it is
+//! about, and of the broker.
 
 #![allow(clippy::panic, reason = "a panic is how an oracle speaks")]
 

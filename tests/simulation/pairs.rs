@@ -12,7 +12,7 @@ use crate::caller::{Caller, WIDE, request};
 use crate::net::Faults;
 use crate::receiver::Event;
 use crate::stage::Stage;
-use crate::steps::Steps;
+use crate::steps::{Steps, brief};
 use crate::sums::{Counts, counts_of};
 use crate::transcript::{Written, events_of, without_chunks};
 use crate::{seeds, server};
@@ -232,10 +232,10 @@ impl Pair {
         let equal = equal.count();
         if equal < others.len().max(bare_others.len()) {
             return Err(format!(
-                "event {equal} differs\n  by HTTP/1.1 {:.200?} of {}\n  by HTTP/1.0 {:.200?} of {}",
-                others.get(equal),
+                "event {equal} differs\n  by HTTP/1.1 {} of {}\n  by HTTP/1.0 {} of {}",
+                brief(&others.get(equal)),
                 others.len(),
-                bare_others.get(equal),
+                brief(&bare_others.get(equal)),
                 bare_others.len(),
             ));
         }

@@ -4,7 +4,7 @@
 //! text only when a verdict has failed.
 
 use std::collections::VecDeque;
-use std::fmt::Write;
+use std::fmt::{Debug, Write};
 
 use emojitrack_streamer::time::Time;
 
@@ -64,4 +64,15 @@ impl Steps {
         }
         text
     }
+}
+
+/// How something looks, without the greater part of a long message.
+pub fn brief(value: &dyn Debug) -> String {
+    let mut text = format!("{value:?}");
+    if let Some((at, _)) = text.char_indices().nth(250) {
+        let len = text.len();
+        text.truncate(at);
+        let _infallible = write!(text, "… of {len} bytes");
+    }
+    text
 }

@@ -2,6 +2,8 @@
 //! `text/event-stream` (WHATWG HTML §9.2.5), checked byte by byte, and shares no code with `receiver`, which forgives
 //! what browsers forgive.
 
+use crate::steps::brief;
+
 /// An event as it stands in the bytes. Its id is known to be there or not; the text of ids is the server's affair.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Written {
@@ -35,7 +37,7 @@ pub fn events_of(transcript: &[u8]) -> Result<Vec<Written>, String> {
     // Whether there was any line since the last empty one: an empty line ends something.
     let mut has_lines = false;
     for (number, line) in whole.split('\n').enumerate() {
-        let wrong = |what: &str| Err(format!("line {number} {line:.80?}: {what}"));
+        let wrong = |what: &str| Err(format!("line {number} {}: {what}", brief(&line)));
         if line.is_empty() {
             if !has_lines {
                 return wrong("an empty line that ends nothing");

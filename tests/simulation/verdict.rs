@@ -33,6 +33,7 @@ use emojitrack_streamer::time::Time;
 
 use crate::broker::Broker;
 use crate::receiver::joined_lines;
+use crate::steps::brief;
 use crate::visitors::{Attempt, FOREIGN_IDS, Item, Manner, Visitor, Wish};
 
 /// A message that reached the server for those who asked for `topic`.
@@ -321,7 +322,8 @@ impl<'a> Court<'a> {
             ));
         };
         if event.data != joined_lines(&self.entries[index].payload) {
-            return Err(format!("{event:?} is not {:?}", self.entries[index]));
+            let entry = brief(&self.entries[index]);
+            return Err(format!("\n  expected {entry}\n  came     {}", brief(event)));
         }
         self.check_none_left(attempt, place.until.max(place.from), index)?;
         *place = Place {
@@ -342,7 +344,7 @@ impl<'a> Court<'a> {
             .find(|entry| has(&attempt.wish, &entry.topic.as_str()))
         {
             None => Ok(()),
-            Some(entry) => Err(format!("{entry:.300?} was left out")),
+            Some(entry) => Err(format!("{} was left out", brief(entry))),
         }
     }
 
