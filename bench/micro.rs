@@ -10,16 +10,16 @@ use std::time::Duration;
 
 use divan::counter::{BytesCount, ItemsCount};
 use divan::{Bencher, black_box};
+use emojitrack_streamer::broker::redis::resp::Decoder;
+use emojitrack_streamer::broker::{Message, demo};
 use emojitrack_streamer::bus::{Coding, sse};
 use emojitrack_streamer::config::{self, Command};
 use emojitrack_streamer::engine::stats::SourceState;
 use emojitrack_streamer::engine::{Effect, Engine, Key};
 use emojitrack_streamer::limits::TICK;
 use emojitrack_streamer::process::Process;
-use emojitrack_streamer::proto::resp::Decoder;
 use emojitrack_streamer::proto::{http, reply};
 use emojitrack_streamer::report::status;
-use emojitrack_streamer::source::{Message, demo};
 use emojitrack_streamer::time::Time;
 
 fn main() {

@@ -10,12 +10,10 @@ pub mod time;
 pub mod bus;
 pub mod proto;
 
+pub mod broker;
 pub mod engine;
-pub mod source;
-pub mod upstream;
 
 pub mod report;
 
-pub mod link;
 pub mod net;
 pub mod reactor;

@@ -5,6 +5,11 @@ use std::io;
 use std::process::ExitCode;
 use std::sync::Arc;
 
+#[cfg(feature = "amqp")]
+use emojitrack_streamer::broker::amqp::Amqp;
+use emojitrack_streamer::broker::demo::{self, Demo};
+use emojitrack_streamer::broker::redis::Endpoint;
+use emojitrack_streamer::broker::redis::{Session, Topics};
 use emojitrack_streamer::config::{self, Command, Config, SourceConfig};
 use emojitrack_streamer::engine::{self, Engine};
 use emojitrack_streamer::level::Level;
@@ -12,13 +17,8 @@ use emojitrack_streamer::net::mio::{Doors, MioNet};
 use emojitrack_streamer::net::{Door, Net, healthcheck};
 use emojitrack_streamer::random;
 use emojitrack_streamer::reactor::{self, Exchange, Feed, Reactor, Reports};
+use emojitrack_streamer::report::carbon::Carbon;
 use emojitrack_streamer::report::page;
-use emojitrack_streamer::source::Endpoint;
-#[cfg(feature = "amqp")]
-use emojitrack_streamer::source::amqp::Amqp;
-use emojitrack_streamer::source::demo::{self, Demo};
-use emojitrack_streamer::source::redis::{Session, Topics};
-use emojitrack_streamer::upstream::carbon::Carbon;
 
 fn main() -> ExitCode {
     let arguments = std::env::args_os().skip(1);

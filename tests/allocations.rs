@@ -4,9 +4,9 @@
 use std::ffi::OsString;
 use std::net::Ipv4Addr;
 
+use emojitrack_streamer::broker::Message;
 use emojitrack_streamer::config::{self, Command};
 use emojitrack_streamer::engine::{Engine, Key};
-use emojitrack_streamer::source::Message;
 use emojitrack_streamer::time::Time;
 
 const CLIENTS: u32 = 200;

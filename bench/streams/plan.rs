@@ -8,8 +8,8 @@ use std::io::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use emojitrack_streamer::broker::demo::{self, Demo};
 use emojitrack_streamer::random::Random;
-use emojitrack_streamer::source::demo::{self, Demo};
 use emojitrack_streamer::time::Time;
 
 /// The seed of everything that is drawn, so that all servers get the same.

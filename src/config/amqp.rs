@@ -4,8 +4,8 @@
 use super::Misuse;
 use super::given::Given;
 use super::url::{NO_PASSWORD, NO_TLS, host_and_port, refuse};
+use crate::broker::amqp::{Endpoint, ExchangeType};
 use crate::limits::AMQP_NAME_BYTES_MAX;
-use crate::source::amqp::{Endpoint, ExchangeType};
 
 const AMQP_FORMS: &str = "is not an AMQP address: use amqp://[user:password@]host[:port][/vhost], with special \
     characters percent-encoded (the vhost / is the default), and nothing else";

@@ -4,8 +4,8 @@
 use super::Misuse;
 use super::given::Given;
 use super::url::{host_and_port, refuse};
+use crate::broker::link::{Target, Transport};
 use crate::report::names;
-use crate::upstream::{Target, Transport};
 
 const GRAPHITE_FORMS: &str = "is not a metrics address: use udp://host[:port] or tcp://host[:port], with an \
     IPv6 address in brackets, and nothing else";

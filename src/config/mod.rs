@@ -24,13 +24,13 @@ use std::ffi::OsString;
 use std::fmt;
 use std::net::SocketAddr;
 
+use crate::broker::link::Target;
+use crate::broker::{self, redis::Endpoint};
 use crate::engine::settings::{Admission, Pacing, Settings};
 use crate::level::Level;
 use crate::limits;
 use crate::net::Listen;
 use crate::random;
-use crate::source::{self, Endpoint};
-use crate::upstream::Target;
 use given::Given;
 use sources::Texts;
 use table::OPTIONS;
@@ -64,7 +64,7 @@ pub struct Config {
     /// Where the messages come from.
     pub source: SourceConfig,
     /// An additional AMQP broker for channels. Only in builds that have AMQP.
-    pub amqp: Option<source::amqp::Endpoint>,
+    pub amqp: Option<broker::amqp::Endpoint>,
     /// Where metrics are sent, if anywhere.
     pub graphite: Option<Graphite>,
     /// The engine's part.
@@ -107,7 +107,7 @@ struct Typed {
     demo_rate: u32,
     demo_seed: Option<u64>,
     exchange: String,
-    exchange_type: Option<source::amqp::ExchangeType>,
+    exchange_type: Option<broker::amqp::ExchangeType>,
     reconnect_ms: Option<u32>,
     trusted_proxies: Option<usize>,
     dyno: Option<String>,
@@ -206,7 +206,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::source::Address;
+    use crate::broker::redis::Address;
 
     pub(super) type Variables<'a> = &'a [(&'a str, &'a str)];
 

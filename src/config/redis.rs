@@ -6,7 +6,7 @@ use redis::{ConnectionAddr, IntoConnectionInfo};
 use super::Misuse;
 use super::given::Given;
 use super::url::{NO_PASSWORD, NO_TLS, shown};
-use crate::source::{Address, Endpoint};
+use crate::broker::redis::{Address, Endpoint};
 
 const REDIS_FORMS: &str = "is not a Redis address: use \
     redis://[user[:password]@]host[:port][/database] or redis+unix:///path[?db=number], \

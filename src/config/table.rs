@@ -6,11 +6,11 @@ use std::iter;
 
 use super::given::Given;
 use super::{Config, Misuse, SourceConfig, amqp, channels, graphite, listen};
+use crate::broker::amqp::ExchangeType::{Direct, Fanout, Topic};
 use crate::level::Level;
 use crate::limits;
 use crate::net::Listen;
 use crate::proto::glob::Glob;
-use crate::source::amqp::ExchangeType::{Direct, Fanout, Topic};
 use DefaultText::{Value, Words};
 
 /// One option.

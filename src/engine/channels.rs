@@ -5,9 +5,9 @@ use super::conn::{Key, WriteState};
 use super::settings::Settings;
 use super::stats::ChannelRow;
 use super::{Effect, Engine, messages};
+use crate::broker::Message;
 use crate::bus::{Stream, sse};
 use crate::limits::{self, SEGMENT_BYTES_MAX};
-use crate::source::Message;
 
 /// Whether a channel can have this name at all.
 pub fn is_name(name: &str) -> bool {

@@ -3,8 +3,8 @@
 
 use super::Engine;
 use super::cleanup::CLEANUP_CHANNEL;
+use crate::broker::Message;
 use crate::bus::{Stream, sse};
-use crate::source::Message;
 
 /// The channel of score updates.
 pub const SCORE_CHANNEL: &str = "stream.score_updates";

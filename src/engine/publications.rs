@@ -6,11 +6,11 @@ use super::conn::{Answer, Key, Phase};
 use super::messages::{SCORE_CHANNEL, TWEET_CHANNEL_PREFIX, is_own_channel};
 use super::settings::Settings;
 use super::{Effect, Engine};
+use crate::broker::Message;
 use crate::limits;
 use crate::proto::http::Request;
 use crate::proto::publication::{Publication, PublicationError};
 use crate::proto::reply::Reply;
-use crate::source::Message;
 
 /// A publication as far as it has come.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,8 +1,6 @@
 //! Proto: bytes to values and back. It owns the grammars of the wire; it must not touch a socket, read a
 //! clock or decide anything.
 
-#[cfg(feature = "amqp")]
-pub mod amqp;
 pub mod authorization;
 pub mod body;
 pub mod forwarded;
@@ -10,6 +8,5 @@ pub mod glob;
 pub mod http;
 pub mod publication;
 pub mod reply;
-pub mod resp;
 
 pub mod target;

@@ -5,15 +5,15 @@ use std::io;
 use std::net::SocketAddr;
 
 use super::Reactor;
+use crate::broker::Unanswered;
+#[cfg(feature = "amqp")]
+use crate::broker::amqp::Amqp;
+#[cfg(feature = "amqp")]
+use crate::broker::link::Link;
 use crate::engine::stats::SourceState;
 #[cfg(feature = "amqp")]
 use crate::limits;
-#[cfg(feature = "amqp")]
-use crate::link::Link;
 use crate::net::{Net, Token};
-use crate::source::Unanswered;
-#[cfg(feature = "amqp")]
-use crate::source::amqp::Amqp;
 use crate::time::Time;
 
 /// The name of its socket, among those that we connect; the feed and Graphite have those before.

@@ -2,11 +2,11 @@
 //! a message.
 
 use super::Reactor;
+use crate::broker::demo::Demo;
+use crate::broker::link::Link;
+use crate::broker::redis::{Question, Session};
 use crate::limits;
-use crate::link::Link;
 use crate::net::{Net, Token};
-use crate::source::demo::Demo;
-use crate::source::redis::{Question, Session};
 use crate::time::Time;
 
 /// What feeds us.

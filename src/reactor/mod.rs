@@ -11,12 +11,12 @@ mod reports;
 use std::io;
 use std::time::Duration;
 
+use crate::broker::link::Conversation;
 use crate::engine::{CloseReason, Effect, Engine, Key};
 use crate::level::Level;
 use crate::limits;
 use crate::net::{Door, Event, Net, Token};
 use crate::time::Time;
-use crate::upstream::Conversation;
 pub use exchange::Exchange;
 pub use feed::Feed;
 use publications::{Publications, Submission};

@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use super::reports::no_answer;
 use super::{Feed, Reactor};
+use crate::broker::Unanswered;
+use crate::broker::redis::Question;
 use crate::engine::{self, Key};
 use crate::limits::ANSWER_DEADLINE;
 use crate::net::Net;
-use crate::source::Unanswered;
-use crate::source::redis::Question;
 use crate::time::Time;
 
 /// What is published and not yet answered for.

@@ -7,21 +7,21 @@ use std::time::Duration;
 
 use super::inquiry::Inquiry;
 use super::{Feed, Reactor};
+use crate::broker::Unanswered;
+use crate::broker::demo;
+use crate::broker::link::Link;
+use crate::broker::redis::{Answer, Question, Subject};
 use crate::engine::stats::SourceState;
 use crate::engine::stats::bus;
 use crate::engine::{Document, Key, Snapshot};
 use crate::limits;
-use crate::link::Link;
 use crate::net::{Net, Token};
 use crate::proto::reply::Reply;
+use crate::report::carbon::Carbon;
 use crate::report::cluster::Gathering;
 use crate::report::recent::Recent;
 use crate::report::{self, page, row, status};
-use crate::source::Unanswered;
-use crate::source::demo;
-use crate::source::redis::{Answer, Question, Subject};
 use crate::time::Time;
-use crate::upstream::carbon::Carbon;
 
 /// What is reported to whom.
 pub struct Reports {

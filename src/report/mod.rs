@@ -2,6 +2,7 @@
 //! else of the engine.
 
 pub mod admin;
+pub mod carbon;
 pub mod channels;
 pub mod cluster;
 mod decimal;

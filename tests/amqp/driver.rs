@@ -5,13 +5,13 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
 use std::time::{Duration, Instant};
 
+use emojitrack_streamer::broker::Message;
+use emojitrack_streamer::broker::Unanswered;
+use emojitrack_streamer::broker::amqp::{Amqp, Endpoint, ExchangeType};
+use emojitrack_streamer::broker::link::Conversation;
+use emojitrack_streamer::broker::link::dialer::Intent;
 use emojitrack_streamer::level::Level;
-use emojitrack_streamer::source::Message;
-use emojitrack_streamer::source::Unanswered;
-use emojitrack_streamer::source::amqp::{Amqp, Endpoint, ExchangeType};
 use emojitrack_streamer::time::Time;
-use emojitrack_streamer::upstream::Conversation;
-use emojitrack_streamer::upstream::dialer::Intent;
 
 use crate::rabbit::Rabbit;
 

@@ -1,8 +1,8 @@
 //! Outages: a broker that refuses us, falls over, or says farewell, and what comes back by itself.
 
-use emojitrack_streamer::source::Unanswered;
-use emojitrack_streamer::source::amqp::ExchangeType;
-use emojitrack_streamer::upstream::Conversation;
+use emojitrack_streamer::broker::Unanswered;
+use emojitrack_streamer::broker::amqp::ExchangeType;
+use emojitrack_streamer::broker::link::Conversation;
 
 use crate::driver::{Driver, endpoint};
 use crate::rabbit::{Rabbit, is_installed_or_skip, shared_or_skip};

@@ -1,7 +1,7 @@
 //! Publishing: every message is answered, by the broker or for it.
 
-use emojitrack_streamer::source::Unanswered;
-use emojitrack_streamer::source::amqp::{Endpoint, ExchangeType};
+use emojitrack_streamer::broker::Unanswered;
+use emojitrack_streamer::broker::amqp::{Endpoint, ExchangeType};
 
 use crate::driver::{Driver, endpoint};
 use crate::rabbit::{Rabbit, is_installed_or_skip, shared_or_skip};

@@ -3,9 +3,9 @@
 use std::process::Command;
 use std::time::Duration;
 
+use emojitrack_streamer::broker::amqp::ExchangeType;
 use emojitrack_streamer::level::Level;
 use emojitrack_streamer::limits::AMQP_BODY_BYTES_MAX;
-use emojitrack_streamer::source::amqp::ExchangeType;
 
 use crate::driver::{Driver, endpoint};
 use crate::rabbit::{shared_or_skip, skip};
@@ -154,7 +154,7 @@ fn ten_thousand_channels_are_bound_in_slices() {
             .listen(format!("channel.{number:0>150}").as_bytes(), false);
     }
     listener.run_until("all are bound", |listener| {
-        let unsent = emojitrack_streamer::upstream::Conversation::unsent(&listener.amqp).len();
+        let unsent = emojitrack_streamer::broker::link::Conversation::unsent(&listener.amqp).len();
         assert!(unsent < 65 * 1024, "{unsent}");
         listener.amqp.unsettled() == 0
     });

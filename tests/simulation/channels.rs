@@ -5,6 +5,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
+use emojitrack_streamer::broker::redis::{Session, Topics};
 use emojitrack_streamer::engine::settings::Channels;
 use emojitrack_streamer::engine::stats::SourceState;
 use emojitrack_streamer::engine::{Engine, Settings};
@@ -14,7 +15,6 @@ use emojitrack_streamer::proto::authorization::Secret;
 use emojitrack_streamer::proto::glob::Glob;
 use emojitrack_streamer::random::Random;
 use emojitrack_streamer::reactor::{Feed, Reactor, Reports};
-use emojitrack_streamer::source::redis::{Session, Topics};
 use emojitrack_streamer::time::Time;
 
 use crate::broker::{Broker, Plan};

@@ -5,11 +5,11 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use emojitrack_streamer::broker::demo::Demo;
 use emojitrack_streamer::engine::Engine;
 use emojitrack_streamer::net::{Door, Net};
 use emojitrack_streamer::random::Random;
 use emojitrack_streamer::reactor::{Feed, Reactor, Reports};
-use emojitrack_streamer::source::demo::Demo;
 
 use crate::net::{Faults, PipeId, SimNet};
 use crate::receiver::Receiver;

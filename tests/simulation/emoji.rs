@@ -5,14 +5,14 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use emojitrack_streamer::broker::link::{Target, Transport};
+use emojitrack_streamer::broker::redis::{Session, Topics};
 use emojitrack_streamer::engine::Engine;
 use emojitrack_streamer::net::{Door, Net};
 use emojitrack_streamer::random::Random;
 use emojitrack_streamer::reactor::{Feed, Graphite, Reactor, Reports};
-use emojitrack_streamer::source::redis::{Session, Topics};
+use emojitrack_streamer::report::carbon::Carbon;
 use emojitrack_streamer::time::Time;
-use emojitrack_streamer::upstream::carbon::Carbon;
-use emojitrack_streamer::upstream::{Target, Transport};
 
 use crate::broker::{Broker, Plan};
 use crate::client::{Client, Reading};

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
+use emojitrack_streamer::broker::redis::Topics;
+use emojitrack_streamer::broker::redis::{Address, Endpoint};
 use emojitrack_streamer::engine::{Settings, settings};
 use emojitrack_streamer::proto::glob::Glob;
 use emojitrack_streamer::random::Random;
-use emojitrack_streamer::source::redis::Topics;
-use emojitrack_streamer::source::{Address, Endpoint};
 
 /// The longest silence on a stream.
 pub const KEEPALIVE: Duration = Duration::from_secs(15);

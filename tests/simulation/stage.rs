@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use emojitrack_streamer::broker::redis::{Session, Topics};
 use emojitrack_streamer::engine::{CloseReason, Engine, Settings};
 use emojitrack_streamer::net::Net;
 use emojitrack_streamer::random::Random;
 use emojitrack_streamer::reactor::{Feed, Reactor, Reports};
-use emojitrack_streamer::source::redis::{Session, Topics};
 use emojitrack_streamer::time::Time;
 
 use crate::broker::{Broker, Plan};

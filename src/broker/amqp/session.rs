@@ -12,18 +12,18 @@ use std::time::Duration;
 use amq_protocol::protocol::AMQPClass;
 
 use super::bindings::Bindings;
+use super::codec::{self, Decoder};
 use super::confirms::{Answer, Confirms};
 use super::content::Content;
 use super::waiting::{Publication, Waiting};
 use super::{Endpoint, SessionError, methods};
+use crate::broker::Message;
+use crate::broker::link::dialer::Dialer;
+use crate::broker::link::{Conversation, Failure, Target, Transport};
+use crate::broker::{Unanswered, shown};
 use crate::level::Level;
 use crate::limits;
-use crate::proto::amqp::{self, Decoder};
-use crate::source::Message;
-use crate::source::{Unanswered, shown};
 use crate::time::Time;
-use crate::upstream::dialer::Dialer;
-use crate::upstream::{Conversation, Failure, Target, Transport};
 
 /// The channel over which messages come.
 const INWARD: u16 = 1;
@@ -196,7 +196,7 @@ impl Amqp {
     /// False where there is no connection, or where the broker does not take what was sent before: the message is
     /// dropped then, not kept.
     pub fn publish(&mut self, id: u64, channel: &[u8], payload: &[u8]) -> bool {
-        let bytes = amqp::content_bytes_max(payload.len(), self.frame_max)
+        let bytes = codec::content_bytes_max(payload.len(), self.frame_max)
             + 2 * limits::AMQP_NAME_BYTES_MAX;
         let has_room = self.unsent_bytes() + bytes <= limits::AMQP_UNSENT_BYTES_MAX
             && self.confirms.len() + self.waiting.len() < limits::AMQP_UNCONFIRMED_MAX;
@@ -270,7 +270,7 @@ impl Amqp {
     }
 
     fn say(&mut self, channel: u16, method: AMQPClass) {
-        amqp::encode_method(&mut self.outgoing, channel, method);
+        codec::encode_method(&mut self.outgoing, channel, method);
     }
 
     /// What waits to be sent, or for something to be bound.
@@ -295,7 +295,7 @@ impl Amqp {
             return;
         }
         self.say(OUTWARD, methods::publish(&self.endpoint, channel));
-        amqp::encode_content(&mut self.outgoing, OUTWARD, payload, self.frame_max);
+        codec::encode_content(&mut self.outgoing, OUTWARD, payload, self.frame_max);
         self.confirms.add(id);
     }
 
@@ -308,7 +308,7 @@ impl Amqp {
             && let Some(change) = self.bindings.next_change()
         {
             let method = methods::change(&self.endpoint, queue, &change);
-            amqp::encode_method(&mut self.outgoing, INWARD, method);
+            codec::encode_method(&mut self.outgoing, INWARD, method);
         }
         self.publish_waiting();
     }
@@ -384,7 +384,7 @@ impl Conversation for Amqp {
 
     fn begin(&mut self, now: Time) {
         self.forget_conversation();
-        amqp::encode_protocol_header(&mut self.outgoing);
+        codec::encode_protocol_header(&mut self.outgoing);
         self.talk = Talk::Greeting {
             deadline: now + limits::CONNECT_DEADLINE,
             step: Step::Start,
@@ -409,7 +409,7 @@ impl Conversation for Amqp {
                 *beat_at = now + self.heartbeat / 2;
                 // Where something waits to be sent, that is a sign of life as well.
                 if self.outgoing.is_empty() {
-                    amqp::encode_heartbeat(&mut self.outgoing);
+                    codec::encode_heartbeat(&mut self.outgoing);
                 }
             }
         }
@@ -435,9 +435,9 @@ mod tests {
     use amq_protocol::protocol::{basic, channel, confirm, connection, exchange, queue};
 
     use super::*;
+    use crate::broker::amqp::ExchangeType;
+    use crate::broker::link::dialer::Intent;
     use crate::random::Random;
-    use crate::source::amqp::ExchangeType;
-    use crate::upstream::dialer::Intent;
 
     /// A session and the broker that it talks to, which says what it is told to.
     struct Scene {
@@ -515,9 +515,9 @@ mod tests {
             let mut bytes = Vec::new();
             match frame {
                 AMQPFrame::Method(channel, method) => {
-                    amqp::encode_method(&mut bytes, channel, method);
+                    codec::encode_method(&mut bytes, channel, method);
                 }
-                AMQPFrame::Heartbeat => amqp::encode_heartbeat(&mut bytes),
+                AMQPFrame::Heartbeat => codec::encode_heartbeat(&mut bytes),
                 other => unreachable!("{other:?}"),
             }
             self.bytes_come(&bytes);
@@ -529,8 +529,8 @@ mod tests {
                 ..basic::Deliver::default()
             });
             let mut bytes = Vec::new();
-            amqp::encode_method(&mut bytes, 1, AMQPClass::Basic(deliver));
-            amqp::encode_content(&mut bytes, 1, payload, 4096);
+            codec::encode_method(&mut bytes, 1, AMQPClass::Basic(deliver));
+            codec::encode_content(&mut bytes, 1, payload, 4096);
             self.bytes_come(&bytes);
         }
 
@@ -1082,8 +1082,8 @@ mod tests {
         assert!(scene.amqp.publish(1, b"a", b"abc"));
         let returned = basic::AMQPMethod::Return(basic::Return::default());
         let mut bytes = Vec::new();
-        amqp::encode_method(&mut bytes, 2, AMQPClass::Basic(returned));
-        amqp::encode_content(&mut bytes, 2, b"abc", 4096);
+        codec::encode_method(&mut bytes, 2, AMQPClass::Basic(returned));
+        codec::encode_content(&mut bytes, 2, b"abc", 4096);
         scene.bytes_come(&bytes);
         scene.broker_says(on(2, ack(1, false)));
         assert_eq!(scene.answers(), [(1, Ok(()))]);
@@ -1105,13 +1105,13 @@ mod tests {
         ] {
             for channel in [1, 2] {
                 let mut bytes = Vec::new();
-                amqp::encode_method(&mut bytes, channel, method.clone());
+                codec::encode_method(&mut bytes, channel, method.clone());
                 words.push(bytes);
             }
         }
         for channel in [0, 1, 2, 3] {
             let mut bytes = Vec::new();
-            amqp::encode_content(&mut bytes, channel, b"payload", 12);
+            codec::encode_content(&mut bytes, channel, b"payload", 12);
             words.push(bytes);
             words.push(
                 b"\x01\0\x01\0\0\0\x11\0\x3c\0\x3c\0\0\0\0\0\0\0\0\x07\0\0\x01a\xce".to_vec(),

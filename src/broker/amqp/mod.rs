@@ -4,6 +4,8 @@
 #[cfg(feature = "amqp")]
 mod bindings;
 #[cfg(feature = "amqp")]
+pub mod codec;
+#[cfg(feature = "amqp")]
 mod confirms;
 #[cfg(feature = "amqp")]
 mod content;

@@ -3,10 +3,8 @@
 
 pub mod amqp;
 pub mod demo;
-mod endpoint;
+pub mod link;
 pub mod redis;
-
-pub use endpoint::{Address, Endpoint};
 
 use crate::limits;
 

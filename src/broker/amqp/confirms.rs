@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 
-use crate::source::Unanswered;
+use crate::broker::Unanswered;
 
 /// What became of a message: the broker has it, or why not.
 pub(super) type Answer = Result<(), Unanswered>;

@@ -1,13 +1,16 @@
 //! Links: one socket that we connect each, with the conversation that is held over it. It owns carrying bytes
 //! and wishes between the two; it must not know what a conversation is about.
 
+mod conversation;
+pub mod dialer;
+
 use std::io;
 use std::net::SocketAddr;
 
 use crate::net::{Net, Peer, Token};
 use crate::time::Time;
-use crate::upstream::dialer::Intent;
-use crate::upstream::{Conversation, Transport};
+pub use conversation::{Conversation, Failure, Target, Transport};
+use dialer::Intent;
 
 /// A conversation and the readiness of its socket, which comes as an edge and is kept until it is used up.
 pub struct Link<C: Conversation> {

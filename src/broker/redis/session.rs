@@ -6,24 +6,21 @@
 //! One session lives as long as the process. While its dialer is connected it is `Greeting`, then `Live`, and
 //! any failure leads back to the dialer.
 
-mod answers;
-
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::time::Duration;
 
 use redis::{ServerError, Value};
 
-pub use answers::{Answer, Question, Subject};
-use answers::{message_of, strings_of};
-
-use super::{Address, Endpoint, Message, Unanswered, shown};
+use super::answers::{Answer, Question, message_of, strings_of};
+use super::resp::{self, Decoder, ReplyError};
+use super::{Address, Endpoint};
+use crate::broker::link::dialer::Dialer;
+use crate::broker::link::{Conversation, Failure, Target, Transport};
+use crate::broker::{Message, Unanswered, shown};
 use crate::level::Level;
 use crate::limits;
-use crate::proto::resp::{self, Decoder, ReplyError};
 use crate::time::Time;
-use crate::upstream::dialer::Dialer;
-use crate::upstream::{Conversation, Failure, Target, Transport};
 
 /// What to subscribe to.
 #[derive(Clone, Debug, Default)]

@@ -11,8 +11,8 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use super::dialer::Dialer;
-use super::{Conversation, Failure, Target, Transport};
+use crate::broker::link::dialer::Dialer;
+use crate::broker::link::{Conversation, Failure, Target, Transport};
 use crate::level::Level;
 use crate::limits;
 use crate::time::Time;
@@ -165,8 +165,8 @@ mod tests {
     use std::io;
     use std::net::SocketAddr;
 
-    use super::super::dialer::Intent;
     use super::*;
+    use crate::broker::link::dialer::Intent;
 
     const BEAT: Duration = limits::GRAPHITE_INTERVAL;
 

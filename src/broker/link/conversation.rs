@@ -1,15 +1,12 @@
-//! Upstreams: connections that we make ourselves. It owns how one is dialed, kept and dialed again; it must
-//! not make a system call, and must not know what is decided with what comes over one.
-
-pub mod carbon;
-pub mod dialer;
+//! Conversations: what is said over one connection that we make. It owns how one is dialed, kept and dialed again; it
+//! must not make a system call, and must not know what is decided with what comes over one.
 
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 
+use super::dialer::{Dialer, Due};
 use crate::time::Time;
-use dialer::{Dialer, Due};
 
 /// Where a metrics daemon listens.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -122,7 +119,7 @@ pub trait Conversation {
         }
     }
 
-    /// The answer to [`dialer::Intent::Resolve`].
+    /// The answer to [`super::dialer::Intent::Resolve`].
     fn on_resolved(&mut self, result: io::Result<Vec<SocketAddr>>, now: Time) {
         if let Err(error) = self.dialer_mut().on_resolved(result, now) {
             self.fail(Failure::Unresolved(error), now);

@@ -6,13 +6,13 @@ use std::time::Duration;
 use amq_protocol::protocol::{AMQPClass, basic, channel, confirm, connection, exchange, queue};
 
 use super::{Amqp, INWARD, OUTWARD, Step, Talk};
+use crate::broker::Message;
+use crate::broker::amqp::codec::{Closing, Frame, FrameError};
+use crate::broker::amqp::content::{Content, OutOfTurn, Progress};
+use crate::broker::amqp::{SessionError, methods};
+use crate::broker::{Unanswered, shown};
 use crate::level::Level;
 use crate::limits;
-use crate::proto::amqp::{Closing, Frame, FrameError};
-use crate::source::Message;
-use crate::source::amqp::content::{Content, OutOfTurn, Progress};
-use crate::source::amqp::{SessionError, methods};
-use crate::source::{Unanswered, shown};
 use crate::time::Time;
 
 /// The channel of the connection itself.

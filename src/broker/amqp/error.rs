@@ -5,8 +5,8 @@ use std::fmt;
 
 use amq_protocol::protocol::AMQPClass;
 
-use crate::proto::amqp::{Closing, FrameError};
-use crate::upstream::Failure;
+use crate::broker::amqp::codec::{Closing, FrameError};
+use crate::broker::link::Failure;
 
 /// Why a connection was given up.
 #[derive(Debug)]

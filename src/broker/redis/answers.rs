@@ -3,7 +3,7 @@
 
 use redis::Value;
 
-use crate::source::{Message, Unanswered};
+use crate::broker::{Message, Unanswered};
 
 /// A question that the broker is asked over the connection for commands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
