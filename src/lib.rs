@@ -14,6 +14,7 @@ pub mod broker;
 pub mod engine;
 
 pub mod report;
+pub mod server;
 
 pub mod net;
 pub mod reactor;

@@ -5,20 +5,18 @@ use std::io;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-#[cfg(feature = "amqp")]
-use emojitrack_streamer::broker::amqp::Amqp;
-use emojitrack_streamer::broker::demo::{self, Demo};
-use emojitrack_streamer::broker::redis::Endpoint;
-use emojitrack_streamer::broker::redis::{Session, Topics};
-use emojitrack_streamer::config::{self, Command, Config, SourceConfig};
+use emojitrack_streamer::broker::{self, Setup, Topics, demo};
+use emojitrack_streamer::config::{self, Command, Config};
 use emojitrack_streamer::engine::{self, Engine};
 use emojitrack_streamer::level::Level;
 use emojitrack_streamer::net::mio::{Doors, MioNet};
 use emojitrack_streamer::net::{Door, Net, healthcheck};
 use emojitrack_streamer::random;
-use emojitrack_streamer::reactor::{self, Exchange, Feed, Reactor, Reports};
+use emojitrack_streamer::reactor::Reactor;
 use emojitrack_streamer::report::carbon::Carbon;
+use emojitrack_streamer::report::figures::Figures;
 use emojitrack_streamer::report::page;
+use emojitrack_streamer::server::Reports;
 
 fn main() -> ExitCode {
     let arguments = std::env::args_os().skip(1);
@@ -70,65 +68,40 @@ fn run(mut config: Config) -> io::Result<()> {
     };
     let mut net = MioNet::new(doors, config.log_level)?;
     let (now, unix_seconds) = (net.now(), net.unix_seconds());
-    for line in greeting(&net, &config) {
+    let setup = Setup {
+        source: config.source.clone(),
+        amqp: config.amqp.clone(),
+        topics: topics(&config.engine),
+        client_name: config.engine.node.clone(),
+        seed: random::process_seed(),
+        unix_origin_ms: unix_seconds * 1_000,
+    };
+    for line in greeting(&net, &config, &setup) {
         net.log(Level::Info, &line);
     }
     let reports = reports(&config);
-    let exchange = exchange(&config);
-    let feed = match config.source {
-        SourceConfig::Demo { per_second, seed } => {
-            Feed::Demo(Box::new(Demo::new(per_second, seed, unix_seconds * 1_000)))
-        }
-        SourceConfig::None => Feed::Embedded,
-        SourceConfig::Redis(endpoints) => redis(&config.engine, &endpoints),
-    };
     let engine = Engine::new(config.engine, now, unix_seconds);
-    Reactor::new(net, engine, feed, reports)
-        .with_exchange(exchange)
-        .run()
-}
-
-/// The broker beside Redis, if one is configured; a build that cannot speak to one refuses that before.
-#[cfg(feature = "amqp")]
-fn exchange(config: &Config) -> Exchange {
-    let amqp = config.amqp.clone().map(|endpoint| {
-        let seed = random::process_seed();
-        Exchange::amqp(Amqp::new(endpoint, &config.engine.node, seed))
-    });
-    amqp.unwrap_or(Exchange::None)
-}
-
-#[cfg(not(feature = "amqp"))]
-fn exchange(_: &Config) -> Exchange {
-    Exchange::None
-}
-
-/// The two sessions with Redis: one for messages, and one for commands.
-fn redis(settings: &engine::Settings, endpoints: &[Endpoint]) -> Feed {
-    let session = |topics| {
-        let seed = random::process_seed();
-        Session::new(endpoints.to_vec(), topics, &settings.node, seed)
-    };
-    Feed::redis(session(topics(settings)), session(Topics::default()))
+    Reactor::new(net, engine, broker::open(setup), reports).run()
 }
 
 fn reports(config: &Config) -> Reports {
-    let page = match (config.engine.reports.page_enabled, &config.source) {
+    let page = match (
+        config.engine.reports.page_enabled,
+        config.source.is_made_up(),
+    ) {
         (false, _) => Arc::default(),
-        (true, SourceConfig::Demo { .. }) => page::render_demo(demo::emoji()).into(),
-        // Where Redis has the scores, those that were made up for the demo would be lies until it says them; and
+        (true, true) => page::render_demo(demo::emoji()).into(),
+        // Where a broker has the scores, those that were made up for the demo would be lies until it says them; and
         // where it is told nothing of any, they begin with nothing.
-        (true, SourceConfig::Redis(_) | SourceConfig::None) => {
-            page::render(demo::emoji().map(|(id, _, name)| (id, 0, name))).into()
-        }
+        (true, false) => page::render(demo::emoji().map(|(id, _, name)| (id, 0, name))).into(),
     };
-    let graphite = config
+    let figures = config
         .graphite
         .clone()
         .map(|config::Graphite { target, root }| {
-            reactor::Graphite::new(Carbon::new(target, random::process_seed()), root)
+            Figures::new(Carbon::new(target, random::process_seed()), root)
         });
-    Reports::new(page, graphite)
+    Reports::new(page, figures)
 }
 
 /// The channels that the enabled streams are made of.
@@ -145,7 +118,7 @@ fn topics(settings: &engine::Settings) -> Topics {
 }
 
 /// Where the server is, and what to try next.
-fn greeting(net: &MioNet, config: &Config) -> Vec<String> {
+fn greeting(net: &MioNet, config: &Config, setup: &Setup) -> Vec<String> {
     let addresses = net.local_addresses(Door::Public);
     let mut lines: Vec<String> = addresses
         .iter()
@@ -162,24 +135,7 @@ fn greeting(net: &MioNet, config: &Config) -> Vec<String> {
         true => format!("http://localhost:{}", first.port()),
         false => format!("http://{first}"),
     };
-    match &config.source {
-        SourceConfig::Demo { per_second, .. } => {
-            lines.push(format!(
-                "demo: {per_second} made-up updates a second while somebody listens"
-            ));
-        }
-        SourceConfig::None => lines.push(match &config.engine.channels.publish_key {
-            Some(_) => "broker: embedded, fed by POST /publish".to_owned(),
-            None => "broker: embedded; set PUBLISH_KEY to feed it by POST /publish".to_owned(),
-        }),
-        SourceConfig::Redis(endpoints) => {
-            let names: Vec<String> = endpoints.iter().map(ToString::to_string).collect();
-            lines.push(format!("redis: connecting to {}", names.join(", ")));
-        }
-    }
-    if let Some(endpoint) = &config.amqp {
-        lines.push(format!("amqp: connecting to {endpoint}, for channels"));
-    }
+    lines.extend(setup.greeting(config.engine.channels.publish_key.is_some()));
     lines.push(format!("try:  curl -N {url}/subscribe/eps"));
     if config.engine.reports.page_enabled {
         lines.push(format!("page: {url}/"));

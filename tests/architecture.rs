@@ -23,20 +23,25 @@ const IMPORTS: &[(&str, &[&str])] = &[
             "bus",
             "level",
             "limits",
+            "broker::Message",
+            "broker::State",
             "process",
             "proto",
             "random",
-            "broker::Message",
             "time",
         ],
     ),
     (
         "report",
         &[
+            "broker::Message",
+            "broker::Store",
+            "broker::Unanswered",
             "broker::link",
             "engine::stats",
             "level",
             "limits",
+            "net",
             "proto",
             "time",
         ],
@@ -59,15 +64,28 @@ const IMPORTS: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "server",
+        &[
+            "broker",
+            "engine",
+            "limits",
+            "net",
+            "proto::reply::Reply",
+            "report",
+            "time",
+        ],
+    ),
+    (
         "reactor",
         &[
-            "engine",
             "broker",
+            "engine",
             "level",
             "limits",
             "net",
             "proto::reply::Reply",
             "report",
+            "server",
             "time",
         ],
     ),
@@ -143,6 +161,18 @@ fn system_calls_stay_in_net() {
         "system calls outside net:\n{}",
         wrong.join("\n")
     );
+}
+
+#[test]
+fn only_brokers_and_options_depend_on_features() {
+    for (file, text) in sources() {
+        if ["broker", "config"].contains(&module_of(&file).as_str()) {
+            continue;
+        }
+        let line = code_lines(&text).find(|(_, line)| line.contains("feature = "));
+        let number = line.map(|(number, _)| number);
+        assert_eq!(number, None, "{} asks for a feature", file.display());
+    }
 }
 
 #[test]

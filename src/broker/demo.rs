@@ -4,8 +4,9 @@
 
 use std::time::Duration;
 
-use super::Message;
+use super::{Audience, Broker, Message, Received, State};
 use crate::limits::DEMO_RATE_MAX;
+use crate::net::Net;
 use crate::random::Random;
 use crate::time::{Time, civil_date};
 
@@ -38,6 +39,8 @@ pub struct Demo {
     tweet_random: Random,
     /// Whether tweets are made.
     tweets: bool,
+    /// Until when updates are kept back.
+    rest_until: Option<Time>,
 }
 
 /// One emoji that can be drawn.
@@ -65,6 +68,7 @@ impl Demo {
             tweet_id: 0,
             tweet_random: Random::new(!seed),
             tweets: true,
+            rest_until: None,
         }
     }
 
@@ -163,6 +167,32 @@ impl Demo {
         let end_micros = (interval + 1) * 1_000_000 / per_second;
         let jitter_micros = 1 + self.random.below(end_micros - start_micros);
         self.due = Some(self.second + Duration::from_micros(start_micros + jitter_micros));
+    }
+}
+
+impl<N: Net> Broker<N> for Demo {
+    fn rest(&mut self, until: Option<Time>, _: &mut N) {
+        self.rest_until = until;
+    }
+
+    fn set_audience(&mut self, audience: Audience, now: Time) {
+        self.set_listened(audience.is_there, now);
+        self.set_tweets(audience.wants_tweets);
+    }
+
+    fn poll_message(&mut self, _: &mut N, may_read: bool, now: Time) -> Option<Received> {
+        if !may_read || self.rest_until.is_some_and(|until| until > now) {
+            return None;
+        }
+        self.next_message(now).map(Received::BySubscription)
+    }
+
+    fn deadline(&self, _may_read: bool) -> Option<Time> {
+        self.due.filter(|_| self.rest_until.is_none())
+    }
+
+    fn state(&self, now: Time) -> State<'_> {
+        State::of_own("demo", now)
     }
 }
 

@@ -24,8 +24,8 @@ use std::ffi::OsString;
 use std::fmt;
 use std::net::SocketAddr;
 
+use crate::broker;
 use crate::broker::link::Target;
-use crate::broker::{self, redis::Endpoint};
 use crate::engine::settings::{Admission, Pacing, Settings};
 use crate::level::Level;
 use crate::limits;
@@ -35,6 +35,7 @@ use given::Given;
 use sources::Texts;
 use table::OPTIONS;
 
+pub use crate::broker::SourceConfig;
 pub use help::help;
 
 /// What the command line asks for. Neither this nor the configuration has `Debug`, because some of it is secret.
@@ -70,22 +71,6 @@ pub struct Config {
     /// The engine's part.
     pub engine: Settings,
     typed: Typed,
-}
-
-/// Where the messages come from.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum SourceConfig {
-    /// Redis servers that are tried in turn, never empty.
-    Redis(Vec<Endpoint>),
-    /// No broker: what is published here goes straight to this process's subscribers.
-    None,
-    /// The embedded feeder.
-    Demo {
-        /// Score updates in a second.
-        per_second: u32,
-        /// What the random choices start from.
-        seed: u64,
-    },
 }
 
 /// Where metrics are sent.
@@ -206,7 +191,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::broker::redis::Address;
+    use crate::broker::redis::{Address, Endpoint};
 
     pub(super) type Variables<'a> = &'a [(&'a str, &'a str)];
 

@@ -4,6 +4,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+pub use crate::broker::State as SourceState;
 pub use crate::bus::{self, Histogram, LogState, Stream};
 pub use crate::process::Process;
 
@@ -175,19 +176,4 @@ pub struct ChannelRow<'a> {
     pub name: &'a str,
     /// How many connections receive it.
     pub subscribers: usize,
-}
-
-/// What feeds us.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SourceState<'a> {
-    /// `redis`, `demo`, `embedded` or `amqp`.
-    pub kind: &'static str,
-    /// Whether messages can come.
-    pub is_live: bool,
-    /// For how long it has been so.
-    pub since: Duration,
-    /// Where it is found, without secrets.
-    pub place: &'a str,
-    /// How often it was lost.
-    pub losses: u64,
 }

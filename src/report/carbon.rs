@@ -11,6 +11,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use crate::broker::Message;
 use crate::broker::link::dialer::Dialer;
 use crate::broker::link::{Conversation, Failure, Target, Transport};
 use crate::level::Level;
@@ -129,6 +130,17 @@ impl Conversation for Carbon {
         self.renew_at = may_move.then(|| now + limits::DATAGRAM_TARGET_AGE_MAX);
     }
 
+    /// The daemon says nothing. Its end is read all the same: it says that what was sent last may not have been taken.
+    fn next_message(&mut self, input: &mut &[u8], _now: Time) -> Option<Message> {
+        *input = &[];
+        None
+    }
+
+    /// Whoever does say something is somebody else, and must not hold the turn.
+    fn reads_per_turn(&self) -> usize {
+        1
+    }
+
     /// When the name is to be resolved again: not before what was begun is sent, because with the connection
     /// the rest of the report would go.
     fn talk_deadline(&self) -> Option<Time> {
@@ -166,7 +178,7 @@ mod tests {
     use std::net::SocketAddr;
 
     use super::*;
-    use crate::broker::link::dialer::Intent;
+    use crate::broker::link::dialer::{Destination, Intent};
 
     const BEAT: Duration = limits::GRAPHITE_INTERVAL;
 
@@ -228,12 +240,12 @@ mod tests {
                     self.carbon
                         .on_resolved(Ok(self.addresses.clone()), self.now);
                 }
-                Intent::Connect(_, address) => {
+                Intent::Connect(Destination::Address(_, address)) => {
                     self.connects.push(address);
                     self.carbon.on_connected(self.now);
                 }
                 Intent::Log(_, line) => self.lines.push(line),
-                Intent::ConnectUnix(_) | Intent::Disconnect => {}
+                Intent::Connect(Destination::Path(_)) | Intent::Disconnect => {}
             }
         }
 

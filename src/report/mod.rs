@@ -1,11 +1,12 @@
-//! Reports: the state as others want to read it. It owns formats; it reads `engine::stats` and nothing
-//! else of the engine.
+//! Reports: the state as others want to read it. It owns formats and when what is due; it reads `engine::stats` and
+//! nothing else of the engine.
 
 pub mod admin;
 pub mod carbon;
 pub mod channels;
 pub mod cluster;
 mod decimal;
+pub mod figures;
 pub mod graphite;
 mod html;
 pub mod metrics;
@@ -16,8 +17,11 @@ pub mod row;
 pub mod status;
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use crate::broker::Unanswered;
 use crate::engine::stats::Snapshot;
+use crate::limits;
 use crate::proto::reply::Reply;
 
 /// The answer to a probe: 200, or 503 and why.
@@ -49,6 +53,28 @@ pub fn metrics_reply(snapshot: &Snapshot<'_>) -> Reply {
         content_type: Some(metrics::CONTENT_TYPE),
         ..Reply::json(200, metrics::encode(snapshot))
     }
+}
+
+/// What is said where the broker has not answered, and for how long.
+pub fn no_answer(broker: &str, unanswered: &Unanswered) -> (Reply, Duration) {
+    let (words, again_in) = match unanswered {
+        Unanswered::Refused(words) => (format!("{broker} refuses: {words}"), limits::REFUSAL_RETRY),
+        Unanswered::Lost => (
+            format!("there is no connection to {broker}"),
+            limits::ANSWER_RETRY,
+        ),
+        Unanswered::Full => (
+            format!("{broker} does not take so much at a time"),
+            limits::ANSWER_RETRY,
+        ),
+        Unanswered::Late => (format!("{broker} does not answer"), limits::ANSWER_RETRY),
+    };
+    let extra = format!("Retry-After: {}\r\n", again_in.as_secs()).into();
+    let reply = Reply {
+        extra,
+        ..Reply::error(503, &words)
+    };
+    (reply, again_in)
 }
 
 /// Messages dropped, by cause, under the names that all reports give the causes.

@@ -14,18 +14,6 @@ const HTML: &str = include_str!("page.html");
 /// Stands in the HTML where the table goes; a JSON string, so that the file itself is well-formed.
 const PLACEHOLDER: &str = "\"THE TABLE OF EMOJI\"";
 
-/// The command that reads the scores, the highest first.
-pub fn read_scores() -> [&'static [u8]; 5] {
-    // Emoji that the page shows at most; there are half as many.
-    [
-        b"ZREVRANGE",
-        b"emojitrack_score",
-        b"0",
-        b"1999",
-        b"WITHSCORES",
-    ]
-}
-
 /// Stands in the HTML where the page says what the counts are.
 const ORIGIN: &str = "THE ORIGIN OF THE COUNTS";
 

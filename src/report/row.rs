@@ -1,26 +1,130 @@
-//! The row in Redis: where all nodes leave their status, and the admin service reads it. It owns the commands;
-//! it must not decide when they are sent.
+//! The row: where all nodes leave their status, at a broker that keeps more than messages, and the admin service reads
+//! it. It owns when our row is written and removed; it must not know how.
 
-/// The hash with one field a node.
-const KEY: &[u8] = b"admin_stream_status";
+use crate::broker::Store;
+use crate::limits;
+use crate::time::Time;
 
-/// Writes a node's status.
-pub fn write<'a>(node: &'a str, document: &'a [u8]) -> [&'a [u8]; 4] {
-    [b"HSET", KEY, node.as_bytes(), document]
+/// What is to be done with our row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Due {
+    /// Write it.
+    Write,
+    /// Remove it.
+    Remove,
 }
 
-/// Reads the names of all nodes. The rows themselves are read one by one: all at once, those of some thirty
-/// nodes with a thousand connections each would be more than a reply may have.
-pub fn names() -> [&'static [u8]; 2] {
-    [b"HKEYS", KEY]
+/// The row of this process.
+pub struct Row {
+    write_at: Time,
+    is_written: bool,
+    /// It is gone, as far as we can tell.
+    is_removed: bool,
+    /// When the process was asked to end: the row goes first.
+    stopped_at: Option<Time>,
 }
 
-/// Reads a node's status.
-pub fn read(node: &[u8]) -> [&[u8]; 3] {
-    [b"HGET", KEY, node]
+impl Row {
+    /// A row that was never written.
+    pub fn new() -> Row {
+        Row {
+            write_at: Time::ZERO + limits::REPORT_INTERVAL,
+            is_written: false,
+            is_removed: false,
+            stopped_at: None,
+        }
+    }
+
+    /// The process was asked to end.
+    pub fn handle_stop(&mut self, now: Time) {
+        self.stopped_at = Some(now);
+    }
+
+    /// What is due by now.
+    pub fn poll(&mut self, store: Store, now: Time) -> Option<Due> {
+        if self.stopped_at.is_some() {
+            return (!self.is_removed).then_some(Due::Remove);
+        }
+        if !is_up(store) || self.write_at > now {
+            return None;
+        }
+        self.write_at = now.next_beat(limits::REPORT_INTERVAL);
+        Some(Due::Write)
+    }
+
+    /// What was due has been sent.
+    pub fn handle_sent(&mut self, due: Due) {
+        match due {
+            Due::Write => self.is_written = true,
+            Due::Remove => self.is_removed = true,
+        }
+    }
+
+    /// When something is due, or the end need not wait any longer.
+    pub fn deadline(&self, store: Store, now: Time) -> Option<Time> {
+        match self.stopped_at {
+            None => Some(self.write_at).filter(|_| is_up(store)),
+            Some(at) => Some(at + limits::ROW_REMOVAL_DEADLINE).filter(|&at| at > now),
+        }
+    }
+
+    /// Whether the end need not wait: our row is gone, or it has been waited for.
+    pub fn is_settled(&self, store: Store, now: Time) -> bool {
+        let is_late = |at: Time| at + limits::ROW_REMOVAL_DEADLINE <= now;
+        match store {
+            Store::None => true,
+            _ if self.stopped_at.is_none_or(is_late) => true,
+            Store::Sending => false,
+            Store::Down => self.is_removed || !self.is_written,
+            Store::Idle => self.is_removed,
+        }
+    }
 }
 
-/// Removes a node.
-pub fn remove(node: &str) -> [&[u8]; 3] {
-    [b"HDEL", KEY, node.as_bytes()]
+impl Default for Row {
+    fn default() -> Row {
+        Row::new()
+    }
+}
+
+/// Whether there is a connection for commands.
+fn is_up(store: Store) -> bool {
+    matches!(store, Store::Sending | Store::Idle)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_row_is_written_on_its_beat_and_removed_at_the_end() {
+        let mut row = Row::default();
+        let mut now = Time::ZERO + limits::REPORT_INTERVAL;
+        assert_eq!(row.poll(Store::Down, now), None);
+        assert_eq!(row.deadline(Store::Down, now), None);
+        assert_eq!(row.poll(Store::Idle, now), Some(Due::Write));
+        assert_eq!(row.poll(Store::Idle, now), None);
+        row.handle_sent(Due::Write);
+        now = now + limits::REPORT_INTERVAL;
+        assert_eq!(row.deadline(Store::Idle, now), Some(now));
+        row.handle_stop(now);
+        assert_eq!(row.poll(Store::Down, now), Some(Due::Remove));
+        for store in [Store::Down, Store::Idle, Store::Sending] {
+            assert!(!row.is_settled(store, now), "{store:?}: it is written");
+        }
+        row.handle_sent(Due::Remove);
+        assert_eq!(row.poll(Store::Idle, now), None);
+        assert!(row.is_settled(Store::Idle, now));
+        assert!(!row.is_settled(Store::Sending, now), "not sent yet");
+        now = now + limits::ROW_REMOVAL_DEADLINE;
+        assert!(row.is_settled(Store::Sending, now), "waited for");
+    }
+
+    #[test]
+    fn the_end_waits_for_no_row_that_was_never_written() {
+        let mut row = Row::default();
+        row.handle_stop(Time::ZERO);
+        assert!(row.is_settled(Store::None, Time::ZERO));
+        assert!(row.is_settled(Store::Down, Time::ZERO));
+    }
 }

@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 
 use emojitrack_streamer::broker::Message;
 use emojitrack_streamer::broker::Unanswered;
-use emojitrack_streamer::broker::amqp::{Amqp, Endpoint, ExchangeType};
+use emojitrack_streamer::broker::amqp::{Endpoint, ExchangeType, Session};
 use emojitrack_streamer::broker::link::Conversation;
-use emojitrack_streamer::broker::link::dialer::Intent;
+use emojitrack_streamer::broker::link::dialer::{Destination, Intent};
 use emojitrack_streamer::level::Level;
 use emojitrack_streamer::time::Time;
 
@@ -20,7 +20,7 @@ pub const DEADLINE: Duration = Duration::from_secs(60);
 
 /// A session and its socket.
 pub struct Driver {
-    pub amqp: Amqp,
+    pub amqp: Session,
     pub messages: Vec<Message>,
     pub answers: Vec<(u64, Result<(), Unanswered>)>,
     pub log: Vec<(Level, String)>,
@@ -46,7 +46,7 @@ impl Driver {
     /// A session that has not begun to connect.
     pub fn new(endpoint: Endpoint) -> Driver {
         Driver {
-            amqp: Amqp::new(endpoint, "test", 1),
+            amqp: Session::new(endpoint, "test", 1),
             messages: Vec::new(),
             answers: Vec::new(),
             log: Vec::new(),
@@ -68,7 +68,7 @@ impl Driver {
     #[track_caller]
     pub fn listen(&mut self, channels: &[&str]) {
         for channel in channels {
-            self.amqp.listen(channel.as_bytes(), false);
+            self.amqp.subscribe(channel.as_bytes(), false);
         }
         self.run_until("all is bound", |driver| driver.amqp.unsettled() == 0);
     }
@@ -162,17 +162,19 @@ impl Driver {
                     self.amqp
                         .on_resolved(addresses.map(Iterator::collect), self.now());
                 }
-                Intent::Connect(_, address) => match TcpStream::connect(address) {
-                    Ok(socket) => {
-                        socket
-                            .set_read_timeout(Some(Duration::from_millis(2)))
-                            .expect("a socket");
-                        self.socket = Some(socket);
-                        self.amqp.on_connected(self.now());
+                Intent::Connect(Destination::Address(_, address)) => {
+                    match TcpStream::connect(address) {
+                        Ok(socket) => {
+                            socket
+                                .set_read_timeout(Some(Duration::from_millis(2)))
+                                .expect("a socket");
+                            self.socket = Some(socket);
+                            self.amqp.on_connected(self.now());
+                        }
+                        Err(error) => self.amqp.on_lost(Some(error), self.now()),
                     }
-                    Err(error) => self.amqp.on_lost(Some(error), self.now()),
-                },
-                Intent::ConnectUnix(path) => panic!("{path:?}"),
+                }
+                Intent::Connect(Destination::Path(path)) => panic!("{path:?}"),
             }
         }
     }

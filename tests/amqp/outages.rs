@@ -39,7 +39,7 @@ fn a_wrong_login_and_a_missing_virtual_host_are_said_and_tried_again() {
             );
         }
         assert!(!driver.amqp.is_live());
-        assert_eq!(driver.amqp.losses(), 0);
+        assert_eq!(driver.amqp.health().losses(), 0);
     }
 }
 
@@ -63,7 +63,7 @@ fn all_comes_back_after_the_broker_was_killed_and_after_it_said_farewell() {
     let endpoint = endpoint(&rabbit, "outage", ExchangeType::Topic);
     let mut publisher = Driver::live(endpoint.clone());
     let mut listener = Driver::live(endpoint);
-    listener.amqp.listen(b"p*", true);
+    listener.amqp.subscribe(b"p*", true);
     listener.listen(&["a", "gone"]);
     assert_eq!(publisher.publish("a", b"before"), Ok(()));
     listener.take_messages(1);
@@ -78,15 +78,15 @@ fn all_comes_back_after_the_broker_was_killed_and_after_it_said_farewell() {
     assert!(publisher.answers.contains(&(7, Err(Unanswered::Lost))));
     assert!(!publisher.amqp.publish(8, b"a", b"dropped"));
     // What is wanted may change while there is nobody to be told.
-    listener.amqp.listen(b"b", false);
-    listener.amqp.unlisten(b"gone");
+    listener.amqp.subscribe(b"b", false);
+    listener.amqp.unsubscribe(b"gone");
     listener.wait_for_log(&["Connection refused", "trying again in"]);
 
     for (round, is_last) in [(1, false), (2, true)] {
         rabbit.restart();
         for driver in [&mut publisher, &mut listener] {
             driver.run_until("it is live", |driver| driver.amqp.is_live());
-            assert_eq!(driver.amqp.losses(), round);
+            assert_eq!(driver.amqp.health().losses(), round);
             driver.wait_for_log(&["listening at amqp://guest@127.0.0.1:", " after "]);
         }
         listener.run_until("all is bound", |listener| listener.amqp.unsettled() == 0);

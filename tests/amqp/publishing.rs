@@ -56,7 +56,7 @@ fn what_the_broker_does_not_allow_is_refused_and_leaves_the_rest_alone() {
     }
     assert_eq!(owner.publish("a", b"2"), Ok(()));
     assert_eq!(reader.take_messages(1), [("a".to_owned(), "2".to_owned())]);
-    assert_eq!(reader.amqp.losses(), 0);
+    assert_eq!(reader.amqp.health().losses(), 0);
     let lines = reader
         .log
         .iter()
@@ -65,7 +65,7 @@ fn what_the_broker_does_not_allow_is_refused_and_leaves_the_rest_alone() {
 
     // A channel that we may not listen to costs the connection, once.
     for channel in ["forbidden", "b"] {
-        reader.amqp.listen(channel.as_bytes(), false);
+        reader.amqp.subscribe(channel.as_bytes(), false);
     }
     reader.wait_for_log(&[
         "does not let us listen to \"forbidden\"",
@@ -79,7 +79,7 @@ fn what_the_broker_does_not_allow_is_refused_and_leaves_the_rest_alone() {
     }
     let expected = ["a", "b"].map(|channel| (channel.to_owned(), "3".to_owned()));
     assert_eq!(reader.take_messages(2), expected);
-    assert_eq!(reader.amqp.losses(), 1);
+    assert_eq!(reader.amqp.health().losses(), 1);
 }
 
 #[test]

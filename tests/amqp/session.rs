@@ -55,7 +55,7 @@ fn messages_arrive_as_they_are_asked_for() {
         assert_eq!(listener.take_messages(7), expected, "{exchange_type}");
 
         for channel in ["a", "#"] {
-            listener.amqp.unlisten(channel.as_bytes());
+            listener.amqp.unsubscribe(channel.as_bytes());
         }
         listener.listen(&["b"]);
         publish_all(&mut publisher, &[("a", "6"), ("b", "7")]);
@@ -82,8 +82,8 @@ fn patterns_are_served_but_by_a_direct_exchange() {
         let endpoint = endpoint(&rabbit, &format!("pattern-{exchange_type}"), exchange_type);
         let mut publisher = Driver::live(endpoint.clone());
         let mut listener = Driver::live(endpoint);
-        listener.amqp.listen(b"room.*", true);
-        listener.amqp.listen(b"other?", true);
+        listener.amqp.subscribe(b"room.*", true);
+        listener.amqp.subscribe(b"other?", true);
         listener.listen(&["end"]);
         publish_all(&mut publisher, &[("room.1", "1"), ("elsewhere", "2")]);
         let lines = listener
@@ -99,8 +99,8 @@ fn patterns_are_served_but_by_a_direct_exchange() {
         // Which of them a pattern matches is for the engine to say.
         let expected = pairs(&[("room.1", "1"), ("elsewhere", "2"), ("end", "")]);
         assert_eq!(listener.take_messages(3), expected);
-        listener.amqp.unlisten(b"room.*");
-        listener.amqp.unlisten(b"other?");
+        listener.amqp.unsubscribe(b"room.*");
+        listener.amqp.unsubscribe(b"other?");
         listener.run_until("all is unbound", |listener| listener.amqp.unsettled() == 0);
         publish_all(&mut publisher, &[("room.1", "3")]);
         assert_eq!(listener.take_messages(1), pairs(&[("end", "")]));
@@ -137,7 +137,7 @@ fn bodies_of_any_size_up_to_the_bound_arrive_whole() {
         .iter()
         .filter(|(_, line)| line.contains("is skipped"));
     assert_eq!(lines.count(), 1);
-    assert_eq!(listener.amqp.losses(), 0);
+    assert_eq!(listener.amqp.health().losses(), 0);
 }
 
 #[test]
@@ -151,7 +151,7 @@ fn ten_thousand_channels_are_bound_in_slices() {
     for number in 0..10_000 {
         listener
             .amqp
-            .listen(format!("channel.{number:0>150}").as_bytes(), false);
+            .subscribe(format!("channel.{number:0>150}").as_bytes(), false);
     }
     listener.run_until("all are bound", |listener| {
         let unsent = emojitrack_streamer::broker::link::Conversation::unsent(&listener.amqp).len();
@@ -233,5 +233,5 @@ fn an_idle_connection_is_kept_by_heartbeats() {
     // Without heartbeats, either side gives the other up after 20 s.
     listener.run_for(Duration::from_secs(25));
     assert!(listener.amqp.is_live());
-    assert_eq!(listener.amqp.losses(), 0, "{:?}", listener.log);
+    assert_eq!(listener.amqp.health().losses(), 0, "{:?}", listener.log);
 }

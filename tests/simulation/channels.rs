@@ -5,7 +5,8 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use emojitrack_streamer::broker::redis::{Session, Topics};
+use emojitrack_streamer::broker::redis::Redis;
+use emojitrack_streamer::broker::{self, Embedded};
 use emojitrack_streamer::engine::settings::Channels;
 use emojitrack_streamer::engine::stats::SourceState;
 use emojitrack_streamer::engine::{Engine, Settings};
@@ -14,7 +15,8 @@ use emojitrack_streamer::process::Process;
 use emojitrack_streamer::proto::authorization::Secret;
 use emojitrack_streamer::proto::glob::Glob;
 use emojitrack_streamer::random::Random;
-use emojitrack_streamer::reactor::{Feed, Reactor, Reports};
+use emojitrack_streamer::reactor::Reactor;
+use emojitrack_streamer::server::Reports;
 use emojitrack_streamer::time::Time;
 
 use crate::broker::{Broker, Plan};
@@ -92,14 +94,13 @@ impl seeds::World for World {
             let plan = plan(&mut random, busy_until);
             Broker::new(plan, random.next_u64())
         });
-        let feed = match source {
+        let feed: Box<dyn broker::Broker<SimNet>> = match source {
             Source::Redis => {
-                let session =
-                    |topics, seed| Session::new(vec![server::endpoint(None)], topics, "sim", seed);
-                let messages = session(server::topics(), random.next_u64());
-                Feed::redis(messages, session(Topics::default(), random.next_u64()))
+                let endpoints = vec![server::endpoint(None)];
+                let seed = random.next_u64();
+                Box::new(Redis::new(endpoints, server::topics(), "sim", seed))
             }
-            Source::OnePublisher | Source::Publishers => Feed::Embedded,
+            Source::OnePublisher | Source::Publishers => Box::new(Embedded),
         };
         let publishers = match source {
             Source::Redis => random.below(4),

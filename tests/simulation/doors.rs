@@ -9,7 +9,8 @@ use emojitrack_streamer::broker::demo::Demo;
 use emojitrack_streamer::engine::Engine;
 use emojitrack_streamer::net::{Door, Net};
 use emojitrack_streamer::random::Random;
-use emojitrack_streamer::reactor::{Feed, Reactor, Reports};
+use emojitrack_streamer::reactor::Reactor;
+use emojitrack_streamer::server::Reports;
 
 use crate::net::{Faults, PipeId, SimNet};
 use crate::receiver::Receiver;
@@ -31,8 +32,8 @@ fn server(random: &mut Random) -> Reactor<SimNet> {
     };
     let net = SimNet::new(random.next_u64(), faults);
     let engine = Engine::new(settings, net.now(), net.unix_seconds());
-    let feed = Feed::Demo(Box::new(Demo::new(250, random.next_u64(), 0)));
-    Reactor::new(net, engine, feed, Reports::new(Arc::default(), None))
+    let demo = Box::new(Demo::new(250, random.next_u64(), 0));
+    Reactor::new(net, engine, demo, Reports::new(Arc::default(), None))
 }
 
 fn come(server: &mut Reactor<SimNet>, door: Door) -> PipeId {

@@ -6,12 +6,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use emojitrack_streamer::broker::link::{Target, Transport};
-use emojitrack_streamer::broker::redis::{Session, Topics};
+use emojitrack_streamer::broker::redis::Redis;
 use emojitrack_streamer::engine::Engine;
 use emojitrack_streamer::net::{Door, Net};
 use emojitrack_streamer::random::Random;
-use emojitrack_streamer::reactor::{Feed, Graphite, Reactor, Reports};
+use emojitrack_streamer::reactor::Reactor;
 use emojitrack_streamer::report::carbon::Carbon;
+use emojitrack_streamer::report::figures::Figures;
+use emojitrack_streamer::server::Reports;
 use emojitrack_streamer::time::Time;
 
 use crate::broker::{Broker, Plan};
@@ -90,20 +92,19 @@ impl seeds::World for World {
         let engine = Engine::new(settings, net.now(), net.unix_seconds());
         let password = random.one_in(2).then(|| "secret".to_owned());
         let (endpoint, topics) = (server::endpoint(password), server::topics());
-        let messages = Session::new(vec![endpoint.clone()], topics, "sim", random.next_u64());
-        let commands = Session::new(vec![endpoint], Topics::default(), "sim", random.next_u64());
+        let redis = Redis::new(vec![endpoint], topics, "sim", random.next_u64());
         let target = Target {
             transport: Transport::Tcp,
             host: "carbon".to_owned(),
             port: 2003,
         };
-        let graphite = Graphite::new(Carbon::new(target, random.next_u64()), "sim".to_owned());
+        let figures = Figures::new(Carbon::new(target, random.next_u64()), "sim".to_owned());
         World {
             reactor: Reactor::new(
                 net,
                 engine,
-                Feed::redis(messages, commands),
-                Reports::new(Arc::default(), Some(graphite)),
+                Box::new(redis),
+                Reports::new(Arc::default(), Some(figures)),
             ),
             broker: Broker::new(plan, random.next_u64()),
             clients,

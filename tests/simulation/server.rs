@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use emojitrack_streamer::broker::redis::Topics;
+use emojitrack_streamer::broker::Topics;
 use emojitrack_streamer::broker::redis::{Address, Endpoint};
 use emojitrack_streamer::engine::{Settings, settings};
 use emojitrack_streamer::proto::glob::Glob;

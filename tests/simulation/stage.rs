@@ -3,11 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use emojitrack_streamer::broker::redis::{Session, Topics};
+use emojitrack_streamer::broker::redis::Redis;
 use emojitrack_streamer::engine::{CloseReason, Engine, Settings};
 use emojitrack_streamer::net::Net;
 use emojitrack_streamer::random::Random;
-use emojitrack_streamer::reactor::{Feed, Reactor, Reports};
+use emojitrack_streamer::reactor::Reactor;
+use emojitrack_streamer::server::Reports;
 use emojitrack_streamer::time::Time;
 
 use crate::broker::{Broker, Plan};
@@ -23,13 +24,15 @@ impl Stage {
     pub fn new(random: &mut Random, settings: Settings, faults: Faults, plan: Plan) -> Stage {
         let net = SimNet::new(random.next_u64(), faults);
         let engine = Engine::new(settings, net.now(), net.unix_seconds());
-        let mut session = |topics| {
-            let endpoints = vec![server::endpoint(None)];
-            Session::new(endpoints, topics, "sim", random.next_u64())
-        };
-        let feed = Feed::redis(session(server::topics()), session(Topics::default()));
+        let endpoints = vec![server::endpoint(None)];
+        let redis = Redis::new(endpoints, server::topics(), "sim", random.next_u64());
         Stage {
-            reactor: Reactor::new(net, engine, feed, Reports::new(Arc::default(), None)),
+            reactor: Reactor::new(
+                net,
+                engine,
+                Box::new(redis),
+                Reports::new(Arc::default(), None),
+            ),
             broker: Broker::new(plan, random.next_u64()),
         }
     }

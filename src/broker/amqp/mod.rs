@@ -4,6 +4,8 @@
 #[cfg(feature = "amqp")]
 mod bindings;
 #[cfg(feature = "amqp")]
+mod broker;
+#[cfg(feature = "amqp")]
 pub mod codec;
 #[cfg(feature = "amqp")]
 mod confirms;
@@ -23,4 +25,7 @@ pub use endpoint::{Endpoint, ExchangeType};
 #[cfg(feature = "amqp")]
 pub use error::SessionError;
 #[cfg(feature = "amqp")]
-pub use session::Amqp;
+pub use session::Session;
+
+#[cfg(feature = "amqp")]
+pub use broker::Amqp;

@@ -19,7 +19,7 @@ use super::waiting::{Publication, Waiting};
 use super::{Endpoint, SessionError, methods};
 use crate::broker::Message;
 use crate::broker::link::dialer::Dialer;
-use crate::broker::link::{Conversation, Failure, Target, Transport};
+use crate::broker::link::{Conversation, Failure, Health, Target, Transport};
 use crate::broker::{Unanswered, shown};
 use crate::level::Level;
 use crate::limits;
@@ -31,7 +31,7 @@ const INWARD: u16 = 1;
 const OUTWARD: u16 = 2;
 
 /// The session with a broker. One lives as long as the process.
-pub struct Amqp {
+pub struct Session {
     endpoint: Endpoint,
     /// The same as it is shown.
     place: String,
@@ -56,16 +56,11 @@ pub struct Amqp {
     blocked: Option<String>,
     /// Messages over the bound since the start.
     skipped: u64,
-    /// Attempts that failed since the session last was live.
-    failures: u32,
-    /// How often a live session was lost.
-    losses: u64,
-    /// Since when it has been live, or has not been.
-    since: Time,
+    health: Health,
     /// Whether it was logged on this connection that a message was refused, and that one was too large.
-    complained: [bool; 2],
+    logged: [bool; 2],
     /// Whether it was logged that the exchange cannot serve patterns.
-    pattern_refused: bool,
+    logged_pattern: bool,
 }
 
 #[derive(Clone, Copy)]
@@ -101,10 +96,10 @@ enum Step {
     Done,
 }
 
-impl Amqp {
+impl Session {
     /// A session that connects at once.
-    pub fn new(endpoint: Endpoint, client_name: &str, seed: u64) -> Amqp {
-        Amqp {
+    pub fn new(endpoint: Endpoint, client_name: &str, seed: u64) -> Session {
+        Session {
             place: endpoint.to_string(),
             bindings: Bindings::new(endpoint.exchange_type),
             endpoint,
@@ -125,28 +120,21 @@ impl Amqp {
             waiting: Waiting::default(),
             blocked: None,
             skipped: 0,
-            failures: 0,
-            losses: 0,
-            since: Time::ZERO,
-            complained: [false; 2],
-            pattern_refused: false,
+            health: Health::default(),
+            logged: [false; 2],
+            logged_pattern: false,
         }
     }
 
     /// Whether all that was to be agreed is: messages arrive and are taken. What is listened to may still be on its
-    /// way: [`Amqp::unsettled`].
+    /// way: [`Session::unsettled`].
     pub fn is_live(&self) -> bool {
         self.dialer.is_connected() && matches!(self.talk, Talk::Live { .. })
     }
 
-    /// Since when it has been live, or has not been.
-    pub fn since(&self) -> Time {
-        self.since
-    }
-
-    /// How often a live session was lost.
-    pub fn losses(&self) -> u64 {
-        self.losses
+    /// How it has fared.
+    pub fn health(&self) -> &Health {
+        &self.health
     }
 
     /// The broker, without its password.
@@ -165,10 +153,10 @@ impl Amqp {
     }
 
     /// Has messages of a channel sent from now on, or of all channels that a pattern matches; over every connection
-    /// until [`Amqp::unlisten`]. Which of them a pattern matches is for the caller to find out.
-    pub fn listen(&mut self, channel: &[u8], is_pattern: bool) {
+    /// until [`Session::unsubscribe`]. Which of them a pattern matches is for the caller to find out.
+    pub fn subscribe(&mut self, channel: &[u8], is_pattern: bool) {
         match std::str::from_utf8(channel) {
-            _ if is_pattern => self.listen_to_pattern(channel),
+            _ if is_pattern => self.subscribe_to_pattern(channel),
             Ok(channel) if channel.len() <= limits::AMQP_NAME_BYTES_MAX => {
                 self.bindings.want(channel);
             }
@@ -180,8 +168,8 @@ impl Amqp {
         self.send_changes();
     }
 
-    /// Ends what [`Amqp::listen`] began.
-    pub fn unlisten(&mut self, channel: &[u8]) {
+    /// Ends what [`Session::subscribe`] began.
+    pub fn unsubscribe(&mut self, channel: &[u8]) {
         self.bindings.forgo(channel);
         self.send_changes();
     }
@@ -192,7 +180,7 @@ impl Amqp {
         self.is_live() && self.unsent_bytes() + bytes <= limits::AMQP_UNSENT_BYTES_MAX
     }
 
-    /// Publishes a message, whose answer comes from [`Amqp::poll_answer`], once all is bound that was wanted before.
+    /// Publishes a message, whose answer comes from [`Session::poll_answer`], once all is bound that was wanted before.
     /// False where there is no connection, or where the broker does not take what was sent before: the message is
     /// dropped then, not kept.
     pub fn publish(&mut self, id: u64, channel: &[u8], payload: &[u8]) -> bool {
@@ -227,37 +215,9 @@ impl Amqp {
         self.confirms.poll()
     }
 
-    /// Takes bytes from the front of `input`, up to the end of the next message; `None` once it is empty.
-    pub fn next_message(&mut self, input: &mut &[u8], now: Time) -> Option<Message> {
-        let silence = 2 * self.heartbeat;
-        if let Talk::Live { lost_at, .. } = &mut self.talk
-            && !input.is_empty()
-        {
-            *lost_at = now + silence;
-        }
-        while self.dialer.is_connected() {
-            let frame = match self.decoder.next_frame(input) {
-                Ok(Some(frame)) => frame,
-                Ok(None) => return None,
-                Err(error) => {
-                    self.give_up(SessionError::Protocol(error), now);
-                    continue;
-                }
-            };
-            match self.on_frame(frame, now) {
-                Ok(None) => {}
-                Ok(message) => return message,
-                Err(error) => self.give_up(error, now),
-            }
-        }
-        // The rest belongs to a connection that has been given up.
-        *input = &[];
-        None
-    }
-
-    fn listen_to_pattern(&mut self, pattern: &[u8]) {
+    fn subscribe_to_pattern(&mut self, pattern: &[u8]) {
         let can = self.bindings.want_pattern(pattern);
-        if !can && !std::mem::replace(&mut self.pattern_refused, true) {
+        if !can && !std::mem::replace(&mut self.logged_pattern, true) {
             let pattern = String::from_utf8_lossy(pattern);
             let line = format!(
                 "amqp: an exchange of the type {} cannot serve patterns such as {:?}: use one of the type topic or \
@@ -327,16 +287,8 @@ impl Amqp {
     /// Gives the connection up and plans the next attempt.
     fn give_up(&mut self, error: SessionError, now: Time) {
         let was_live = self.is_live();
-        // A broker that takes us and drops us at once is not to be asked ten times a second.
-        if was_live && now.since(self.since) >= limits::PING_INTERVAL {
-            self.failures = 0;
-        }
-        self.failures = self.failures.saturating_add(1);
-        if was_live {
-            self.losses += 1;
-            self.since = now;
-        }
-        let pause = self.dialer.pause_after(self.failures);
+        self.health.on_failure(was_live, now);
+        let pause = self.dialer.pause_after(self.health.failures());
         self.forget_conversation();
         self.dialer.hang_up(pause, now);
         let (place, millis) = (&self.place, pause.as_millis());
@@ -351,7 +303,7 @@ impl Amqp {
         self.queue = None;
         self.contents = [Content::None, Content::None];
         self.blocked = None;
-        self.complained = [false; 2];
+        self.logged = [false; 2];
         self.bindings.start_again();
         self.confirms.start_again(&Unanswered::Lost);
         while let Some(publication) = self.waiting.take_first() {
@@ -360,7 +312,7 @@ impl Amqp {
     }
 }
 
-impl Conversation for Amqp {
+impl Conversation for Session {
     fn dialer(&self) -> &Dialer {
         &self.dialer
     }
@@ -390,6 +342,33 @@ impl Conversation for Amqp {
             step: Step::Start,
             confirms: false,
         };
+    }
+
+    fn next_message(&mut self, input: &mut &[u8], now: Time) -> Option<Message> {
+        let silence = 2 * self.heartbeat;
+        if let Talk::Live { lost_at, .. } = &mut self.talk
+            && !input.is_empty()
+        {
+            *lost_at = now + silence;
+        }
+        while self.dialer.is_connected() {
+            let frame = match self.decoder.next_frame(input) {
+                Ok(Some(frame)) => frame,
+                Ok(None) => return None,
+                Err(error) => {
+                    self.give_up(SessionError::Protocol(error), now);
+                    continue;
+                }
+            };
+            match self.on_frame(frame, now) {
+                Ok(None) => {}
+                Ok(message) => return message,
+                Err(error) => self.give_up(error, now),
+            }
+        }
+        // The rest belongs to a connection that has been given up.
+        *input = &[];
+        None
     }
 
     fn talk_deadline(&self) -> Option<Time> {
@@ -441,7 +420,7 @@ mod tests {
 
     /// A session and the broker that it talks to, which says what it is told to.
     struct Scene {
-        amqp: Amqp,
+        amqp: Session,
         now: Time,
         messages: Vec<Message>,
         log: Vec<String>,
@@ -460,7 +439,7 @@ mod tests {
                 exchange_type,
             };
             let mut scene = Scene {
-                amqp: Amqp::new(endpoint, "client", 1),
+                amqp: Session::new(endpoint, "client", 1),
                 now: Time::from_micros(1),
                 messages: Vec::new(),
                 log: Vec::new(),
@@ -709,14 +688,14 @@ mod tests {
     #[test]
     fn what_is_wanted_is_bound_and_arrives() {
         let mut scene = Scene::connected(ExchangeType::Direct);
-        scene.amqp.listen(b"early", false);
+        scene.amqp.subscribe(b"early", false);
         scene.agree();
         assert_eq!(scene.amqp.unsettled(), 1, "it was bound with the rest");
         scene.broker_says(on(1, bind_ok()));
-        scene.amqp.listen(b"a", false);
-        scene.amqp.listen(b"a", false);
-        scene.amqp.listen(b"b", false);
-        scene.amqp.unlisten(b"early");
+        scene.amqp.subscribe(b"a", false);
+        scene.amqp.subscribe(b"a", false);
+        scene.amqp.subscribe(b"b", false);
+        scene.amqp.unsubscribe(b"early");
         assert_eq!(scene.said(), ["1 bind a", "1 bind b", "1 unbind early"]);
         scene.message_comes("a", b"1");
         scene.message_comes("early", b"2");
@@ -729,9 +708,12 @@ mod tests {
         assert_eq!(lens, [1, 10_000]);
         // A connection that is lost is made again, with what is wanted by then.
         scene.amqp.on_lost(None, scene.now);
-        assert_eq!((scene.amqp.is_live(), scene.amqp.losses()), (false, 1));
-        scene.amqp.unlisten(b"b");
-        scene.amqp.listen(b"c", false);
+        assert_eq!(
+            (scene.amqp.is_live(), scene.amqp.health().losses()),
+            (false, 1)
+        );
+        scene.amqp.unsubscribe(b"b");
+        scene.amqp.subscribe(b"c", false);
         scene.connect();
         scene.broker_says(start("PLAIN"));
         scene.broker_says(tune(0, 0, 0));
@@ -799,7 +781,7 @@ mod tests {
                 scene.broker_says(frame.clone());
             }
             scene.expect_given_up(words);
-            assert_eq!(scene.amqp.losses(), 0);
+            assert_eq!(scene.amqp.health().losses(), 0);
         }
         #[rustfmt::skip]
         let table: &[(AMQPFrame, &str)] = &[
@@ -816,7 +798,7 @@ mod tests {
             let mut scene = Scene::live(ExchangeType::Direct);
             scene.broker_says(frame.clone());
             scene.expect_given_up(words);
-            assert_eq!(scene.amqp.losses(), 1);
+            assert_eq!(scene.amqp.health().losses(), 1);
         }
         let table: &[(&[u8], &str)] = &[
             (
@@ -978,9 +960,9 @@ mod tests {
     #[test]
     fn what_is_published_waits_for_what_was_wanted_before() {
         let mut scene = Scene::live(ExchangeType::Direct);
-        scene.amqp.listen(b"a", false);
+        scene.amqp.subscribe(b"a", false);
         assert!(scene.amqp.publish(1, b"a", b"x"));
-        scene.amqp.listen(b"b", false);
+        scene.amqp.subscribe(b"b", false);
         assert!(scene.amqp.publish(2, b"c", b""));
         assert_eq!(scene.said(), ["1 bind a", "1 bind b"]);
         scene.broker_says(on(1, bind_ok()));
@@ -993,7 +975,7 @@ mod tests {
         assert_eq!(scene.answers(), [(1, Ok(())), (2, Ok(())), (3, Ok(()))]);
 
         // What waits is lost with the connection, and refused where the broker takes nothing.
-        scene.amqp.unlisten(b"a");
+        scene.amqp.unsubscribe(b"a");
         assert!(scene.amqp.publish(4, b"a", b"x"));
         scene.amqp.on_lost(None, scene.now);
         assert_eq!(scene.answers(), [(4, Err(Unanswered::Lost))]);
@@ -1012,7 +994,7 @@ mod tests {
         for number in 0..10_000 {
             scene
                 .amqp
-                .listen(format!("{number:0>200}").as_bytes(), false);
+                .subscribe(format!("{number:0>200}").as_bytes(), false);
             assert!(scene.amqp.unsent().len() < limits::AMQP_BINDS_BYTES + 512);
         }
         let payload = vec![b'x'; 100_000];
@@ -1052,8 +1034,8 @@ mod tests {
     #[test]
     fn a_channel_that_we_may_not_listen_to_does_not_keep_us_from_the_others() {
         let mut scene = Scene::live(ExchangeType::Topic);
-        scene.amqp.listen(b"forbidden", false);
-        scene.amqp.listen(b"open", false);
+        scene.amqp.subscribe(b"forbidden", false);
+        scene.amqp.subscribe(b"open", false);
         scene.said();
         scene.broker_says(on(1, close_channel(403, "ACCESS_REFUSED", (50, 20))));
         scene.expect_given_up("403 ACCESS_REFUSED");
@@ -1122,7 +1104,7 @@ mod tests {
                 true => Scene::live(ExchangeType::Topic),
                 false => Scene::connected(ExchangeType::Topic),
             };
-            scene.amqp.listen(b"a", false);
+            scene.amqp.subscribe(b"a", false);
             scene.amqp.publish(1, b"a", b"payload");
             for _ in 0..20 {
                 let mut bytes = words[random.below(words.len() as u64) as usize].clone();

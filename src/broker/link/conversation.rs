@@ -6,6 +6,8 @@ use std::io;
 use std::net::SocketAddr;
 
 use super::dialer::{Dialer, Due};
+use crate::broker::Message;
+use crate::limits;
 use crate::time::Time;
 
 /// Where a metrics daemon listens.
@@ -91,6 +93,14 @@ pub trait Conversation {
     /// While connected: does what has become due.
     fn on_talk_time(&mut self, now: Time);
 
+    /// Takes bytes from the front of `input`, up to the end of the next message; `None` once it is empty.
+    fn next_message(&mut self, input: &mut &[u8], now: Time) -> Option<Message>;
+
+    /// How often the socket is read in one turn.
+    fn reads_per_turn(&self) -> usize {
+        limits::SOURCE_READS_PER_TURN
+    }
+
     /// How many bytes the kernel may hold for an other side that does not take them, where few are wanted.
     fn kernel_bytes_max(&self) -> Option<usize> {
         None
@@ -104,7 +114,10 @@ pub trait Conversation {
 
     /// When [`Conversation::on_time`] must be called, whatever happens before.
     fn deadline(&self) -> Option<Time> {
-        self.dialer().deadline().or_else(|| self.talk_deadline())
+        match self.dialer().is_connected() {
+            true => self.talk_deadline(),
+            false => self.dialer().deadline(),
+        }
     }
 
     /// Does what has become due.

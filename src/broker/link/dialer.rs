@@ -20,13 +20,20 @@ pub enum Intent {
     /// Resolve a name, and tell the answer.
     Resolve(String, u16),
     /// Connect, and tell what became of it.
-    Connect(Transport, SocketAddr),
-    /// The same by a Unix domain socket.
-    ConnectUnix(PathBuf),
+    Connect(Destination),
     /// Close the connection, if there is one.
     Disconnect,
     /// Write a line to the log.
     Log(Level, String),
+}
+
+/// The other end of one attempt to connect: a name that has several addresses is one of them here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Destination {
+    /// An address of a network.
+    Address(Transport, SocketAddr),
+    /// A Unix domain socket.
+    Path(PathBuf),
 }
 
 /// What has become due.
@@ -44,8 +51,8 @@ pub enum Due {
 pub struct Dialer {
     state: State,
     transport: Transport,
-    /// The address in use; none where it is no address of a network.
-    address: Option<SocketAddr>,
+    /// Where the latest attempt went.
+    destination: Option<Destination>,
     /// Further addresses of the same host, as long as the one in use may turn out to be the wrong one.
     others: VecDeque<SocketAddr>,
     /// The address to begin with, if the host still has it.
@@ -56,19 +63,35 @@ pub struct Dialer {
 
 #[derive(Clone, Copy)]
 enum State {
-    Waiting { until: Time },
-    Resolving { deadline: Time },
-    Connecting { deadline: Time },
+    /// `None` is until somebody says where to.
+    Waiting {
+        until: Option<Time>,
+    },
+    Resolving {
+        deadline: Time,
+    },
+    Connecting {
+        deadline: Time,
+    },
     Connected,
 }
 
 impl Dialer {
     /// A dialer that is to dial at once.
     pub fn new(seed: u64) -> Dialer {
+        let until = Some(Time::ZERO);
         Dialer {
-            state: State::Waiting { until: Time::ZERO },
+            state: State::Waiting { until },
+            ..Dialer::idle(seed)
+        }
+    }
+
+    /// A dialer that is to dial once it is told to [`Dialer::hang_up`].
+    pub fn idle(seed: u64) -> Dialer {
+        Dialer {
+            state: State::Waiting { until: None },
             transport: Transport::Tcp,
-            address: None,
+            destination: None,
             others: VecDeque::new(),
             preferred: None,
             intents: VecDeque::new(),
@@ -86,10 +109,16 @@ impl Dialer {
         matches!(self.state, State::Connecting { .. })
     }
 
-    /// When [`Dialer::due`] must be asked, whatever happens before; `None` while connected.
+    /// Where the connection goes, while there is one or one is being made.
+    pub fn destination(&self) -> Option<&Destination> {
+        let is_under_way = self.is_connecting() || self.is_connected();
+        self.destination.as_ref().filter(|_| is_under_way)
+    }
+
+    /// When [`Dialer::due`] must be asked, whatever happens before; `None` while connected or idle.
     pub fn deadline(&self) -> Option<Time> {
         match self.state {
-            State::Waiting { until } => Some(until),
+            State::Waiting { until } => until,
             State::Resolving { deadline } | State::Connecting { deadline } => Some(deadline),
             State::Connected => None,
         }
@@ -128,14 +157,10 @@ impl Dialer {
         self.intents.push_back(intent);
     }
 
-    /// Dials a Unix domain socket.
-    pub fn dial_unix(&mut self, path: PathBuf, now: Time) {
-        self.address = None;
+    /// Dials what needs no resolution, and nothing else.
+    pub fn dial_directly(&mut self, destination: Destination, now: Time) {
         self.others.clear();
-        self.state = State::Connecting {
-            deadline: now + limits::CONNECT_DEADLINE,
-        };
-        self.intents.push_back(Intent::ConnectUnix(path));
+        self.connect_to(destination, now);
     }
 
     /// The answer to [`Intent::Resolve`].
@@ -188,18 +213,21 @@ impl Dialer {
 
     /// The address in use has proved itself: it is the first to be tried from now on.
     pub fn prefer_address(&mut self) {
-        self.preferred = self.address;
+        if let Some(Destination::Address(_, address)) = self.destination {
+            self.preferred = Some(address);
+        }
     }
 
     /// Gives up what there is, and dials again after a pause.
     pub fn hang_up(&mut self, pause: Duration, now: Time) {
         self.intents.push_back(Intent::Disconnect);
-        self.state = State::Waiting { until: now + pause };
+        let until = Some(now + pause);
+        self.state = State::Waiting { until };
     }
 
-    /// Whether nothing is under way.
-    pub fn is_waiting(&self) -> bool {
-        matches!(self.state, State::Waiting { .. })
+    /// Whether it is not connected, and will dial after a pause.
+    pub fn is_pausing(&self) -> bool {
+        matches!(self.state, State::Waiting { until: Some(_) })
     }
 
     /// How long to wait after so many failures in a row, from 1 on: doubled with each, and spread over its
@@ -216,13 +244,16 @@ impl Dialer {
         let Some(address) = self.others.pop_front() else {
             return false;
         };
-        self.address = Some(address);
+        self.connect_to(Destination::Address(self.transport, address), now);
+        true
+    }
+
+    fn connect_to(&mut self, destination: Destination, now: Time) {
+        self.destination = Some(destination.clone());
         self.state = State::Connecting {
             deadline: now + limits::CONNECT_DEADLINE,
         };
-        let intent = Intent::Connect(self.transport, address);
-        self.intents.push_back(intent);
-        true
+        self.intents.push_back(Intent::Connect(destination));
     }
 }
 
@@ -249,7 +280,7 @@ mod tests {
     fn connects(dialer: &mut Dialer) -> Vec<SocketAddr> {
         std::iter::from_fn(|| dialer.poll_intent())
             .filter_map(|intent| match intent {
-                Intent::Connect(_, address) => Some(address),
+                Intent::Connect(Destination::Address(_, address)) => Some(address),
                 _ => None,
             })
             .collect()

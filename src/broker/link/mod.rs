@@ -1,16 +1,22 @@
-//! Links: one socket that we connect each, with the conversation that is held over it. It owns carrying bytes
-//! and wishes between the two; it must not know what a conversation is about.
+//! Links: one socket that we connect each, with the conversation that is held over it. A link resolves a name,
+//! dials, backs off after a failure and dials again. It owns carrying bytes and wishes between the socket and the
+//! conversation; it must not know what a conversation is about.
 
 mod conversation;
 pub mod dialer;
+mod health;
 
 use std::io;
 use std::net::SocketAddr;
+use std::ops::Range;
 
+use super::Message;
+use crate::limits;
 use crate::net::{Net, Peer, Token};
 use crate::time::Time;
 pub use conversation::{Conversation, Failure, Target, Transport};
-use dialer::Intent;
+use dialer::{Destination, Intent};
+pub use health::Health;
 
 /// A conversation and the readiness of its socket, which comes as an edge and is kept until it is used up.
 pub struct Link<C: Conversation> {
@@ -18,6 +24,11 @@ pub struct Link<C: Conversation> {
     conversation: C,
     readable: bool,
     writable: bool,
+    /// Where reads go. What lies in `unread` of it was read and is not decoded yet.
+    buffer: Box<[u8]>,
+    unread: Range<usize>,
+    /// How often the socket may still be read in this turn.
+    reads_left: usize,
 }
 
 impl<C: Conversation> Link<C> {
@@ -28,6 +39,9 @@ impl<C: Conversation> Link<C> {
             conversation,
             readable: false,
             writable: false,
+            buffer: vec![0; limits::READ_BYTES].into_boxed_slice(),
+            unread: 0..0,
+            reads_left: 0,
         }
     }
 
@@ -85,8 +99,10 @@ impl<C: Conversation> Link<C> {
         self.conversation.on_resolved(result, now);
     }
 
-    /// Does everything but reading: what is due, what the conversation wishes, what is to be sent.
+    /// Does everything but reading: what is due, what the conversation wishes, what is to be sent. The reads of a
+    /// turn come behind it.
     pub fn serve<N: Net>(&mut self, net: &mut N, now: Time) {
+        self.reads_left = self.conversation.reads_per_turn();
         self.conversation.on_time(now);
         self.apply_intents(net, now);
         self.connect(net, now);
@@ -95,12 +111,36 @@ impl<C: Conversation> Link<C> {
         self.apply_intents(net, now);
     }
 
-    /// Reads once into `buffer`; `None` when there is nothing (more) to be read for now.
-    pub fn read<N: Net>(&mut self, net: &mut N, buffer: &mut [u8], now: Time) -> Option<usize> {
+    /// The next message of what was read; the socket is read for more only where that is wanted. What was read is
+    /// to be taken to its end in the same turn.
+    pub fn poll_message<N: Net>(
+        &mut self,
+        net: &mut N,
+        may_read: bool,
+        now: Time,
+    ) -> Option<Message> {
+        loop {
+            let mut input = &self.buffer[self.unread.clone()];
+            let message = self.conversation.next_message(&mut input, now);
+            self.unread.start = self.unread.end - input.len();
+            if message.is_some() {
+                return message;
+            }
+            if !may_read || self.reads_left == 0 {
+                return None;
+            }
+            self.reads_left -= 1;
+            let len = self.read(net, now)?;
+            self.unread = 0..len;
+        }
+    }
+
+    /// Reads once; `None` when there is nothing (more) to be read for now.
+    fn read<N: Net>(&mut self, net: &mut N, now: Time) -> Option<usize> {
         if !self.readable || !self.conversation.dialer().is_connected() {
             return None;
         }
-        match net.read(self.token, buffer) {
+        match net.read(self.token, &mut self.buffer) {
             Ok(0) => {
                 self.readable = false;
                 self.conversation.on_lost(None, now);
@@ -159,12 +199,14 @@ impl<C: Conversation> Link<C> {
                     net.resolve(self.token, &host, port);
                     continue;
                 }
-                Intent::Connect(Transport::Tcp, address) => Peer::Tcp {
+                Intent::Connect(Destination::Address(Transport::Tcp, address)) => Peer::Tcp {
                     address,
                     kernel_bytes_max: self.conversation.kernel_bytes_max(),
                 },
-                Intent::Connect(Transport::Udp, address) => Peer::Udp(address),
-                Intent::ConnectUnix(path) => Peer::Unix(path),
+                Intent::Connect(Destination::Address(Transport::Udp, address)) => {
+                    Peer::Udp(address)
+                }
+                Intent::Connect(Destination::Path(path)) => Peer::Unix(path),
             };
             self.forget_readiness();
             if let Err(error) = net.connect(self.token, &peer) {
@@ -174,6 +216,7 @@ impl<C: Conversation> Link<C> {
     }
 
     fn forget_readiness(&mut self) {
+        self.unread = 0..0;
         self.readable = false;
         self.writable = false;
     }

@@ -1,32 +1,10 @@
-//! Answers: what Redis can be asked, and what it says as values of ours. It owns telling messages from answers; it
-//! must not know what an answer is for.
+//! Answers: what Redis says, as values of ours. It owns telling messages from answers; it must not know what an
+//! answer is for.
 
 use redis::Value;
 
+use super::pipeline::Strings;
 use crate::broker::{Message, Unanswered};
-
-/// A question that the broker is asked over the connection for commands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Question {
-    /// What it knows of this.
-    Report(Subject),
-    /// Whether a message was taken: one of the publication of this number.
-    Publication(u64),
-}
-
-/// What the broker knows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Subject {
-    /// The names of all nodes that have reported.
-    Nodes,
-    /// What one of them has reported.
-    Row,
-    /// The score of every emoji.
-    Scores,
-}
-
-/// What the broker says to a question: strings, one after the other; none for what is not there.
-pub type Answer = Result<Vec<Vec<u8>>, Unanswered>;
 
 /// A message, or the value itself where it is none.
 pub(super) fn message_of(value: Value) -> Result<Message, Value> {
@@ -60,7 +38,7 @@ pub(super) fn message_of(value: Value) -> Result<Message, Value> {
 }
 
 /// The strings of an array, or the one string that is the answer.
-pub(super) fn strings_of(value: Value) -> Answer {
+pub(super) fn strings_of(value: Value) -> Strings {
     let items = match value {
         Value::Array(items) => items,
         Value::Nil => Vec::new(),

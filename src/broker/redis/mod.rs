@@ -1,10 +1,239 @@
-//! Redis pub/sub: where a server is found, and the sessions with it.
+//! Redis pub/sub: a broker over two connections, because one that is subscribed may send nothing else. It owns how the
+//! two belong together, and what else is kept in Redis beside messages.
 
 mod answers;
 mod endpoint;
+mod error;
+mod pipeline;
 pub mod resp;
+mod servers;
 mod session;
 
-pub use answers::{Answer, Question, Subject};
+use std::io;
+use std::net::SocketAddr;
+
+use super::link::{Conversation, Link};
+use super::{
+    Answer, Broker, Command, Inquiry, Message, Received, State, Store, Topics, Unanswered,
+};
+use crate::net::{Net, Token};
+use crate::time::Time;
 pub use endpoint::{Address, Endpoint};
-pub use session::{Session, SessionError, Topics};
+use pipeline::Question;
+use session::Session;
+
+/// The hash with one field a node, where the admin service reads the status of all.
+const STATUS_KEY: &[u8] = b"admin_stream_status";
+/// The sorted set of emoji by their scores.
+const SCORE_KEY: &[u8] = b"emojitrack_score";
+/// The last of the emoji that the live page shows at most, counted from zero; there are half as many.
+const SCORE_LAST: &[u8] = b"1999";
+/// What a command to publish has beside the names and the messages.
+const COMMAND_BYTES: usize = 64;
+
+/// A Redis server, or several that are tried in turn.
+pub struct Redis {
+    /// Where messages come from.
+    messages: Link<Session>,
+    /// Where commands go.
+    commands: Link<Session>,
+    /// Until when messages are left in their socket.
+    rest_until: Option<Time>,
+    /// The socket does not wake us up.
+    is_muted: bool,
+}
+
+impl Redis {
+    /// A broker that is connected to at once. `endpoints` is not empty.
+    pub fn new(endpoints: Vec<Endpoint>, topics: Topics, client_name: &str, seed: u64) -> Redis {
+        let commander = Session::commander(endpoints.clone(), client_name, !seed);
+        let subscriber = Session::subscriber(endpoints, topics, client_name, seed);
+        Redis {
+            messages: Link::new(0, subscriber),
+            commands: Link::new(1, commander),
+            rest_until: None,
+            is_muted: false,
+        }
+    }
+
+    fn send(&mut self, arguments: &[&[u8]]) -> bool {
+        self.commands.conversation_mut().send_command(arguments)
+    }
+}
+
+impl<N: Net> Broker<N> for Redis {
+    fn owns(&self, token: Token) -> bool {
+        self.messages.token() == token || self.commands.token() == token
+    }
+
+    fn handle_ready(&mut self, token: Token, readable: bool, writable: bool) {
+        match self.messages.token() == token {
+            true => self.messages.on_ready(readable, writable),
+            false => self.commands.on_ready(readable, writable),
+        }
+    }
+
+    fn handle_resolved(&mut self, _: Token, result: io::Result<Vec<SocketAddr>>, now: Time) {
+        // The connection for commands goes where the other one went.
+        self.messages.on_resolved(result, now);
+    }
+
+    fn serve(&mut self, net: &mut N, now: Time) {
+        self.messages.serve(net, now);
+        let leader = self.messages.conversation();
+        self.commands.conversation_mut().follow(leader, now);
+        self.commands.serve(net, now);
+        if self.rest_until.take_if(|until| *until <= now).is_some() {
+            // Nobody has told us that it is readable.
+            self.messages.on_ready(true, false);
+        }
+    }
+
+    fn rest(&mut self, until: Option<Time>, net: &mut N) {
+        if until.is_some() != self.is_muted {
+            self.is_muted = until.is_some();
+            net.listen_to(self.messages.token(), !self.is_muted);
+        }
+        self.rest_until = until;
+    }
+
+    fn subscribe(&mut self, name: &[u8], is_pattern: bool) {
+        let session = self.messages.conversation_mut();
+        session.subscribe(name, is_pattern);
+    }
+
+    fn unsubscribe(&mut self, name: &[u8], is_pattern: bool) {
+        let session = self.messages.conversation_mut();
+        session.unsubscribe(name, is_pattern);
+    }
+
+    fn publish(&mut self, number: u64, channel: &[u8], message: &[u8]) -> Result<(), Unanswered> {
+        let losses = self.messages.conversation().health().losses();
+        let question = Question::Publication { number, losses };
+        let command: [&[u8]; 3] = [b"PUBLISH", channel, message];
+        match self.commands.conversation_mut().ask(question, &command) {
+            true => Ok(()),
+            false => Err(Unanswered::Lost),
+        }
+    }
+
+    fn command(&mut self, command: Command<'_>) -> bool {
+        match command {
+            Command::WriteRow { node, document } => {
+                self.send(&[b"HSET", STATUS_KEY, node.as_bytes(), document])
+            }
+            Command::RemoveRow { node } => self.send(&[b"HDEL", STATUS_KEY, node.as_bytes()]),
+            Command::Relay { channel, payload } => {
+                self.send(&[b"PUBLISH", channel.as_bytes(), payload])
+            }
+        }
+    }
+
+    fn ask(&mut self, inquiry: Inquiry<'_>) -> bool {
+        let session = self.commands.conversation_mut();
+        let question = Question::Report(inquiry.subject());
+        match inquiry {
+            // The rows themselves are read one by one: all at once, those of some thirty nodes with a thousand
+            // connections each would be more than a reply may have.
+            Inquiry::Nodes => session.ask(question, &[b"HKEYS", STATUS_KEY]),
+            Inquiry::Row(node) => session.ask(question, &[b"HGET", STATUS_KEY, node]),
+            Inquiry::Scores => session.ask(
+                question,
+                &[b"ZREVRANGE", SCORE_KEY, b"0", SCORE_LAST, b"WITHSCORES"],
+            ),
+        }
+    }
+
+    fn poll_message(&mut self, net: &mut N, may_read: bool, now: Time) -> Option<Received> {
+        let may_read = may_read && self.rest_until.is_none();
+        if let Some(message) = self.messages.poll_message(net, may_read, now) {
+            return Some(Received::BySubscription(message));
+        }
+        while let Some(Message { .. }) = self.commands.poll_message(net, true, now) {}
+        None
+    }
+
+    /// Where the connection for messages was lost since something was published, nobody can say that it came back.
+    fn poll_answer(&mut self) -> Option<Answer> {
+        let (question, strings) = self.commands.conversation_mut().poll_answer()?;
+        Some(match question {
+            Question::Report(subject) => Answer::Report(subject, strings),
+            Question::Publication { number, losses } => {
+                let is_lost = losses != self.messages.conversation().health().losses();
+                let answer = strings.map(drop);
+                Answer::Publication(
+                    number,
+                    match is_lost {
+                        true => answer.and(Err(Unanswered::Lost)),
+                        false => answer,
+                    },
+                )
+            }
+        })
+    }
+
+    fn deadline(&self, may_read: bool) -> Option<Time> {
+        let messages = match may_read {
+            true => self.messages.deadline(),
+            false => self.messages.conversation().deadline(),
+        };
+        let deadlines = [messages, self.commands.deadline()];
+        deadlines.into_iter().flatten().min()
+    }
+
+    fn state(&self, now: Time) -> State<'_> {
+        let session = self.messages.conversation();
+        State {
+            kind: "redis",
+            is_live: session.is_live(),
+            since: now.since(session.health().since()),
+            place: session.place(),
+            losses: session.health().losses(),
+        }
+    }
+
+    fn readiness(&self) -> Result<(), &'static str> {
+        match self.messages.conversation().is_live() {
+            true => Ok(()),
+            false => Err("no source"),
+        }
+    }
+
+    fn subscriptions(&self) -> Option<(bool, usize)> {
+        let session = self.messages.conversation();
+        Some((session.is_live(), session.unanswered()))
+    }
+
+    fn may_rest(&self) -> bool {
+        !self.messages.is_readable() && self.messages.conversation().is_live()
+    }
+
+    fn delivers(&self, _channel: &str) -> bool {
+        true
+    }
+
+    fn room(&self, messages: usize, bytes: usize) -> Result<(), Unanswered> {
+        let commands = self.commands.conversation();
+        match self.messages.conversation().is_live() && commands.is_live() {
+            false => Err(Unanswered::Lost),
+            true if commands.has_room_for(bytes + messages * COMMAND_BYTES) => Ok(()),
+            true => Err(Unanswered::Full),
+        }
+    }
+
+    fn publisher(&self) -> &'static str {
+        "redis"
+    }
+
+    fn store(&self) -> Store {
+        match self.commands.conversation().is_live() {
+            false => Store::Down,
+            true if self.commands.has_unsent() => Store::Sending,
+            true => Store::Idle,
+        }
+    }
+
+    fn is_settled(&self) -> bool {
+        self.messages.is_settled() && self.commands.is_settled()
+    }
+}

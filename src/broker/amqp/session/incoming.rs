@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use amq_protocol::protocol::{AMQPClass, basic, channel, confirm, connection, exchange, queue};
 
-use super::{Amqp, INWARD, OUTWARD, Step, Talk};
+use super::{INWARD, OUTWARD, Session, Step, Talk};
 use crate::broker::Message;
 use crate::broker::amqp::codec::{Closing, Frame, FrameError};
 use crate::broker::amqp::content::{Content, OutOfTurn, Progress};
@@ -25,7 +25,7 @@ const ACCESS_REFUSED: u16 = 403;
 /// `queue.bind`.
 const BIND: (u16, u16) = (50, 20);
 
-impl Amqp {
+impl Session {
     /// Follows one frame; the message that it has made whole, if any.
     pub(super) fn on_frame(
         &mut self,
@@ -81,7 +81,7 @@ impl Amqp {
             Ok(Progress::Whole(message)) => Ok(Some(message)),
             Ok(Progress::TooLarge(len)) => {
                 self.skipped += 1;
-                if !std::mem::replace(&mut self.complained[1], true) {
+                if !std::mem::replace(&mut self.logged[1], true) {
                     let line = format!(
                         "amqp: a message of {len} bytes is skipped, as are more like it: send {} bytes at most",
                         limits::AMQP_BODY_BYTES_MAX
@@ -295,7 +295,7 @@ impl Amqp {
             // What was published has been refused, such as for want of a right. Where the exchange is gone, so are
             // its bindings: all has to be made anew.
             OUTWARD if self.confirms.len() > 0 && closing.code != NOT_FOUND => {
-                self.complain(&closing);
+                self.log_refusal(&closing);
                 self.confirms
                     .start_again(&Unanswered::Refused(closing.to_string()));
                 self.contents[1] = Content::None;
@@ -319,8 +319,8 @@ impl Amqp {
     }
 
     /// Says that the broker refuses messages, once for each connection.
-    fn complain(&mut self, closing: &Closing) {
-        if !std::mem::replace(&mut self.complained[0], true) {
+    fn log_refusal(&mut self, closing: &Closing) {
+        if !std::mem::replace(&mut self.logged[0], true) {
             let line = format!("amqp: {} refuses a message: {closing}", self.place);
             self.dialer.log(Level::Warn, line);
         }
@@ -341,13 +341,9 @@ impl Amqp {
         else {
             return;
         };
-        let after = match self.failures {
-            0 => String::new(),
-            _ => format!(" after {:.1} s", now.since(self.since).as_secs_f64()),
-        };
+        let after = self.health.on_live(now);
         let line = format!("amqp: listening at {}{after}", self.place);
         self.dialer.log(Level::Info, line);
-        self.since = now;
         self.talk = Talk::Live {
             beat_at: now + self.heartbeat / 2,
             lost_at: now + 2 * self.heartbeat,

@@ -1,4 +1,4 @@
-//! Inquiries: what the broker is asked for by all who want it at the same time, and what is given out again. It
+//! Waiters: those who want the same answer of the broker's at the same time, and the reply that is given out again. It
 //! owns who waits and for how long; it must not know what is asked.
 
 use std::time::Duration;
@@ -8,16 +8,16 @@ use crate::limits::ANSWER_DEADLINE;
 use crate::proto::reply::Reply;
 use crate::time::Time;
 
-/// One question, and the reply that its last answer became.
+/// Who waits for the answer to one question, and the reply that its last answer became.
 #[derive(Default)]
-pub struct Inquiry {
+pub struct Waiters {
     /// The reply, and until when it is given out again.
     known: Option<(Time, Reply)>,
     asked_at: Option<Time>,
     waiting: Vec<Key>,
 }
 
-impl Inquiry {
+impl Waiters {
     /// The reply, while it is fresh.
     pub fn fresh(&self, now: Time) -> Option<&Reply> {
         let (until, reply) = self.known.as_ref()?;
@@ -63,7 +63,7 @@ mod tests {
             index,
             generation: 0,
         };
-        let mut inquiry = Inquiry::default();
+        let mut inquiry = Waiters::default();
         let mut now = Time::from_micros(5);
         assert_eq!(inquiry.fresh(now), None);
         assert!(inquiry.wait(key(1), now));

@@ -1,0 +1,127 @@
+//! AMQP as a broker: one session over one link. It owns when all that was asked for is certain to arrive.
+
+use std::io;
+use std::net::SocketAddr;
+
+use super::{Endpoint, Session};
+use crate::broker::link::{Conversation, Link};
+use crate::broker::{Answer, Broker, Received, State, Unanswered};
+use crate::net::{Net, Token};
+use crate::time::Time;
+
+/// The name of its socket, among those that we connect; Redis and Graphite have those before.
+const SOCKET: u8 = 3;
+/// What a command to publish has beside the name and the message.
+const COMMAND_BYTES: usize = 64;
+
+/// A broker that speaks AMQP 0-9-1.
+pub struct Amqp {
+    link: Link<Session>,
+    /// Whether everything that is wanted has been asked for since the connection stands.
+    is_whole: bool,
+}
+
+impl Amqp {
+    /// A broker that is connected to at once.
+    pub fn new(endpoint: Endpoint, client_name: &str, seed: u64) -> Amqp {
+        Amqp {
+            link: Link::new(SOCKET, Session::new(endpoint, client_name, seed)),
+            is_whole: false,
+        }
+    }
+}
+
+impl<N: Net> Broker<N> for Amqp {
+    fn owns(&self, token: Token) -> bool {
+        self.link.token() == token
+    }
+
+    fn handle_ready(&mut self, _: Token, readable: bool, writable: bool) {
+        self.link.on_ready(readable, writable);
+    }
+
+    fn handle_resolved(&mut self, _: Token, result: io::Result<Vec<SocketAddr>>, now: Time) {
+        self.link.on_resolved(result, now);
+    }
+
+    fn serve(&mut self, net: &mut N, now: Time) {
+        self.link.serve(net, now);
+    }
+
+    fn subscribe(&mut self, name: &[u8], is_pattern: bool) {
+        self.link.conversation_mut().subscribe(name, is_pattern);
+    }
+
+    fn unsubscribe(&mut self, name: &[u8], _: bool) {
+        self.link.conversation_mut().unsubscribe(name);
+    }
+
+    fn publish(&mut self, number: u64, channel: &[u8], message: &[u8]) -> Result<(), Unanswered> {
+        let session = self.link.conversation_mut();
+        match session.publish(number, channel, message) {
+            true => Ok(()),
+            false => Err(Unanswered::Lost),
+        }
+    }
+
+    fn poll_message(&mut self, net: &mut N, may_read: bool, now: Time) -> Option<Received> {
+        let message = self.link.poll_message(net, may_read, now);
+        if message.is_none() {
+            // What is asked for later is waited for by the streams that begin with it.
+            let session = self.link.conversation();
+            self.is_whole = session.is_live() && (self.is_whole || session.unsettled() == 0);
+        }
+        message.map(Received::Once)
+    }
+
+    fn poll_answer(&mut self) -> Option<Answer> {
+        let (number, answer) = self.link.conversation_mut().poll_answer()?;
+        Some(Answer::Publication(number, answer))
+    }
+
+    fn deadline(&self, may_read: bool) -> Option<Time> {
+        match may_read {
+            true => self.link.deadline(),
+            false => self.link.conversation().deadline(),
+        }
+    }
+
+    fn state(&self, now: Time) -> State<'_> {
+        let session = self.link.conversation();
+        State {
+            kind: "amqp",
+            is_live: session.is_live(),
+            since: now.since(session.health().since()),
+            place: session.place(),
+            losses: session.health().losses(),
+        }
+    }
+
+    fn readiness(&self) -> Result<(), &'static str> {
+        match self.link.conversation().is_live() {
+            true => Ok(()),
+            false => Err("no broker"),
+        }
+    }
+
+    fn subscriptions(&self) -> Option<(bool, usize)> {
+        Some((self.is_whole, self.link.conversation().unsettled()))
+    }
+
+    fn delivers(&self, _channel: &str) -> bool {
+        true
+    }
+
+    fn room(&self, messages: usize, bytes: usize) -> Result<(), Unanswered> {
+        let session = self.link.conversation();
+        match session.is_live() {
+            false => Err(Unanswered::Lost),
+            true if session.has_room_for(bytes + messages * COMMAND_BYTES) => Ok(()),
+            true => Err(Unanswered::Full),
+        }
+    }
+
+    fn is_settled(&self) -> bool {
+        self.link.is_settled()
+    }
+}

@@ -1,0 +1,92 @@
+//! Setup: which brokers a process has, by its configuration. It owns the choice; it must not read options.
+
+use super::amqp;
+use super::demo::Demo;
+use super::redis::{self, Redis};
+use super::{Broker, Embedded, Topics};
+use crate::net::Net;
+
+/// Where the messages come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SourceConfig {
+    /// Redis servers that are tried in turn, never empty.
+    Redis(Vec<redis::Endpoint>),
+    /// No broker: what is published here goes straight to this process's subscribers.
+    None,
+    /// The embedded feeder.
+    Demo {
+        /// Score updates in a second.
+        per_second: u32,
+        /// What the random choices start from.
+        seed: u64,
+    },
+}
+
+/// What a deployer chose of brokers.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    /// Where the messages come from.
+    pub source: SourceConfig,
+    /// An AMQP broker for channels, if there is one.
+    pub amqp: Option<amqp::Endpoint>,
+    /// What is subscribed to as long as there is a connection.
+    pub topics: Topics,
+    /// What we are called at a broker.
+    pub client_name: String,
+    /// What pauses and the like start from.
+    pub seed: u64,
+    /// The wall clock at the clock's origin, in Unix milliseconds.
+    pub unix_origin_ms: u64,
+}
+
+impl SourceConfig {
+    /// Whether all messages are made up.
+    pub fn is_made_up(&self) -> bool {
+        matches!(self, SourceConfig::Demo { .. })
+    }
+}
+
+impl Setup {
+    /// What the log says of it at the start. `can_publish` is whether clients may publish.
+    pub fn greeting(&self, can_publish: bool) -> Vec<String> {
+        let mut lines = vec![match &self.source {
+            SourceConfig::Demo { per_second, .. } => {
+                format!("demo: {per_second} made-up updates a second while somebody listens")
+            }
+            SourceConfig::None if can_publish => {
+                "broker: embedded, fed by POST /publish".to_owned()
+            }
+            SourceConfig::None => {
+                "broker: embedded; set PUBLISH_KEY to feed it by POST /publish".to_owned()
+            }
+            SourceConfig::Redis(endpoints) => {
+                let names: Vec<String> = endpoints.iter().map(ToString::to_string).collect();
+                format!("redis: connecting to {}", names.join(", "))
+            }
+        }];
+        if let Some(endpoint) = &self.amqp {
+            lines.push(format!("amqp: connecting to {endpoint}, for channels"));
+        }
+        lines
+    }
+}
+
+/// The broker of this setup, which connects at once. An AMQP broker has the channels, and the source the rest.
+pub fn open<N: Net + 'static>(setup: Setup) -> Box<dyn Broker<N>> {
+    let (topics, name) = (&setup.topics, &setup.client_name);
+    let source: Box<dyn Broker<N>> = match setup.source {
+        SourceConfig::Demo { per_second, seed } => {
+            Box::new(Demo::new(per_second, seed, setup.unix_origin_ms))
+        }
+        SourceConfig::None => Box::new(Embedded),
+        SourceConfig::Redis(endpoints) => {
+            Box::new(Redis::new(endpoints, topics.clone(), name, setup.seed))
+        }
+    };
+    #[cfg(feature = "amqp")]
+    if let Some(endpoint) = setup.amqp {
+        let channels = amqp::Amqp::new(endpoint, name, setup.seed);
+        return Box::new(super::Split::new(source, Box::new(channels), topics));
+    }
+    source
+}

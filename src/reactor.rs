@@ -1,0 +1,404 @@
+//! The reactor: the loop. It owns the order of one turn, and carries bytes and wishes between `net` and those who
+//! decide (`engine`, `server`, `broker`); it must not decide anything about a client or a message itself.
+
+use std::io;
+use std::time::Duration;
+
+use crate::broker::{Answer, Audience, Broker, Command, Received};
+use crate::engine::{self, CloseReason, Effect, Engine, Key};
+use crate::level::Level;
+use crate::limits;
+use crate::net::{Door, Event, Net, Token};
+use crate::proto::reply::Reply;
+use crate::report;
+use crate::server::{Desk, Doors, Outcome, Publications, Reports, Shutdown, Submission};
+use crate::time::Time;
+
+/// The loop over one network.
+pub struct Reactor<N: Net> {
+    net: N,
+    engine: Engine,
+    broker: Box<dyn Broker<N>>,
+    reports: Reports,
+    publications: Publications,
+    doors: Doors,
+    shutdown: Shutdown,
+    /// The moment of the turn.
+    now: Time,
+    /// When the last turn ended.
+    turn_ended_at: Time,
+    events: Vec<Event>,
+    /// Where all reads from clients go; nothing stays in it from one to the next.
+    buffer: Box<[u8]>,
+}
+
+impl<N: Net> Reactor<N> {
+    /// A loop that has not begun.
+    pub fn new(net: N, engine: Engine, broker: Box<dyn Broker<N>>, reports: Reports) -> Reactor<N> {
+        Reactor {
+            net,
+            engine,
+            broker,
+            reports,
+            publications: Publications::default(),
+            doors: Doors::default(),
+            shutdown: Shutdown::default(),
+            now: Time::ZERO,
+            turn_ended_at: Time::ZERO,
+            events: Vec::new(),
+            buffer: vec![0; limits::READ_BYTES].into_boxed_slice(),
+        }
+    }
+
+    /// Turns until the process was asked to end and all clients are gone, or have had their time.
+    ///
+    /// # Errors
+    /// Where the kernel refuses to wait for events.
+    pub fn run(&mut self) -> io::Result<()> {
+        while !self.is_done() {
+            self.turn()?;
+        }
+        self.log_end();
+        Ok(())
+    }
+
+    /// One turn of the loop, top to bottom.
+    ///
+    /// # Errors
+    /// Where the kernel refuses to wait for events.
+    pub fn turn(&mut self) -> io::Result<()> {
+        let mut events = std::mem::take(&mut self.events);
+        self.net.poll(self.timeout(), &mut events)?;
+        self.now = self.net.now();
+        self.engine.start_turn(self.now, self.net.unix_seconds());
+        for event in events.drain(..) {
+            self.dispatch(event);
+        }
+        self.events = events;
+        self.accept(limits::ACCEPTS_PER_TURN);
+        self.receive();
+        self.report();
+        self.publish();
+        self.engine.on_time();
+        self.read_clients();
+        self.apply_effects();
+        // A client that sees its stream begin may have somebody publish at once: the broker is asked before.
+        self.broker.serve(&mut self.net, self.now);
+        self.write_clients();
+        self.apply_effects();
+        self.broker.serve(&mut self.net, self.now);
+        self.tell_broker();
+        self.turn_ended_at = self.net.now();
+        self.engine.end_turn(self.turn_ended_at);
+        #[cfg(debug_assertions)]
+        self.check_invariants();
+        Ok(())
+    }
+
+    /// Whether there is nothing left to do.
+    pub fn is_done(&self) -> bool {
+        if !self.shutdown.has_begun() {
+            return false;
+        }
+        let now = self.net.now();
+        let is_settled = || self.reports.is_settled(self.broker.store(), now);
+        self.shutdown.is_over(now) || (self.engine.is_empty() && is_settled())
+    }
+
+    /// The network.
+    pub fn net(&self) -> &N {
+        &self.net
+    }
+
+    /// The network, for whoever simulates its other side.
+    pub fn net_mut(&mut self) -> &mut N {
+        &mut self.net
+    }
+
+    /// The engine.
+    pub fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    /// How long the next poll may wait; `None` is for ever.
+    fn timeout(&self) -> Option<Duration> {
+        if self.engine.has_work() || self.open_door().is_some() {
+            return Some(Duration::ZERO);
+        }
+        Some(self.deadline()?.since(self.turn_ended_at))
+    }
+
+    /// When the next turn must begin, whatever happens before.
+    fn deadline(&self) -> Option<Time> {
+        let deadlines = [
+            self.engine.deadline(),
+            self.broker.deadline(self.engine.wants_messages()),
+            self.reports.deadline(self.broker.store(), self.now),
+            self.publications.deadline(self.turn_ended_at),
+            self.doors.deadline(),
+            self.shutdown.deadline(),
+        ];
+        deadlines.into_iter().flatten().min()
+    }
+
+    fn dispatch(&mut self, event: Event) {
+        match event {
+            Event::Acceptable(door) => self.doors.handle_acceptable(door),
+            Event::Ready {
+                token: Token::Client(index, generation),
+                readable,
+                writable,
+                hung_up,
+            } => {
+                let key = Key { index, generation };
+                if readable {
+                    self.engine.on_readable(key);
+                }
+                if writable {
+                    self.engine.on_writable(key);
+                }
+                if hung_up {
+                    self.engine.on_hangup(key);
+                }
+            }
+            Event::Ready {
+                token,
+                readable,
+                writable,
+                hung_up,
+            } => {
+                let is_readable = readable || hung_up;
+                match self.broker.owns(token) {
+                    true => self.broker.handle_ready(token, is_readable, writable),
+                    false => self.reports.handle_ready(token, is_readable, writable),
+                }
+            }
+            Event::Resolved(token, result) => match self.broker.owns(token) {
+                true => self.broker.handle_resolved(token, result, self.now),
+                false => self.reports.handle_resolved(token, result, self.now),
+            },
+            Event::Signal => self.stop(),
+        }
+    }
+
+    fn stop(&mut self) {
+        let drain = self.engine.settings().pacing.drain;
+        if !self.shutdown.handle_signal(drain, self.now) {
+            return;
+        }
+        self.reports.handle_stop(self.now);
+        let streams = self.engine.subscribers();
+        let seconds = drain.as_secs();
+        let line = format!("stopping: closing all streams within {seconds} s ({streams} open)");
+        self.net.log(Level::Info, &line);
+        self.doors = Doors::default();
+        self.net.stop_listening();
+        self.engine.stop();
+    }
+
+    fn log_end(&mut self) {
+        let seconds = self.shutdown.took(self.net.now()).as_secs_f64();
+        let drained = self.engine.counters().closes[CloseReason::Drain as usize];
+        let (level, left) = match self.engine.subscribers() {
+            0 => (Level::Info, String::new()),
+            cut => (Level::Warn, format!(", {cut} streams were cut off")),
+        };
+        let line = format!("stopped after {seconds:.1} s: {drained} connections were ended{left}");
+        self.net.log(level, &line);
+    }
+
+    #[cfg(debug_assertions)]
+    fn check_invariants(&self) {
+        self.engine.check_invariants();
+        let is_settled = self.broker.is_settled();
+        assert!(is_settled, "bytes for the broker were left behind");
+    }
+
+    fn open_door(&self) -> Option<Door> {
+        let (has_public_room, has_admin_room) =
+            (self.engine.has_room(false), self.engine.has_room(true));
+        self.doors.next(has_public_room, has_admin_room)
+    }
+
+    /// Accepts so many connections at most.
+    fn accept(&mut self, most: usize) {
+        self.doors.handle_time(self.now);
+        for _ in 0..most {
+            let Some(door) = self.open_door() else {
+                return;
+            };
+            match self.net.accept(door) {
+                Ok((accepted, client_ip)) => {
+                    self.doors.handle_accepted(door);
+                    let key = self.engine.on_accept(client_ip, door == Door::Admin);
+                    if let Err(error) = self.net.adopt(client(key), accepted) {
+                        self.engine.on_failure(key, &error);
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.doors.handle_empty(door);
+                }
+                // The client gave up before its turn came.
+                Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+                Err(error) if self.doors.handle_failure(self.now) => {
+                    let line = format!("accept: {error}; waiting for a connection to close");
+                    self.net.log(Level::Warn, &line);
+                }
+                Err(_) => {}
+            }
+        }
+    }
+
+    /// Takes what the broker has for us.
+    fn receive(&mut self) {
+        self.broker.serve(&mut self.net, self.now);
+        loop {
+            let may_read = self.engine.wants_messages();
+            match self.broker.poll_message(&mut self.net, may_read, self.now) {
+                Some(Received::BySubscription(message)) => self.engine.on_message(&message),
+                Some(Received::Once(message)) => self
+                    .engine
+                    .on_channel_message(&message.channel, &message.payload),
+                None => break,
+            }
+        }
+        if !self.broker.may_rest() {
+            self.engine.end_rest();
+        }
+        if let Some((is_live, unanswered)) = self.broker.subscriptions() {
+            self.engine.on_source_state(is_live, unanswered);
+        }
+        while let Some(answer) = self.broker.poll_answer() {
+            match answer {
+                Answer::Publication(number, answer) => {
+                    let outcome = self.publications.handle_answer(number, answer);
+                    self.answer_publication(outcome);
+                }
+                Answer::Report(subject, answer) => {
+                    self.at_desk(|reports, desk| reports.handle_answer(subject, answer, desk));
+                }
+            }
+        }
+    }
+
+    /// Tells others what is due.
+    fn report(&mut self) {
+        self.reports.receive(&mut self.net, self.now);
+        self.at_desk(Reports::handle_time);
+        self.reports.send(&mut self.net, self.now);
+    }
+
+    /// Has something done about reports, and gives clients the replies that are ready then.
+    fn at_desk(&mut self, act: impl FnOnce(&mut Reports, &mut Desk<'_, N>)) {
+        let mut desk = Desk {
+            net: &self.net,
+            engine: &self.engine,
+            broker: self.broker.as_mut(),
+            now: self.now,
+        };
+        act(&mut self.reports, &mut desk);
+        while let Some((key, reply)) = self.reports.poll_reply() {
+            self.engine.on_rendered(key, &reply);
+        }
+    }
+
+    /// Publishes what clients want to be published, and gives up what has waited for too long.
+    fn publish(&mut self) {
+        while let Some(submission) = self
+            .publications
+            .poll_submission(self.engine.wants_messages())
+        {
+            let broker = self.broker.as_mut();
+            let (channels, message) = (&submission.channels, &submission.message);
+            let ours = channels.iter().filter(|name| !broker.delivers(name));
+            let ours: Vec<&String> = ours.collect();
+            self.engine.publish_here(&ours, message);
+            let outcome = self.publications.send(&submission, broker, self.now);
+            self.answer_publication(outcome);
+        }
+        while let Some(outcome) = self.publications.poll_late(self.now) {
+            self.answer_publication(Some(outcome));
+        }
+    }
+
+    fn answer_publication(&mut self, outcome: Option<Outcome>) {
+        let Some((key, outcome)) = outcome else {
+            return;
+        };
+        let reply: Reply = match outcome {
+            Ok(()) => engine::published(),
+            Err(unanswered) => report::no_answer(self.broker.publisher(), &unanswered).0,
+        };
+        self.engine.on_rendered(key, &reply);
+    }
+
+    fn read_clients(&mut self) {
+        while let Some((key, room)) = self.engine.poll_read() {
+            match self.net.read(client(key), &mut self.buffer[..room]) {
+                Ok(0) => self.engine.on_end(key),
+                Ok(len) => self.engine.on_input(key, &self.buffer[..len]),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.engine.on_drained(key);
+                }
+                Err(error) => self.engine.on_failure(key, &error),
+            }
+        }
+    }
+
+    fn write_clients(&mut self) {
+        while let Some(write) = self.engine.poll_write() {
+            let result = self.net.write(client(write.key), write.bytes);
+            self.engine.on_written(result);
+        }
+    }
+
+    fn apply_effects(&mut self) {
+        while let Some(effect) = self.engine.poll_effect() {
+            match effect {
+                Effect::Close(key) => {
+                    self.net.close(client(key));
+                    self.doors.handle_close();
+                }
+                Effect::ShutdownWrite(key) => self.net.shutdown_write(client(key)),
+                Effect::Listen { name, is_pattern } => self.broker.subscribe(&name, is_pattern),
+                Effect::Unlisten { name, is_pattern } => self.broker.unsubscribe(&name, is_pattern),
+                Effect::Submit {
+                    key,
+                    channels,
+                    message,
+                } => {
+                    let is_here = channels.iter().any(|name| !self.broker.delivers(name));
+                    let submission = Submission {
+                        key,
+                        channels,
+                        message,
+                    };
+                    self.publications.handle_submission(submission, is_here);
+                    self.publish();
+                }
+                Effect::Render(key, document) => {
+                    self.at_desk(|reports, desk| reports.handle_request(key, document, desk));
+                }
+                Effect::Publish(channel, payload) => {
+                    let payload = &payload;
+                    self.broker.command(Command::Relay { channel, payload });
+                }
+                Effect::Log(level, line) => self.net.log(level, &line),
+            }
+        }
+    }
+
+    /// Tells the broker who is there, and until when its messages can wait.
+    fn tell_broker(&mut self) {
+        let audience = Audience {
+            is_there: self.engine.subscribers() > 0,
+            wants_tweets: self.engine.wants_tweets(),
+        };
+        self.broker.set_audience(audience, self.now);
+        self.broker.rest(self.engine.rest_until(), &mut self.net);
+    }
+}
+
+fn client(key: Key) -> Token {
+    Token::Client(key.index, key.generation)
+}

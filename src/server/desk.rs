@@ -1,0 +1,28 @@
+//! The desk: what reports are made from at one moment. It owns nothing.
+
+use crate::broker::Broker;
+use crate::engine::{Engine, Snapshot};
+use crate::net::Net;
+use crate::time::Time;
+
+/// Those who know what is reported.
+pub struct Desk<'a, N: Net> {
+    /// The network, for the clock on the wall and for what the system says of the process.
+    pub net: &'a N,
+    /// The engine.
+    pub engine: &'a Engine,
+    /// The broker.
+    pub broker: &'a mut dyn Broker<N>,
+    /// The moment.
+    pub now: Time,
+}
+
+impl<N: Net> Desk<'_, N> {
+    /// The state, with the oldest `rows_max` subscribers.
+    pub fn snapshot(&self, rows_max: usize) -> Snapshot<'_> {
+        let source = self.broker.state(self.now);
+        let channels = self.broker.state_of_channels(self.now);
+        let process = self.net.process();
+        self.engine.snapshot(rows_max, source, channels, process)
+    }
+}

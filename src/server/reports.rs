@@ -1,0 +1,318 @@
+//! Reports: who is told what, and when. It owns which document a request gets, who waits for the broker's answer, and
+//! the beats of this node's row and of Graphite; it must not encode a document, which `report` does.
+
+use std::collections::{HashMap, VecDeque};
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Desk;
+use super::waiters::Waiters;
+use crate::broker::{Command, Inquiry, Store, Subject, Unanswered, demo};
+use crate::engine::{Document, Key};
+use crate::limits;
+use crate::net::{Net, Token};
+use crate::proto::reply::Reply;
+use crate::report::cluster::Gathering;
+use crate::report::figures::Figures;
+use crate::report::recent::Recent;
+use crate::report::row::{Due, Row};
+use crate::report::{self, page, status};
+use crate::time::Time;
+
+/// What is reported to whom.
+pub struct Reports {
+    /// The live page as it begins where no broker knows the scores; empty where it is not shown.
+    page: Arc<[u8]>,
+    /// The admin page.
+    admin: Arc<[u8]>,
+    status: Recent,
+    cluster: Waiters,
+    scores: Waiters,
+    /// What the broker said of all nodes and is being looked at.
+    gathering: Option<Gathering>,
+    row: Row,
+    /// What Graphite is told, if anything.
+    figures: Option<Figures>,
+    /// Replies that are ready.
+    replies: VecDeque<(Key, Reply)>,
+    is_stopping: bool,
+}
+
+impl Reports {
+    /// Nothing is reported yet.
+    pub fn new(page: Arc<[u8]>, figures: Option<Figures>) -> Reports {
+        Reports {
+            page,
+            admin: report::admin::HTML.as_bytes().into(),
+            status: Recent::default(),
+            cluster: Waiters::default(),
+            scores: Waiters::default(),
+            gathering: None,
+            row: Row::default(),
+            figures,
+            replies: VecDeque::new(),
+            is_stopping: false,
+        }
+    }
+
+    /// A client asks for a document, whose reply comes from [`Reports::poll_reply`].
+    pub fn handle_request<N: Net>(&mut self, key: Key, document: Document, desk: &mut Desk<N>) {
+        let reply = match document {
+            Document::Health => report::probe_reply(Ok(())),
+            Document::Readiness if self.is_stopping => report::probe_reply(Err("stopping")),
+            Document::Readiness => report::probe_reply(desk.broker.readiness()),
+            Document::Status => Reply::json(200, self.status(desk)),
+            Document::Metrics => report::metrics_reply(&desk.snapshot(0)),
+            Document::Channels => {
+                let rows = desk.engine.channels(usize::MAX);
+                Reply::json(200, report::channels::encode(&rows))
+            }
+            Document::Admin => report::admin_reply(&self.admin),
+            Document::Cluster => return self.inquire(key, Inquiry::Nodes, desk),
+            Document::Page => return self.inquire(key, Inquiry::Scores, desk),
+        };
+        let reply = guarded(document, reply, desk);
+        self.replies.push_back((key, reply));
+    }
+
+    /// The broker has answered, or never will. What comes after we have given it up, and belongs to nothing that is
+    /// under way, is dropped.
+    pub fn handle_answer<N: Net>(
+        &mut self,
+        subject: Subject,
+        answer: Result<Vec<Vec<u8>>, Unanswered>,
+        desk: &mut Desk<N>,
+    ) {
+        if self.waiters(subject).deadline().is_none() {
+            return;
+        }
+        match (subject, answer) {
+            (Subject::Nodes, Ok(names)) if self.gathering.is_none() => {
+                self.gathering = Some(Gathering::new(names, desk.net.unix_seconds()));
+                self.gather(desk);
+            }
+            (Subject::Row, Ok(rows)) => {
+                if let Some(gathering) = &mut self.gathering {
+                    // A node that has gone meanwhile has none.
+                    rows.iter().for_each(|row| gathering.add(row));
+                    self.gather(desk);
+                }
+            }
+            (Subject::Nodes, Ok(_)) => {}
+            (Subject::Nodes | Subject::Row, Err(unanswered)) => {
+                self.gathering = None;
+                let kind = desk.broker.state(desk.now).kind;
+                let (reply, age_max) = report::no_answer(kind, &unanswered);
+                self.give_out(subject, reply, age_max, desk);
+            }
+            (Subject::Scores, answer) => {
+                let scores = answer.ok().map(|scores| page_with(&scores));
+                let page = scores.as_ref().unwrap_or(&self.page);
+                let reply = report::page_reply(page);
+                self.give_out(subject, reply, limits::SCORES_AGE_MAX, desk);
+            }
+        }
+    }
+
+    /// The process was asked to end.
+    pub fn handle_stop(&mut self, now: Time) {
+        self.is_stopping = true;
+        self.row.handle_stop(now);
+    }
+
+    /// Does what is due.
+    pub fn handle_time<N: Net>(&mut self, desk: &mut Desk<N>) {
+        if let Some(due) = self.row.poll(desk.broker.store(), desk.now)
+            && send_row(due, desk)
+        {
+            self.row.handle_sent(due);
+        }
+        if let Some(figures) = self.figures.as_mut().filter(|it| it.is_due(desk.now)) {
+            let rows_max = desk.engine.settings().reports.channel_stats_max;
+            let channels = desk.engine.channels(rows_max);
+            figures.report(&desk.snapshot(0), &channels, desk.now);
+        }
+        for subject in [Subject::Nodes, Subject::Scores] {
+            let deadline = self.waiters(subject).deadline();
+            if deadline.is_some_and(|at| at <= desk.now) {
+                self.handle_answer(subject, Err(Unanswered::Late), desk);
+            }
+        }
+    }
+
+    /// The state of a socket has changed, which is Graphite's or nobody's.
+    pub fn handle_ready(&mut self, token: Token, readable: bool, writable: bool) {
+        if let Some(figures) = self.figures_of(token) {
+            figures.handle_ready(readable, writable);
+        }
+    }
+
+    /// The answer to a question for Graphite's addresses.
+    pub fn handle_resolved(
+        &mut self,
+        token: Token,
+        result: io::Result<Vec<SocketAddr>>,
+        now: Time,
+    ) {
+        if let Some(figures) = self.figures_of(token) {
+            figures.handle_resolved(result, now);
+        }
+    }
+
+    /// Takes what Graphite has to say, before it is told anything.
+    pub fn receive<N: Net>(&mut self, net: &mut N, now: Time) {
+        if let Some(figures) = &mut self.figures {
+            figures.receive(net, now);
+        }
+    }
+
+    /// Sends what Graphite is to be told.
+    pub fn send<N: Net>(&mut self, net: &mut N, now: Time) {
+        if let Some(figures) = &mut self.figures {
+            figures.send(net, now);
+        }
+    }
+
+    /// The next reply that is ready, and whose it is.
+    pub fn poll_reply(&mut self) -> Option<(Key, Reply)> {
+        self.replies.pop_front()
+    }
+
+    /// When something is due next.
+    pub fn deadline(&self, store: Store, now: Time) -> Option<Time> {
+        let deadlines = [
+            self.row.deadline(store, now),
+            self.figures.as_ref().and_then(Figures::deadline),
+            self.cluster.deadline(),
+            self.scores.deadline(),
+        ];
+        deadlines.into_iter().flatten().min()
+    }
+
+    /// Whether the end of the process need not wait for the broker.
+    pub fn is_settled(&self, store: Store, now: Time) -> bool {
+        self.row.is_settled(store, now)
+    }
+
+    fn waiters(&mut self, subject: Subject) -> &mut Waiters {
+        match subject {
+            Subject::Nodes | Subject::Row => &mut self.cluster,
+            Subject::Scores => &mut self.scores,
+        }
+    }
+
+    fn figures_of(&mut self, token: Token) -> Option<&mut Figures> {
+        self.figures.as_mut().filter(|figures| figures.owns(token))
+    }
+
+    /// Asks for the next node's row, or shows what was gathered. One row comes a turn: to look at one may take
+    /// some milliseconds.
+    fn gather<N: Net>(&mut self, desk: &mut Desk<N>) {
+        let Some(gathering) = &mut self.gathering else {
+            return;
+        };
+        if let Some(name) = gathering.next_name() {
+            self.cluster.renew(desk.now);
+            self.ask(Inquiry::Row(&name), desk);
+        } else if let Some(gathering) = self.gathering.take() {
+            let reply = Reply::json(200, gathering.encode());
+            self.give_out(Subject::Nodes, reply, limits::CLUSTER_AGE_MAX, desk);
+        }
+    }
+
+    /// Asks the broker, or answers at once where it cannot be asked.
+    fn ask<N: Net>(&mut self, inquiry: Inquiry<'_>, desk: &mut Desk<N>) {
+        if !desk.broker.ask(inquiry) {
+            self.handle_answer(inquiry.subject(), Err(Unanswered::Lost), desk);
+        }
+    }
+
+    fn give_out<N: Net>(
+        &mut self,
+        subject: Subject,
+        reply: Reply,
+        age_max: Duration,
+        desk: &Desk<N>,
+    ) {
+        let reply = match subject {
+            Subject::Nodes | Subject::Row => guarded(Document::Cluster, reply, desk),
+            Subject::Scores => reply,
+        };
+        let keys = self
+            .waiters(subject)
+            .answer(reply.clone(), age_max, desk.now);
+        let replies = keys.into_iter().map(|key| (key, reply.clone()));
+        self.replies.extend(replies);
+    }
+
+    /// Answers with what the broker says, or said a moment ago.
+    fn inquire<N: Net>(&mut self, key: Key, inquiry: Inquiry<'_>, desk: &mut Desk<N>) {
+        let subject = inquiry.subject();
+        let waiters = self.waiters(subject);
+        if let Some(reply) = waiters.fresh(desk.now).cloned() {
+            self.replies.push_back((key, reply));
+            return;
+        }
+        if !waiters.wait(key, desk.now) {
+            return;
+        }
+        if desk.broker.store() == Store::None && subject != Subject::Scores {
+            // This node is all nodes.
+            let alone = Gathering::alone(&row(desk), desk.net.unix_seconds());
+            let reply = Reply::json(200, alone.encode());
+            return self.give_out(subject, reply, limits::CLUSTER_AGE_MAX, desk);
+        }
+        self.ask(inquiry, desk);
+    }
+
+    /// The status with all connections, shared with those who asked for it just before.
+    fn status<N: Net>(&mut self, desk: &Desk<N>) -> Arc<[u8]> {
+        let (counters, now) = (desk.engine.counters(), desk.now);
+        let comings_and_goings = counters.subscribed + counters.closes.iter().sum::<u64>();
+        if let Some(document) = self.status.get(comings_and_goings, now) {
+            return document;
+        }
+        let document = status::encode(&desk.snapshot(usize::MAX), usize::MAX);
+        self.status.put(comings_and_goings, now, document)
+    }
+}
+
+/// The reply, which no other origin's page may read where its document is kept from others.
+fn guarded<N: Net>(document: Document, reply: Reply, desk: &Desk<N>) -> Reply {
+    match document.is_private() && desk.engine.settings().access.is_guarded() {
+        true => reply.for_own_origin(),
+        false => reply,
+    }
+}
+
+/// Leaves our status at the broker, or removes it; whether that was sent.
+fn send_row<N: Net>(due: Due, desk: &mut Desk<N>) -> bool {
+    let node = &desk.engine.settings().node;
+    let document = match due {
+        Due::Write => row(desk),
+        Due::Remove => return desk.broker.command(Command::RemoveRow { node }),
+    };
+    let document = &document;
+    desk.broker.command(Command::WriteRow { node, document })
+}
+
+/// The status with as many connections as all nodes are told of.
+fn row<N: Net>(desk: &Desk<N>) -> Vec<u8> {
+    let rows_max = desk.engine.settings().reports.status_rows_max;
+    status::encode(&desk.snapshot(rows_max), limits::STATUS_BYTES_MAX)
+}
+
+/// The live page with the broker's scores.
+fn page_with(scores: &[Vec<u8>]) -> Arc<[u8]> {
+    let names: HashMap<&str, &str> = demo::emoji().map(|(id, _, name)| (id, name)).collect();
+    let rows = scores.chunks_exact(2).filter_map(|pair| {
+        let [id, score] = pair else { return None };
+        let id = std::str::from_utf8(id).ok()?;
+        // A sorted set's scores are floating-point numbers.
+        let score: f64 = std::str::from_utf8(score).ok()?.parse().ok()?;
+        Some((id, score as u64, names.get(id).copied().unwrap_or_default()))
+    });
+    page::render(rows).into()
+}
