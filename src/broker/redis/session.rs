@@ -556,3 +556,110 @@ fn subscribe_command(is_pattern: bool) -> &'static str {
         false => "SUBSCRIBE",
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::net::SocketAddr;
+
+    use super::super::{Address, Endpoint};
+    use super::*;
+    use crate::broker::link::dialer::Intent;
+
+    fn address(last: u8) -> SocketAddr {
+        SocketAddr::from(([192, 0, 2, last], 6379))
+    }
+
+    /// The two sessions with a host whose name has several addresses, in the same order as a link serves them.
+    struct Pair {
+        subscriber: Session,
+        commander: Session,
+        now: Time,
+    }
+
+    impl Pair {
+        fn new() -> Pair {
+            let host = "redis".to_owned();
+            let endpoint = Endpoint {
+                address: Address::Tcp { host, port: 6379 },
+                username: None,
+                password: None,
+                db: 0,
+            };
+            let topics = Topics {
+                channels: vec!["a".to_owned()],
+                ..Topics::default()
+            };
+            let endpoints = vec![endpoint];
+            Pair {
+                subscriber: Session::subscriber(endpoints.clone(), topics, "test", 1),
+                commander: Session::commander(endpoints, "test", 2),
+                now: Time::ZERO,
+            }
+        }
+
+        /// Lets both do what is due, and says where the one for commands goes.
+        fn serve(&mut self, addresses: &[u8]) -> Vec<SocketAddr> {
+            self.subscriber.on_time(self.now);
+            while let Some(intent) = self.subscriber.dialer.poll_intent() {
+                if let Intent::Resolve(..) = intent {
+                    let addresses = addresses.iter().copied().map(address).collect();
+                    self.subscriber.on_resolved(Ok(addresses), self.now);
+                }
+            }
+            self.commander.follow(&self.subscriber, self.now);
+            self.commander.on_time(self.now);
+            let mut went = Vec::new();
+            while let Some(intent) = self.commander.dialer.poll_intent() {
+                match intent {
+                    Intent::Connect(Destination::Address(_, address)) => went.push(address),
+                    Intent::Resolve(host, _) => panic!("{host} is resolved twice"),
+                    _ => {}
+                }
+            }
+            went
+        }
+
+        /// The connection for messages stands, and everything is agreed.
+        fn become_live(&mut self) {
+            self.subscriber.on_connected(self.now);
+            let mut input: &[u8] = b"+OK\r\n*3\r\n$9\r\nsubscribe\r\n$1\r\na\r\n:1\r\n";
+            assert_eq!(self.subscriber.next_message(&mut input, self.now), None);
+            assert!(self.subscriber.is_live());
+        }
+
+        /// The connection for commands stands, and everything is agreed.
+        fn take_commands(&mut self) {
+            self.commander.on_connected(self.now);
+            let mut input: &[u8] = b"+OK\r\n+PONG\r\n";
+            assert_eq!(self.commander.next_message(&mut input, self.now), None);
+            assert!(self.commander.is_live());
+        }
+    }
+
+    #[test]
+    fn commands_go_to_the_address_that_messages_come_from() {
+        let mut pair = Pair::new();
+        assert_eq!(pair.commander.deadline(), None, "it waits to be told");
+        assert_eq!(pair.serve(&[1, 2]), [address(1)]);
+        let refused = || Some(io::ErrorKind::ConnectionRefused.into());
+        pair.subscriber.on_lost(refused(), pair.now);
+        assert_eq!(pair.serve(&[]), [address(2)]);
+        pair.become_live();
+        pair.take_commands();
+        assert_eq!(pair.serve(&[]), []);
+
+        // The name stands for another server now; the connection for commands is kept until messages come from there.
+        pair.subscriber.on_lost(None, pair.now);
+        pair.now = pair.now + limits::BACKOFF_MAX;
+        assert_eq!(pair.serve(&[3]), []);
+        pair.become_live();
+        assert_eq!(pair.serve(&[]), [address(3)]);
+
+        // One that is lost alone comes back to the same place.
+        pair.take_commands();
+        pair.commander.on_lost(None, pair.now);
+        pair.now = pair.now + limits::BACKOFF_MAX;
+        assert_eq!(pair.serve(&[]), [address(3)]);
+    }
+}
