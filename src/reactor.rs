@@ -191,7 +191,7 @@ impl<N: Net> Reactor<N> {
         let seconds = drain.as_secs();
         let line = format!("stopping: closing all streams within {seconds} s ({streams} open)");
         self.net.log(Level::Info, &line);
-        self.doors = Doors::default();
+        self.accept_last();
         self.net.stop_listening();
         self.engine.stop();
     }
@@ -247,6 +247,16 @@ impl<N: Net> Reactor<N> {
                 Err(_) => {}
             }
         }
+    }
+
+    /// Accepts whoever the kernel has connected by now: closing the listeners would reset them, and they are to be
+    /// answered. Those who come meanwhile must not hold up the end, so that the number is bounded.
+    fn accept_last(&mut self) {
+        for door in [Door::Public, Door::Admin] {
+            self.doors.handle_acceptable(door);
+        }
+        self.accept(limits::LISTEN_BACKLOG as usize);
+        self.doors = Doors::default();
     }
 
     /// Takes what the broker has for us.

@@ -19,7 +19,7 @@ use crate::receiver::Receiver;
 const PLACES: usize = 9;
 const PUBLIC: usize = 6;
 
-fn server(random: &mut Random) -> Reactor<SimNet> {
+fn server(random: &mut Random, may_fail: bool) -> Reactor<SimNet> {
     let mut settings = crate::server::settings(random, false);
     settings.access.admin_is_apart = true;
     settings.admission.sockets_max = PLACES;
@@ -27,7 +27,7 @@ fn server(random: &mut Random) -> Reactor<SimNet> {
     let faults = Faults {
         spurious_events: 3,
         stale_events: 3,
-        accept_failures: [0, 5][random.below(2) as usize],
+        accept_failures: [0, 5][random.below(2) as usize] * u64::from(may_fail),
         ..Faults::default()
     };
     let net = SimNet::new(random.next_u64(), faults);
@@ -53,10 +53,46 @@ fn pass(server: &mut Reactor<SimNet>, span: Duration) {
 }
 
 #[test]
+fn whoever_is_connected_when_the_server_is_to_stop_is_answered() {
+    for seed in 0..200 {
+        let mut random = Random::new(seed);
+        let server = &mut server(&mut random, false);
+        // Whoever wants a stream is told when to come back.
+        let asked = [
+            (Door::Public, "/subscribe/eps", 200),
+            (Door::Public, "/subscribe/cleanup/scores", 503),
+            (Door::Public, "/healthz", 200),
+            (Door::Admin, "/healthz", 200),
+        ];
+        let pipes: Vec<PipeId> = asked
+            .iter()
+            .map(|(door, path, _)| {
+                let pipe = come(server, *door);
+                let request = format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n");
+                server.net_mut().peer_write(pipe, request.as_bytes());
+                pipe
+            })
+            .collect();
+        server.net_mut().signal();
+        while !server.is_done() {
+            let horizon = server.net().now() + Duration::from_secs(1);
+            server.net_mut().set_horizon(horizon);
+            server.turn().expect("a simulated poll does not fail");
+        }
+        for (pipe, (_, path, status)) in pipes.into_iter().zip(asked) {
+            let mut receiver = Receiver::default();
+            let bytes = server.net_mut().peer_read(pipe, usize::MAX);
+            receiver.receive(&bytes).expect("a reply");
+            assert_eq!(receiver.statuses(), [status], "seed {seed}: {path}");
+        }
+    }
+}
+
+#[test]
 fn a_crowd_at_the_public_door_leaves_the_admin_some_places() {
     for seed in 0..200 {
         let mut random = Random::new(seed);
-        let server = &mut server(&mut random);
+        let server = &mut server(&mut random, true);
         let crowd: Vec<PipeId> = (0..20).map(|_| come(server, Door::Public)).collect();
         // Accepting may have failed, which costs half a second each time.
         pass(server, Duration::from_secs(4));
