@@ -178,6 +178,10 @@ impl<N: Net> Reactor<N> {
                 false => self.reports.handle_resolved(token, result, self.now),
             },
             Event::Signal => self.stop(),
+            Event::Reload => {
+                let line = "SIGHUP: nothing is read again; restart the process to change an option";
+                self.net.log(Level::Info, line);
+            }
         }
     }
 

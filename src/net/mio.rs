@@ -10,7 +10,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use ::mio::event::Source;
 use ::mio::net::{TcpListener, TcpStream, UdpSocket, UnixStream};
 use ::mio::{Events, Interest, Poll, Waker};
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use super::log::Log;
@@ -44,8 +44,12 @@ pub struct MioNet {
     clients: Vec<Option<(u32, TcpStream)>>,
     upstreams: [Option<Upstream>; UPSTREAMS_MAX],
     resolver: Resolver,
-    /// A byte comes out for each signal.
+    /// The listener that is asked first for the next connection: no other one's crowd may keep its clients waiting.
+    next_listener: usize,
+    /// A byte comes out for each signal to end.
     signals: UnixStream,
+    /// A byte comes out for each `SIGHUP`.
+    hangups: UnixStream,
     /// Descriptors that are no sockets of the fields above.
     other_descriptors: usize,
     log: Log,
@@ -75,8 +79,9 @@ const INTEREST: Interest = Interest::READABLE.add(Interest::WRITABLE);
 /// The poll knows clients by their place alone, which is far below these numbers.
 const FIRST_RESERVED: usize = usize::MAX - 64;
 const SIGNALS: usize = FIRST_RESERVED;
-const RESOLVER: usize = FIRST_RESERVED + 1;
-const FIRST_UPSTREAM: usize = FIRST_RESERVED + 2;
+const HANGUPS: usize = FIRST_RESERVED + 1;
+const RESOLVER: usize = FIRST_RESERVED + 2;
+const FIRST_UPSTREAM: usize = FIRST_RESERVED + 3;
 const FIRST_LISTENER: usize = FIRST_UPSTREAM + UPSTREAMS_MAX;
 const _: () = assert!(2 * limits::LISTEN_ADDRESSES_MAX <= usize::MAX - FIRST_LISTENER);
 
@@ -95,7 +100,8 @@ impl MioNet {
             registry.register(listener, token, Interest::READABLE)?;
         }
         let waker = Arc::new(Waker::new(registry, ::mio::Token(RESOLVER))?);
-        let signals = register_signals(registry)?;
+        let signals = register_signals(registry, &[SIGTERM, SIGINT], SIGNALS)?;
+        let hangups = register_signals(registry, &[SIGHUP], HANGUPS)?;
         let other_descriptors = process::count_descriptors().saturating_sub(listeners.len());
         Ok(MioNet {
             events: Events::with_capacity(1024),
@@ -104,7 +110,9 @@ impl MioNet {
             clients: Vec::new(),
             upstreams: [const { None }; UPSTREAMS_MAX],
             resolver: Resolver::new(waker),
+            next_listener: 0,
             signals,
+            hangups,
             other_descriptors,
             log: Log::start(log_level),
             poll,
@@ -272,9 +280,9 @@ impl Net for MioNet {
                         .map(|(token, answer)| Event::Resolved(token, answer)),
                 );
             } else if token == SIGNALS {
-                let mut bytes = [0; 16];
-                let count = self.signals.read(&mut bytes).unwrap_or(0);
-                events.extend((0..count).map(|_| Event::Signal));
+                events.extend((0..count_signals(&mut self.signals)).map(|_| Event::Signal));
+            } else if token == HANGUPS {
+                events.extend((0..count_signals(&mut self.hangups)).map(|_| Event::Reload));
             } else if let Some(token) = self.name_of(token) {
                 events.push(Event::Ready {
                     token,
@@ -289,9 +297,20 @@ impl Net for MioNet {
 
     fn accept(&mut self, door: Door) -> io::Result<(TcpStream, IpAddr)> {
         let mut result = Err(io::ErrorKind::WouldBlock.into());
-        for (_, listener) in self.listeners.iter().filter(|(of, _)| *of == door) {
+        let (before, after) = (
+            0..self.next_listener,
+            self.next_listener..self.listeners.len(),
+        );
+        for index in after.chain(before) {
+            let (of, listener) = &self.listeners[index];
+            if *of != door {
+                continue;
+            }
             match listener.accept() {
-                Ok((stream, address)) => return Ok((stream, address.ip().to_canonical())),
+                Ok((stream, address)) => {
+                    self.next_listener = (index + 1) % self.listeners.len();
+                    return Ok((stream, address.ip().to_canonical()));
+                }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(error) => result = Err(error),
             }
@@ -318,6 +337,7 @@ impl Net for MioNet {
     fn stop_listening(&mut self) {
         // Closing removes them from the poll as well.
         self.listeners.clear();
+        self.next_listener = 0;
     }
 
     fn read(&mut self, token: Token, buffer: &mut [u8]) -> io::Result<usize> {
@@ -489,14 +509,23 @@ fn bind(address: SocketAddr, dual_stack: bool, reuse_port: bool) -> io::Result<T
 }
 
 /// A byte arrives in a socket pair for each signal, which makes signals events like any other.
-fn register_signals(registry: &::mio::Registry) -> io::Result<UnixStream> {
+fn register_signals(
+    registry: &::mio::Registry,
+    signals: &[i32],
+    token: usize,
+) -> io::Result<UnixStream> {
     let (mut receiver, sender) = UnixStream::pair()?;
     let sender = OwnedFd::from(sender);
-    for signal in [SIGTERM, SIGINT] {
+    for &signal in signals {
         signal_hook::low_level::pipe::register(signal, sender.try_clone()?)?;
     }
-    registry.register(&mut receiver, ::mio::Token(SIGNALS), Interest::READABLE)?;
+    registry.register(&mut receiver, ::mio::Token(token), Interest::READABLE)?;
     Ok(receiver)
+}
+
+/// How many signals have come since the last time; those of a burst beyond some are counted the next time.
+fn count_signals(receiver: &mut UnixStream) -> usize {
+    receiver.read(&mut [0; 16]).unwrap_or(0)
 }
 
 fn retry_interrupted(mut call: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
@@ -550,6 +579,37 @@ mod tests {
         let stream = accept(&listener);
         let address = stream.peer_addr().unwrap().ip().to_canonical();
         assert_eq!(address, client.local_addr().unwrap().ip());
+    }
+
+    #[test]
+    fn connections_are_accepted_from_one_listener_after_the_other() {
+        let anywhere = SocketAddr::from(([127, 0, 0, 1], 0));
+        let doors = Doors {
+            public: &Listen::Addresses(vec![anywhere, anywhere]),
+            admin: &[],
+            reuse_port: false,
+        };
+        let mut net = MioNet::new(doors, Level::Error).unwrap();
+        let addresses = net.local_addresses(Door::Public);
+        let crowd = |address: &SocketAddr| {
+            let connect = |_| std::net::TcpStream::connect(address).unwrap();
+            (0..3).map(connect).collect::<Vec<_>>()
+        };
+        let _clients: Vec<_> = addresses.iter().map(crowd).collect();
+        let deadline = Instant::now() + Duration::from_secs(10);
+        let mut came = Vec::new();
+        while came.len() < 6 {
+            assert!(Instant::now() < deadline, "only {} came", came.len());
+            match net.accept(Door::Public) {
+                Ok((stream, _)) => came.push(stream.local_addr().unwrap()),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    std::thread::yield_now();
+                }
+                Err(error) => panic!("cannot accept: {error}"),
+            }
+        }
+        let expected: Vec<SocketAddr> = addresses.iter().cycle().take(6).copied().collect();
+        assert_eq!(came, expected);
     }
 
     #[test]

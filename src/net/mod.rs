@@ -76,6 +76,8 @@ pub enum Event {
     Resolved(Token, io::Result<Vec<SocketAddr>>),
     /// The process was asked to end.
     Signal,
+    /// The process was told that what it has read from files may have changed (`SIGHUP`).
+    Reload,
 }
 
 /// Where to connect to.

@@ -34,6 +34,19 @@ fn signals_end_it_cleanly() {
 }
 
 #[test]
+fn a_hangup_does_not_end_it() {
+    let mut server = ServerOptions::demo().start();
+    let mut subscriber = server.subscribe("/subscribe/eps");
+    subscriber.next_event();
+    server.signal("HUP");
+    server.wait_for_log("SIGHUP: ");
+    subscriber.next_event();
+    assert_eq!(server.count_log("SIGHUP: "), 1);
+    server.signal("TERM");
+    assert_eq!(server.wait_for_exit().code(), Some(0));
+}
+
+#[test]
 fn a_stream_ends_with_these_bytes() {
     let Some(redis) = redis_or_skip() else { return };
     let server = ServerOptions::redis(&redis).start();
