@@ -225,6 +225,117 @@ mod engine {
     }
 }
 
+mod bus {
+    use super::*;
+    use emojitrack_streamer::bus::{Bus, Form, Options, Ready, Stream, SubscriberId};
+
+    const FORM: Form = Form {
+        coding: Coding::Chunked,
+        named: false,
+    };
+
+    /// A bus on which a client was subscribed, and then so much came: where it stood, and how it comes back.
+    fn left(stream: Stream, child: Option<&[u8]>, publish: impl FnOnce(&mut Bus)) -> (Bus, String) {
+        let mut bus = Bus::new(&Options::default());
+        let (id, _) = bus.subscribe(&[(stream, child)], 0, FORM, None);
+        let mut block = Vec::new();
+        bus.encode_position(id, &mut block);
+        publish(&mut bus);
+        let position = String::from_utf8_lossy(&block);
+        let position = position.trim_start_matches("id:").trim_end().to_owned();
+        (bus, position)
+    }
+
+    /// Five updates at each of these ticks.
+    fn scores(bus: &mut Bus, ticks: std::ops::Range<u64>) {
+        for tick in ticks {
+            bus.begin_turn(Time::from_micros(tick * TICK.as_micros() as u64));
+            for id in ["1F602", "2764", "1F60D", "2665", "1F62D"] {
+                bus.publish_score(id.as_bytes());
+            }
+            bus.handle_time();
+        }
+    }
+
+    /// Writes everything that there is for a client; the bytes.
+    fn write_all(bus: &mut Bus, id: SubscriberId) -> usize {
+        let mut written = 0;
+        while bus.prepare(id, None) == Ready::Bytes {
+            let len = black_box(bus.bytes()).len();
+            bus.handle_written(len);
+            written += len;
+        }
+        written
+    }
+
+    /// A client of eps comes back after so many seconds of 300 updates a second, and gets their sum. There is a tick
+    /// each time, so that the batch is always another one.
+    #[divan::bench(args = [5, 60])]
+    fn eps_client_returns(bencher: Bencher, seconds: u64) {
+        let ticks = seconds * 60;
+        let (mut bus, position) = left(Stream::Eps, None, |bus| scores(bus, 1..ticks));
+        let mut tick = ticks;
+        bencher.bench_local(|| {
+            tick += 1;
+            scores(&mut bus, tick..tick + 1);
+            let name = (Stream::Eps, None);
+            let (id, _) = bus.subscribe(&[name], 1, FORM, Some(&position));
+            let written = write_all(&mut bus, id);
+            bus.unsubscribe(id);
+            assert!(written > 0);
+        });
+    }
+
+    /// A client of a channel comes back and gets a thousand messages, each with its position.
+    #[divan::bench]
+    fn channel_client_returns(bencher: Bencher) {
+        let name: (Stream, Option<&[u8]>) = (Stream::Channels, Some(b"news"));
+        let (mut bus, position) = left(name.0, name.1, |bus| {
+            for _ in 0..1_000 {
+                bus.publish(name, Some(b"news"), b"{\"id\":1}");
+            }
+        });
+        bencher
+            .counter(ItemsCount::new(1_000_usize))
+            .bench_local(|| {
+                bus.publish(name, Some(b"news"), b"{\"id\":1}");
+                let (id, _) = bus.subscribe(&[name], 1, FORM, Some(&position));
+                let written = write_all(&mut bus, id);
+                bus.unsubscribe(id);
+                assert!(written > 0);
+            });
+    }
+
+    /// Ten messages for a thousand subscribers of raw, who take all of them at once.
+    #[divan::bench]
+    fn raw_pass(bencher: Bencher) {
+        let mut bus = Bus::new(&Options::default());
+        for owner in 0..SUBSCRIBERS as u32 {
+            bus.subscribe(&[(Stream::Raw, None)], owner, FORM, None);
+        }
+        let mut now = Time::ZERO;
+        bencher
+            .counter(ItemsCount::new(SUBSCRIBERS))
+            .bench_local(|| {
+                now = now + TICK;
+                bus.begin_turn(now);
+                for _ in 0..10 {
+                    bus.publish_score(b"1F602");
+                }
+                let mut writes = 0;
+                while let Some(turn) = bus.poll_turn() {
+                    if bus.prepare(turn.subscriber, Some(turn)) == Ready::Bytes {
+                        let len = black_box(bus.bytes()).len();
+                        bus.handle_written(len);
+                        writes += 1;
+                    }
+                }
+                bus.end_turn(now);
+                assert_eq!(writes, SUBSCRIBERS);
+            });
+    }
+}
+
 /// An engine with subscribers, and a network that takes all that is written, or nothing.
 struct Hall {
     engine: Engine,

@@ -152,7 +152,7 @@ impl Batches {
         let is_cut = has_sums && range.format.ids;
         let mut numbers = registry.numbers_after(range.namespace, range.from);
         let mut next = numbers.next().filter(|&number| number <= range.to);
-        let mut summed = range.from;
+        let (mut summed, mut place) = (range.from, 0);
         loop {
             let before = next.map_or(range.to, |number| number - 1);
             if has_raw {
@@ -180,7 +180,7 @@ impl Batches {
                 self.sum(batch, range, summed, before, log);
                 summed = before;
             }
-            if let Some(entry) = log.message(number) {
+            if let Some(entry) = log.message_near(number, &mut place) {
                 self.put_message(batch, range.format, entry, log);
             }
             batch.to = number;

@@ -237,9 +237,18 @@ impl Log {
 
     /// The message of this number.
     pub fn message(&self, number: u64) -> Option<&Entry> {
-        let place = self.messages.partition_point(|entry| entry.number < number);
-        let entry = self.messages.get(place)?;
-        (entry.number == number).then_some(entry)
+        self.message_near(number, &mut 0)
+    }
+
+    /// The message of this number, which may well be the one in this place. The place becomes that of the next
+    /// message.
+    pub fn message_near(&self, number: u64, place: &mut usize) -> Option<&Entry> {
+        let is_it = |entry: &&Entry| entry.number == number;
+        if self.messages.get(*place).filter(is_it).is_none() {
+            *place = self.messages.partition_point(|entry| entry.number < number);
+        }
+        *place += 1;
+        self.messages.get(*place - 1).filter(is_it)
     }
 
     /// The bytes that lie there; empty where they were evicted in the meantime.
