@@ -17,7 +17,7 @@ use crate::time::Time;
 /// Totals since the start.
 #[derive(Clone, Debug, Default)]
 pub struct Counters {
-    /// Messages that were kept because somebody wanted them.
+    /// Messages that subscribers were visited for, and ticks.
     pub kept: u64,
     /// Messages too large for the log, or for eps: dropped there.
     pub oversized: u64,
@@ -83,6 +83,7 @@ impl Line {
         if let Some(tick) = self.ticker.poll(self.log.head(), self.now) {
             if tick.has_scores {
                 self.counters.ticks += 1;
+                self.counters.kept += 1;
                 self.counters.tick_lateness.observe(tick.lateness, 1);
             }
             self.flow.tick();
@@ -114,7 +115,7 @@ impl Line {
             self.evict();
         }
         self.log.push_score(id, self.now);
-        self.counters.kept += 1;
+        self.counters.kept += u64::from(is_raw);
         self.flow.take(id.len() + limits::EVENT_BYTES);
         if is_raw {
             self.offer(Stream::Raw.root(), self.log.head());
