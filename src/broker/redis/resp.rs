@@ -33,6 +33,8 @@ pub struct Decoder {
     parser: Parser,
     /// Bytes taken in since the last whole value: what the parser may be holding.
     held: usize,
+    /// What the parser holds is no whole value.
+    is_starved: bool,
 }
 
 impl Default for Decoder {
@@ -40,6 +42,7 @@ impl Default for Decoder {
         Decoder {
             parser: Parser::new(),
             held: 0,
+            is_starved: false,
         }
     }
 }
@@ -51,6 +54,10 @@ impl Decoder {
     /// # Errors
     /// Any [`ReplyError`]; the decoder must not be used after one.
     pub fn next_value(&mut self, input: &mut &[u8]) -> Result<Option<Value>, ReplyError> {
+        // The parser clears a buffer of some kilobytes each time that it is asked.
+        if self.is_starved && input.is_empty() {
+            return Ok(None);
+        }
         let mut feed = Feed {
             input,
             held: &mut self.held,
@@ -58,12 +65,14 @@ impl Decoder {
         match self.parser.parse_value(&mut feed) {
             Ok(value) => {
                 self.held = 0;
+                self.is_starved = false;
                 Ok(Some(value))
             }
             Err(error) if error.kind() == ErrorKind::Io => {
                 if self.held > REPLY_BYTES_MAX {
                     return Err(ReplyError::TooLarge);
                 }
+                self.is_starved = true;
                 Ok(None)
             }
             Err(error) => Err(ReplyError::Malformed(error.to_string())),
