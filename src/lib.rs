@@ -8,6 +8,7 @@ pub mod random;
 pub mod time;
 
 pub mod bus;
+pub mod http;
 pub mod proto;
 
 pub mod broker;

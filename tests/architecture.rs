@@ -12,7 +12,8 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("time", &[]),
     ("random", &[]),
     ("bus", &["limits", "time"]),
-    ("proto", &["limits", "time"]),
+    ("http", &["limits", "time"]),
+    ("proto", &["http", "limits", "time"]),
     (
         "broker",
         &["level", "limits", "net", "proto::glob", "random", "time"],

@@ -1,12 +1,11 @@
 //! Proto: bytes to values and back. It owns the grammars of the wire; it must not touch a socket, read a
 //! clock or decide anything.
 
-pub mod authorization;
-pub mod body;
-pub mod forwarded;
 pub mod glob;
-pub mod http;
-pub mod publication;
-pub mod reply;
 
-pub mod target;
+pub use crate::http::{authorization, body, forwarded, publication, reply, target};
+
+/// Request heads, under the names that the engine knows them by.
+pub mod http {
+    pub use crate::http::head::{Framing, Head as Request, HeadError, Method, parse_head};
+}

@@ -1,4 +1,4 @@
-//! HTTP/1.x request heads: bytes into a [`Request`]. It owns what RFC 9112 asks of a server that reads
+//! HTTP/1.x request heads: bytes into a [`Head`]. It owns what RFC 9112 asks of a server that reads
 //! heads; it must not know paths or write replies.
 
 use crate::limits::{HEAD_BYTES_MAX, HEADERS_MAX};
@@ -29,7 +29,7 @@ pub enum Framing {
 
 /// One request head, borrowed from the bytes it was parsed from.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Request<'a> {
+pub struct Head<'a> {
     /// What is to be done.
     pub method: Method,
     /// The target as it was sent.
@@ -83,7 +83,7 @@ pub enum HeadError {
 ///
 /// # Errors
 /// Any [`HeadError`], as soon as the bytes at hand show it.
-pub fn parse_head(bytes: &[u8]) -> Result<Option<(Request<'_>, usize)>, HeadError> {
+pub fn parse_head(bytes: &[u8]) -> Result<Option<(Head<'_>, usize)>, HeadError> {
     let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
     let mut parsed = httparse::Request::new(&mut headers);
     let status = parsed.parse(bytes).map_err(|error| match error {
@@ -105,7 +105,7 @@ pub fn parse_head(bytes: &[u8]) -> Result<Option<(Request<'_>, usize)>, HeadErro
     if fields.hosts > 1 || (http_11 && fields.hosts == 0) {
         return Err(HeadError::Host);
     }
-    let request = Request {
+    let request = Head {
         method: method_of(method),
         target,
         http_11,
@@ -259,7 +259,7 @@ mod tests {
     const PLAIN: &str = "GET /subscribe/eps HTTP/1.1\r\nHost: a\r\nUser-Agent: curl/8\r\n\r\n";
     const LOGGED_IN: &str = "GET / HTTP/1.1\r\nHost: a\r\nauthorization: Bearer x\r\n\r\n";
 
-    fn parse(text: &str) -> Result<Option<(Request<'_>, usize)>, HeadError> {
+    fn parse(text: &str) -> Result<Option<(Head<'_>, usize)>, HeadError> {
         parse_head(text.as_bytes())
     }
 

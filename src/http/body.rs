@@ -1,7 +1,7 @@
 //! HTTP/1.x request bodies: bytes into data, or into nothing. It owns finding the end of a body (RFC 9112 §6 and
 //! §7.1) and holding it to its bound; it must not know what the data means.
 
-use super::http::Framing;
+use super::head::Framing;
 use crate::limits::CHUNK_LINE_BYTES_MAX;
 
 /// The progress of a body that is being read.
