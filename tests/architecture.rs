@@ -22,6 +22,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
         "engine",
         &[
             "bus",
+            "http",
             "level",
             "limits",
             "broker::Message",

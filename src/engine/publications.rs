@@ -24,11 +24,11 @@ pub struct Submission {
 
 impl Submission {
     /// One whose head has come.
-    pub fn new(request: &Request<'_>, settings: &Settings) -> Submission {
+    pub fn new(request: &Request, settings: &Settings) -> Submission {
         let key = settings.channels.publish_key.as_ref();
         Submission {
-            content_type: request.content_type.into(),
-            is_authorized: key.is_some_and(|key| key.is_in(request.authorization)),
+            content_type: request.content_type.clone(),
+            is_authorized: key.is_some_and(|key| key.is_in(&request.authorization)),
             body: Vec::new(),
         }
     }

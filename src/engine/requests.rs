@@ -380,13 +380,13 @@ fn take_head(reading: &mut Reading, about: &About, settings: &Settings) -> Step 
     Step::Head(Box::new(accepted))
 }
 
-fn accept(request: &Request<'_>, about: &About, settings: &Settings) -> Accepted {
-    let target = target::split(request.target).ok();
+fn accept(request: &Request, about: &About, settings: &Settings) -> Accepted {
+    let target = target::split(&request.target).ok();
     let (path, query) = target.map_or(("", ""), |target| (target.path, target.query));
     let forwarded =
         forwarded::client_address(&request.forwarded_for, settings.admission.trusted_proxies);
     // The parameter is for clients that cannot set the field; the field is a browser's own.
-    let last_event_id = match std::str::from_utf8(request.last_event_id) {
+    let last_event_id = match std::str::from_utf8(&request.last_event_id) {
         Ok("") | Err(_) => target::query_values(query, "lastEventId").next(),
         Ok(id) => Some(id.to_owned()),
     };
@@ -403,7 +403,7 @@ fn accept(request: &Request<'_>, about: &About, settings: &Settings) -> Accepted
         last_event_id,
         token: route::token_of(query).filter(|token| route::is_token(token)),
         path: shown(path.as_bytes()),
-        user_agent: shown(request.user_agent),
+        user_agent: shown(&request.user_agent),
     }
 }
 

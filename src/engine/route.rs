@@ -98,8 +98,8 @@ impl Document {
 }
 
 /// Decides about a request of a client who came through the admin's door, or through the public one.
-pub fn route(request: &Request<'_>, settings: &Settings, is_admin: bool) -> Action {
-    let (path, query) = match target::split(request.target) {
+pub fn route(request: &Request, settings: &Settings, is_admin: bool) -> Action {
+    let (path, query) = match target::split(&request.target) {
         Ok(target) if target.path == "*" && request.method == Method::Options => {
             return Action::Reply(options("GET, HEAD, POST, OPTIONS", ""));
         }
@@ -123,7 +123,7 @@ pub fn route(request: &Request<'_>, settings: &Settings, is_admin: bool) -> Acti
 }
 
 /// Decides about a request of a client who came through the right door.
-fn answer(request: &Request<'_>, query: &str, segments: &[&str], settings: &Settings) -> Action {
+fn answer(request: &Request, query: &str, segments: &[&str], settings: &Settings) -> Action {
     let is_private = is_private(segments);
     // Also where there is nothing: what there is, is not everybody's business.
     if is_private && request.method != Method::Options && !may_enter(request, settings) {
@@ -184,7 +184,7 @@ fn answer(request: &Request<'_>, query: &str, segments: &[&str], settings: &Sett
     }
 }
 
-fn subscribe(request: &Request<'_>, topics: Vec<Topic>) -> Action {
+fn subscribe(request: &Request, topics: Vec<Topic>) -> Action {
     match topics.first() {
         Some(first) if request.method == Method::Head => Action::ShowStream(first.stream),
         _ => Action::Subscribe(topics),
@@ -347,9 +347,9 @@ fn is_behind(segments: &[&str], settings: &Settings, is_admin: bool) -> bool {
     !settings.access.admin_is_apart || is_probe || is_private(segments) == is_admin
 }
 
-fn may_enter(request: &Request<'_>, settings: &Settings) -> bool {
+fn may_enter(request: &Request, settings: &Settings) -> bool {
     let token = settings.access.admin_token.as_ref();
-    token.is_none_or(|token| token.is_in(request.authorization))
+    token.is_none_or(|token| token.is_in(&request.authorization))
 }
 
 fn find<'a>(segments: &[&'a str], query: &str, settings: &Settings) -> Option<Resource<'a>> {

@@ -6,11 +6,11 @@ use std::net::{IpAddr, SocketAddr};
 /// The `hops`-th address from the right of all the field's lines together, in order: each trusted proxy
 /// has appended the address that it was talked to from, so that what stands further left is the client's
 /// own claim. `None` where `hops` is zero, or nothing there is an address.
-pub fn client_address(lines: &[&[u8]], hops: usize) -> Option<IpAddr> {
+pub fn client_address(lines: &[impl AsRef<[u8]>], hops: usize) -> Option<IpAddr> {
     let entries = lines
         .iter()
         .rev()
-        .flat_map(|line| line.rsplit(|&byte| byte == b','));
+        .flat_map(|line| line.as_ref().rsplit(|&byte| byte == b','));
     let entry = entries.into_iter().nth(hops.checked_sub(1)?)?;
     parse_address(std::str::from_utf8(entry.trim_ascii()).ok()?)
 }

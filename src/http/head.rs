@@ -1,5 +1,7 @@
-//! HTTP/1.x request heads: bytes into a [`Head`]. It owns what RFC 9112 asks of a server that reads
+//! HTTP/1.x request heads: bytes into a [`Request`]. It owns what RFC 9112 asks of a server that reads
 //! heads; it must not know paths or write replies.
+
+use std::fmt;
 
 use crate::limits::{HEAD_BYTES_MAX, HEADERS_MAX};
 
@@ -27,13 +29,14 @@ pub enum Framing {
     Chunked,
 }
 
-/// One request head, borrowed from the bytes it was parsed from.
+/// One request head. It owns its bytes, so that it outlives the buffer that they came in; together they are bounded
+/// by [`HEAD_BYTES_MAX`].
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Head<'a> {
+pub struct Request {
     /// What is to be done.
     pub method: Method,
     /// The target as it was sent.
-    pub target: &'a str,
+    pub target: Box<str>,
     /// Whether this is HTTP/1.1 (else 1.0): whether a reply may be chunked.
     pub http_11: bool,
     /// Whether the client lets the connection be used again (RFC 9112 §9.3).
@@ -43,19 +46,19 @@ pub struct Head<'a> {
     /// Whether the client waits for `100 Continue` before it sends the body.
     pub expects_continue: bool,
     /// `Authorization`, raw; empty where there is none. The last one counts.
-    pub authorization: &'a [u8],
+    pub authorization: Box<[u8]>,
     /// `Content-Type`, raw; empty where there is none. The last one counts.
-    pub content_type: &'a [u8],
+    pub content_type: Box<[u8]>,
     /// `User-Agent`, raw.
-    pub user_agent: &'a [u8],
+    pub user_agent: Box<[u8]>,
     /// Whether a stream of events would be taken as the answer (RFC 9110 §12.5.1).
     pub accepts_stream: bool,
     /// Whether a script asks that has no `EventSource` (`X-Requested-With: XMLHttpRequest`, in any case).
     pub is_xhr: bool,
     /// `Last-Event-ID`, raw.
-    pub last_event_id: &'a [u8],
+    pub last_event_id: Box<[u8]>,
     /// The lines of `X-Forwarded-For`, raw, in order.
-    pub forwarded_for: Vec<&'a [u8]>,
+    pub forwarded_for: Vec<Box<[u8]>>,
 }
 
 /// Why a head was refused. Each is the client's fault.
@@ -78,12 +81,46 @@ pub enum HeadError {
     Expectation,
 }
 
+impl HeadError {
+    /// The status that says so.
+    pub fn status(self) -> u16 {
+        match self {
+            HeadError::Malformed | HeadError::Host | HeadError::Framing => 400,
+            HeadError::TooLarge => 431,
+            HeadError::Coding => 501,
+            HeadError::Version => 505,
+            HeadError::Expectation => 417,
+        }
+    }
+}
+
+impl fmt::Display for HeadError {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            HeadError::Malformed => "this is not an HTTP/1.x request",
+            HeadError::Host => "send one Host header field",
+            HeadError::Framing => "send either one Content-Length or Transfer-Encoding: chunked",
+            HeadError::Coding => "the only transfer coding known here is chunked",
+            HeadError::Version => "use HTTP/1.1 or HTTP/1.0",
+            HeadError::Expectation => "the only expectation known is 100-continue",
+            HeadError::TooLarge => {
+                return write!(
+                    formatter,
+                    "a head may have {HEAD_BYTES_MAX} bytes and {HEADERS_MAX} fields"
+                );
+            }
+        })
+    }
+}
+
+impl std::error::Error for HeadError {}
+
 /// Parses a request head at the start of `bytes`: the request and the head's length, or `None` where
 /// more bytes are needed.
 ///
 /// # Errors
 /// Any [`HeadError`], as soon as the bytes at hand show it.
-pub fn parse_head(bytes: &[u8]) -> Result<Option<(Head<'_>, usize)>, HeadError> {
+pub fn parse_head(bytes: &[u8]) -> Result<Option<(Request, usize)>, HeadError> {
     let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
     let mut parsed = httparse::Request::new(&mut headers);
     let status = parsed.parse(bytes).map_err(|error| match error {
@@ -105,19 +142,19 @@ pub fn parse_head(bytes: &[u8]) -> Result<Option<(Head<'_>, usize)>, HeadError> 
     if fields.hosts > 1 || (http_11 && fields.hosts == 0) {
         return Err(HeadError::Host);
     }
-    let request = Head {
+    let request = Request {
         method: method_of(method),
-        target,
+        target: target.into(),
         http_11,
         keep_alive: fields.keep_alive.unwrap_or(http_11),
         framing: fields.framing(http_11)?,
         expects_continue: http_11 && fields.expects_continue,
-        authorization: fields.authorization,
-        content_type: fields.content_type,
-        user_agent: fields.user_agent,
+        authorization: fields.authorization.into(),
+        content_type: fields.content_type.into(),
+        user_agent: fields.user_agent.into(),
         accepts_stream: fields.accepts_stream.unwrap_or(true),
         is_xhr: fields.is_xhr,
-        last_event_id: fields.last_event_id,
+        last_event_id: fields.last_event_id.into(),
         forwarded_for: fields.forwarded_for,
     };
     Ok(Some((request, head_len)))
@@ -137,7 +174,7 @@ struct Fields<'a> {
     is_xhr: bool,
     accepts_stream: Option<bool>,
     last_event_id: &'a [u8],
-    forwarded_for: Vec<&'a [u8]>,
+    forwarded_for: Vec<Box<[u8]>>,
 }
 
 impl<'a> Fields<'a> {
@@ -180,7 +217,7 @@ impl<'a> Fields<'a> {
             } else if is("last-event-id") {
                 fields.last_event_id = value;
             } else if is("x-forwarded-for") {
-                fields.forwarded_for.push(value);
+                fields.forwarded_for.push(value.into());
             }
         }
         Ok(fields)
@@ -259,7 +296,7 @@ mod tests {
     const PLAIN: &str = "GET /subscribe/eps HTTP/1.1\r\nHost: a\r\nUser-Agent: curl/8\r\n\r\n";
     const LOGGED_IN: &str = "GET / HTTP/1.1\r\nHost: a\r\nauthorization: Bearer x\r\n\r\n";
 
-    fn parse(text: &str) -> Result<Option<(Head<'_>, usize)>, HeadError> {
+    fn parse(text: &str) -> Result<Option<(Request, usize)>, HeadError> {
         parse_head(text.as_bytes())
     }
 
@@ -268,13 +305,13 @@ mod tests {
         let (request, head_len) = parse(PLAIN).unwrap().unwrap();
         assert_eq!(head_len, PLAIN.len());
         assert_eq!(request.method, Method::Get);
-        assert_eq!(request.target, "/subscribe/eps");
-        assert_eq!(request.user_agent, b"curl/8");
+        assert_eq!(&*request.target, "/subscribe/eps");
+        assert_eq!(&*request.user_agent, b"curl/8");
         assert!(request.http_11 && request.keep_alive && !request.expects_continue);
         assert_eq!(request.framing, Framing::Length(0));
-        assert_eq!(request.authorization, b"");
+        assert_eq!(&*request.authorization, b"");
         let (request, _) = parse(LOGGED_IN).unwrap().unwrap();
-        assert_eq!(request.authorization, b"Bearer x");
+        assert_eq!(&*request.authorization, b"Bearer x");
     }
 
     #[test]
@@ -410,7 +447,7 @@ mod tests {
         for (lines, content_type, is_xhr) in table {
             let text = format!("GET / HTTP/1.1\r\nHost: a\r\n{lines}\r\n");
             let (request, _) = parse(&text).unwrap().unwrap();
-            assert_eq!(request.content_type, content_type, "for {lines:?}");
+            assert_eq!(&*request.content_type, content_type, "for {lines:?}");
             assert_eq!(request.is_xhr, is_xhr, "for {lines:?}");
         }
     }

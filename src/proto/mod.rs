@@ -3,9 +3,5 @@
 
 pub mod glob;
 
+pub use crate::http::head as http;
 pub use crate::http::{authorization, body, forwarded, publication, reply, target};
-
-/// Request heads, under the names that the engine knows them by.
-pub mod http {
-    pub use crate::http::head::{Framing, Head as Request, HeadError, Method, parse_head};
-}
