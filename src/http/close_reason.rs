@@ -1,5 +1,7 @@
 //! Why connections end, and the names of the reasons in logs and reports.
 
+use std::io::{self, ErrorKind};
+
 /// Why a connection ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CloseReason {
@@ -45,6 +47,20 @@ impl CloseReason {
         CloseReason::Drain,
         CloseReason::Failure,
     ];
+
+    /// Why a connection ends after a system call on its socket has failed; whether its client had sent its last byte.
+    pub fn of_failure(error: &io::Error, has_ended: bool) -> CloseReason {
+        match error.kind() {
+            ErrorKind::TimedOut => CloseReason::Timeout,
+            ErrorKind::ConnectionReset | ErrorKind::BrokenPipe if has_ended => CloseReason::Client,
+            ErrorKind::ConnectionReset
+            | ErrorKind::ConnectionAborted
+            | ErrorKind::BrokenPipe
+            | ErrorKind::HostUnreachable
+            | ErrorKind::NetworkUnreachable => CloseReason::Reset,
+            _ => CloseReason::Failure,
+        }
+    }
 
     /// The name used in logs and reports.
     pub const fn name(self) -> &'static str {

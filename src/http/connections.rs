@@ -173,17 +173,10 @@ impl Connections {
 
     /// Whether something is left that needs no event: the next turn must not wait.
     pub fn has_work(&self) -> bool {
-        let Shared {
-            read_queue,
-            write_queue,
-            events,
-            actions,
-            ..
-        } = &self.shared;
-        !(read_queue.is_empty()
-            && write_queue.is_empty()
-            && events.is_empty()
-            && actions.is_empty())
+        let queues = [&self.shared.read_queue, &self.shared.write_queue];
+        queues.into_iter().any(|queue| !queue.is_empty())
+            || !self.shared.events.is_empty()
+            || !self.shared.actions.is_empty()
     }
 
     /// How many sockets there are.

@@ -137,110 +137,81 @@ pub fn parse_head(bytes: &[u8]) -> Result<Option<(Request, usize)>, HeadError> {
     else {
         return Err(HeadError::Malformed);
     };
-    let fields = Fields::collect(parsed.headers)?;
+    let fields = Fields(parsed.headers);
     let http_11 = version == 1;
-    if fields.hosts > 1 || (http_11 && fields.hosts == 0) {
+    let framing = fields.framing(http_11)?;
+    let mut expectations = fields.all("expect").map(<[u8]>::trim_ascii);
+    if expectations.any(|value| !value.eq_ignore_ascii_case(b"100-continue")) {
+        return Err(HeadError::Expectation);
+    }
+    let hosts = fields.all("host").count();
+    if hosts > 1 || (http_11 && hosts == 0) {
         return Err(HeadError::Host);
     }
+    let requested_with = fields.last("x-requested-with").trim_ascii();
     let request = Request {
         method: method_of(method),
         target: target.into(),
         http_11,
-        keep_alive: fields.keep_alive.unwrap_or(http_11),
-        framing: fields.framing(http_11)?,
-        expects_continue: http_11 && fields.expects_continue,
-        authorization: fields.authorization.into(),
-        content_type: fields.content_type.into(),
-        user_agent: fields.user_agent.into(),
-        accepts_stream: fields.accepts_stream.unwrap_or(true),
-        is_xhr: fields.is_xhr,
-        last_event_id: fields.last_event_id.into(),
-        forwarded_for: fields.forwarded_for,
+        keep_alive: fields.keep_alive(http_11),
+        framing,
+        expects_continue: http_11 && fields.all("expect").next().is_some(),
+        authorization: fields.last("authorization").into(),
+        content_type: fields.last("content-type").into(),
+        user_agent: fields.last("user-agent").into(),
+        accepts_stream: fields.all("accept").next().is_none()
+            || fields.all("accept").any(accepts_stream),
+        is_xhr: requested_with.eq_ignore_ascii_case(b"XMLHttpRequest"),
+        last_event_id: fields.last("last-event-id").into(),
+        forwarded_for: fields.all("x-forwarded-for").map(Box::from).collect(),
     };
     Ok(Some((request, head_len)))
 }
 
-/// The header fields that matter, gathered in one pass.
-#[derive(Default)]
-struct Fields<'a> {
-    hosts: usize,
-    content_length: Option<u64>,
-    chunked: bool,
-    keep_alive: Option<bool>,
-    expects_continue: bool,
-    authorization: &'a [u8],
-    content_type: &'a [u8],
-    user_agent: &'a [u8],
-    is_xhr: bool,
-    accepts_stream: Option<bool>,
-    last_event_id: &'a [u8],
-    forwarded_for: Vec<Box<[u8]>>,
-}
+/// The header fields of a request.
+struct Fields<'a>(&'a [httparse::Header<'a>]);
 
 impl<'a> Fields<'a> {
-    fn collect(headers: &[httparse::Header<'a>]) -> Result<Fields<'a>, HeadError> {
-        let mut fields = Fields::default();
-        for header in headers {
-            let value = header.value;
-            let is = |name: &str| header.name.eq_ignore_ascii_case(name);
-            if is("host") {
-                fields.hosts += 1;
-            } else if is("content-length") {
-                if fields.content_length.is_some() {
-                    return Err(HeadError::Framing);
-                }
-                fields.content_length = Some(parse_length(value)?);
-            } else if is("transfer-encoding") {
-                // A second coding, in this line or another, would have to be decoded to find the end.
-                if fields.chunked || !value.trim_ascii().eq_ignore_ascii_case(b"chunked") {
-                    return Err(HeadError::Coding);
-                }
-                fields.chunked = true;
-            } else if is("connection") {
-                fields.connection(value);
-            } else if is("expect") {
-                if !value.trim_ascii().eq_ignore_ascii_case(b"100-continue") {
-                    return Err(HeadError::Expectation);
-                }
-                fields.expects_continue = true;
-            } else if is("authorization") {
-                fields.authorization = value;
-            } else if is("content-type") {
-                fields.content_type = value;
-            } else if is("x-requested-with") {
-                fields.is_xhr = value.trim_ascii().eq_ignore_ascii_case(b"XMLHttpRequest");
-            } else if is("user-agent") {
-                fields.user_agent = value;
-            } else if is("accept") {
-                let accepts = fields.accepts_stream.unwrap_or(false) || accepts_stream(value);
-                fields.accepts_stream = Some(accepts);
-            } else if is("last-event-id") {
-                fields.last_event_id = value;
-            } else if is("x-forwarded-for") {
-                fields.forwarded_for.push(value.into());
-            }
-        }
-        Ok(fields)
+    /// The values of all fields of this name.
+    fn all(&self, name: &'static str) -> impl DoubleEndedIterator<Item = &'a [u8]> + use<'a> {
+        let named = self.0.iter();
+        let named = named.filter(move |header| header.name.eq_ignore_ascii_case(name));
+        named.map(|header| header.value)
+    }
+
+    /// The value of the last one, or nothing.
+    fn last(&self, name: &'static str) -> &'a [u8] {
+        self.all(name).next_back().unwrap_or_default()
     }
 
     /// `close` wins over `keep-alive`, in whichever order they come.
-    fn connection(&mut self, value: &[u8]) {
-        for option in value.split(|&byte| byte == b',').map(<[u8]>::trim_ascii) {
-            if option.eq_ignore_ascii_case(b"close") {
-                self.keep_alive = Some(false);
-            } else if option.eq_ignore_ascii_case(b"keep-alive") && self.keep_alive.is_none() {
-                self.keep_alive = Some(true);
-            }
-        }
+    fn keep_alive(&self, http_11: bool) -> bool {
+        let has = |option: &[u8]| {
+            let mut options = self
+                .all("connection")
+                .flat_map(|value| value.split(|&byte| byte == b','));
+            options.any(|it| it.trim_ascii().eq_ignore_ascii_case(option))
+        };
+        !has(b"close") && (http_11 || has(b"keep-alive"))
     }
 
     fn framing(&self, http_11: bool) -> Result<Framing, HeadError> {
-        match (self.chunked, self.content_length) {
-            (true, Some(_)) => Err(HeadError::Framing),
+        let lens: Vec<u64> = self
+            .all("content-length")
+            .map(parse_length)
+            .collect::<Result<_, _>>()?;
+        let codings: Vec<&[u8]> = self.all("transfer-encoding").collect();
+        match (&lens[..], &codings[..]) {
+            ([], []) => Ok(Framing::Length(0)),
+            ([len], []) => Ok(Framing::Length(*len)),
+            // A second coding, in this line or another, would have to be decoded to find the end.
+            (_, [coding]) if !coding.trim_ascii().eq_ignore_ascii_case(b"chunked") => {
+                Err(HeadError::Coding)
+            }
+            (_, [_, _, ..]) => Err(HeadError::Coding),
             // HTTP/1.0 has no transfer codings; whoever sends one is confused or malicious.
-            (true, None) if !http_11 => Err(HeadError::Framing),
-            (true, None) => Ok(Framing::Chunked),
-            (false, len) => Ok(Framing::Length(len.unwrap_or(0))),
+            ([], [_]) if http_11 => Ok(Framing::Chunked),
+            _ => Err(HeadError::Framing),
         }
     }
 }

@@ -39,21 +39,18 @@ pub struct Reading {
     searched: usize,
     /// Whether a request was answered on this connection before.
     is_reused: bool,
-    /// How the request that was read last is to be answered.
-    exchange: Exchange,
+    /// Whether the client of the request that was read last lets the connection be used again.
+    keep_alive: bool,
+    /// Whether that request asks for only the head of the reply.
+    pub head_only: bool,
+    /// Whether the reply to it may be chunked.
+    pub http_11: bool,
+    /// Whether its client waits for `100 Continue`.
+    expects_continue: bool,
+    /// Its body, as long as nothing was decided about that; of length zero where there is none.
+    undecided: Framing,
     /// A request whose body is still coming.
     pending: Option<Pending>,
-}
-
-/// What is needed to answer a request.
-#[derive(Clone, Copy)]
-struct Exchange {
-    keep_alive: bool,
-    head_only: bool,
-    http_11: bool,
-    expects_continue: bool,
-    /// The body that nothing was read of yet; of length zero where there is none, or where it is being read.
-    body: Framing,
 }
 
 /// A request whose body is being read.
@@ -72,7 +69,11 @@ impl Reading {
             parse_at: 0,
             searched: 0,
             is_reused,
-            exchange: Exchange::UNKNOWN,
+            keep_alive: false,
+            head_only: false,
+            http_11: false,
+            expects_continue: false,
+            undecided: Framing::Length(0),
             pending: None,
         }
     }
@@ -95,7 +96,7 @@ impl Reading {
         bytes_max: u64,
         used: BodyUse,
     ) -> Result<bool, RequestError> {
-        let framing = std::mem::replace(&mut self.exchange.body, Framing::Length(0));
+        let framing = std::mem::replace(&mut self.undecided, Framing::Length(0));
         let body =
             Body::new(framing, bytes_max).map_err(|error| RequestError::Body(error, bytes_max))?;
         let has_ended = body.has_ended();
@@ -105,13 +106,14 @@ impl Reading {
             used,
             data: Vec::new(),
         });
-        Ok(!has_ended && self.exchange.expects_continue && self.buffer.is_empty())
+        Ok(!has_ended && self.expects_continue && self.buffer.is_empty())
     }
 
     /// The request was answered; the next one may follow.
     pub fn finish(&mut self) {
         self.is_reused = true;
-        self.exchange = Exchange::UNKNOWN;
+        // What comes next and cannot be read is refused with a whole reply.
+        self.head_only = false;
     }
 
     /// Takes the next head or the rest of a body from the input. `unauthenticated` is what is held for all clients
@@ -142,13 +144,11 @@ impl Reading {
             return Ok(Step::Wait);
         };
         self.consume(head_len);
-        self.exchange = Exchange {
-            keep_alive: request.keep_alive,
-            head_only: request.method == Method::Head,
-            http_11: request.http_11,
-            expects_continue: request.expects_continue,
-            body: request.framing,
-        };
+        self.keep_alive = request.keep_alive;
+        self.head_only = request.method == Method::Head;
+        self.http_11 = request.http_11;
+        self.expects_continue = request.expects_continue;
+        self.undecided = request.framing;
         Ok(Step::Head(Box::new(request)))
     }
 
@@ -205,7 +205,7 @@ impl Reading {
 
     /// Whether the request was read to its end, so that what follows it is another one.
     pub fn is_whole(&self) -> bool {
-        self.exchange.body == Framing::Length(0) && self.pending.is_none()
+        self.undecided == Framing::Length(0) && self.pending.is_none()
     }
 
     /// Whether nothing was received behind what was consumed.
@@ -215,34 +215,13 @@ impl Reading {
 
     /// Whether the connection can take another request: the client lets it, and it is known where that begins.
     pub fn keep_alive(&self) -> bool {
-        self.exchange.keep_alive && self.is_whole()
-    }
-
-    /// Whether only the head of a reply was asked for.
-    pub fn head_only(&self) -> bool {
-        self.exchange.head_only
-    }
-
-    /// Whether a reply may be chunked.
-    pub fn http_11(&self) -> bool {
-        self.exchange.http_11
+        self.keep_alive && self.is_whole()
     }
 
     /// Bytes that are held for a client that has not shown that it may send them.
     pub fn unauthenticated(&self) -> usize {
         self.pending.as_ref().map_or(0, Pending::unauthenticated)
     }
-}
-
-impl Exchange {
-    /// Before a head has come: what cannot be read is answered so that anybody understands it.
-    const UNKNOWN: Exchange = Exchange {
-        keep_alive: false,
-        head_only: false,
-        http_11: true,
-        expects_continue: false,
-        body: Framing::Length(0),
-    };
 }
 
 impl Pending {
