@@ -13,7 +13,7 @@ use super::event::{Action, Event};
 use super::outbox::{Coding, Outbox};
 use super::reading::{BodyUse, Reading, Step};
 use super::reply::{self, Delivery, Reply};
-use super::slot::{Intake, KeepAlive, Origin, Peer, ReadState, Slot, State, WriteState};
+use super::slot::{Intake, Origin, Peer, ReadState, Slot, State, WriteState};
 use super::{CloseReason, Request};
 use crate::limits;
 use crate::time::Time;
@@ -81,10 +81,6 @@ impl<'a> Connection<'a> {
                 }
             }
             State::Draining(..) | State::Lingering(_) | State::Closed => {}
-        }
-        if let State::Polling(_, keep_alive) = &mut self.slot.state {
-            // What was discarded may be a part of a request.
-            *keep_alive = false;
         }
         self.queue_read();
     }
@@ -158,10 +154,8 @@ impl<'a> Connection<'a> {
             return;
         }
         self.slot.armed_at = None;
-        let (key, due) = (
-            self.slot.key,
-            self.slot.due_at(self.shared.options.keepalive),
-        );
+        let key = self.slot.key;
+        let due = self.slot.due_at(self.shared.options.keepalive);
         let is_lifetime = self.slot.is_subscribed() && due == self.slot.deadline;
         let slack = match is_lifetime {
             true => limits::LIFETIME_SLACK,
@@ -214,7 +208,8 @@ impl<'a> Connection<'a> {
     pub fn complete_request(&mut self, reply: &Reply) {
         let (keep_alive, head_only) = match &self.slot.state {
             State::Rendering(reading) => (reading.keep_alive(), reading.head_only),
-            State::Polling(_, keep_alive) => (*keep_alive, false),
+            // What was discarded may have been a part of the next request.
+            State::Polling(intake, keep_alive) => (*keep_alive && intake.is_empty(), false),
             _ => return,
         };
         let keep_alive = keep_alive && !self.shared.is_stopping;
@@ -383,7 +378,7 @@ impl<'a> Connection<'a> {
         self.refuse(&error.reply(), error.close_reason());
     }
 
-    fn put_reply(&mut self, reply: &Reply, keep_alive: KeepAlive, head_only: bool) {
+    fn put_reply(&mut self, reply: &Reply, keep_alive: bool, head_only: bool) {
         let delivery = Delivery {
             keep_alive,
             unix_seconds: self.shared.unix_seconds,
@@ -401,7 +396,7 @@ impl<'a> Connection<'a> {
     }
 
     /// A reply lies in the outbox: goes on with the next request, or to the end.
-    fn go_on(&mut self, keep_alive: KeepAlive) {
+    fn go_on(&mut self, keep_alive: bool) {
         if !keep_alive {
             return self.drain(CloseReason::Answered, Origin::Reply);
         }
@@ -510,6 +505,7 @@ mod tests {
 
     use super::super::{Connections, Key, Options, Phase};
     use super::*;
+    use crate::random::Random;
 
     const KEEPALIVE: Duration = Duration::from_secs(15);
     const GET: &str = "GET /reply HTTP/1.1\r\nHost: a\r\n\r\n";
@@ -590,8 +586,11 @@ mod tests {
 
         fn settle(&mut self) {
             self.turn();
+            let mut turns = 0;
             while self.http.has_work() {
                 self.turn();
+                turns += 1;
+                assert!(turns < 1_000, "there is work that no turn gets done");
             }
         }
 
@@ -658,7 +657,7 @@ mod tests {
                         (key, "silent".to_owned())
                     }
                     Event::PollTimedOut(key) => (key, "timed out".to_owned()),
-                    Event::LifetimeOver(key) => (key, "lifetime".to_owned()),
+                    Event::LifetimeOver(key) => (key, "lived".to_owned()),
                     Event::Closed(key, reason) => (key, reason.name().to_owned()),
                 };
                 self.socket(key).seen.push(line);
@@ -954,13 +953,13 @@ mod tests {
         for _ in 0..40 {
             world.wait(Duration::from_secs(1));
         }
-        assert_eq!(world.seen(key), "Get /stream, silent, silent, lifetime");
+        assert_eq!(world.seen(key), "Get /stream, silent, silent, lived");
         // It is said once; the stream ends when its owner says so, with what is a boundary for the client.
         world.http.at(key).end_stream(CloseReason::Lifetime);
         world.settle();
         assert_eq!(
             world.seen(key),
-            "Get /stream, silent, silent, lifetime, lifetime"
+            "Get /stream, silent, silent, lived, lifetime"
         );
         assert_eq!(
             world.received(key).1,
@@ -1180,6 +1179,64 @@ mod tests {
         assert_eq!(world.seen(key), "Get /stream, cleanup");
         assert_eq!(world.socket(next).received, received);
         assert!(world.http.is_caught_up(next) && !world.http.is_caught_up(key));
+    }
+
+    #[test]
+    fn whatever_happens_in_whichever_order_nothing_is_left_behind() {
+        let pieces = [
+            GET,
+            STREAM,
+            POLL,
+            "POST /upload HTTP/1.1\r\nHost: a\r\nContent-Length: 9000\r\n\r\n",
+            "POST /discard HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n",
+            "GET /held HTTP/1.1\r\nHost: a\r\n\r\n",
+            "GET /later HTTP/1.1\r\nHost: a\r\n\r\n",
+            "GET /large HTTP/1.0\r\n\r\n",
+            "GET /refuse",
+            "\r\n",
+        ];
+        for seed in 0..200 {
+            let mut random = Random::new(seed);
+            let mut world = World::new();
+            let mut keys: Vec<Key> = (0..5).map(|_| world.accept()).collect();
+            let body = "x".repeat(8_990);
+            for _ in 0..100 {
+                let place = random.below(5) as usize;
+                let key = keys[place];
+                world.writes_per_turn = 1 + random.below(4) as usize;
+                let reply = Reply::json(200, b"{}".to_vec());
+                match random.below(16) {
+                    0..4 => world.send(key, pieces[random.below(10) as usize]),
+                    4 => world.send(key, &body),
+                    5 => world.end(key),
+                    6 => world.http.at(key).handle_ready(true, true, true),
+                    7 => world.socket(key).takes = Some(random.below(200) as usize),
+                    8 => world.socket(key).takes = None,
+                    9 => world.http.at(key).handle_ready(true, true, false),
+                    10 => world.wait(Duration::from_millis(random.below(20_000))),
+                    11 => world.http.at(key).complete_request(&reply),
+                    12 => world.http.at(key).release(),
+                    13 => world.http.at(key).end_stream(CloseReason::Lifetime),
+                    14 => world.http.at(key).close(CloseReason::Cleanup),
+                    _ => keys[place] = world.accept(),
+                }
+                world.settle();
+            }
+            world.http.stop(&Reply::error(503, "stopping"));
+            for index in 0..200 {
+                if let Some(key) = world.http.holder_of(index) {
+                    world.http.at(key).close(CloseReason::Drain);
+                }
+            }
+            world.settle();
+            assert!(world.http.is_empty(), "seed {seed}");
+            for socket in world.sockets.values() {
+                let reasons = CloseReason::ALL.map(CloseReason::name);
+                let seen = socket.seen.iter();
+                let closes = seen.filter(|line| reasons.contains(&line.as_str())).count();
+                assert_eq!(closes, 1, "seed {seed}: {:?}", socket.seen);
+            }
+        }
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //! what only readers need is in a box.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use super::CloseReason;
 use super::event::Key;
@@ -80,8 +81,9 @@ pub enum State {
     Rendering(Box<Reading>),
     /// It receives a stream.
     Streaming(Coding, Intake),
-    /// It waits for the first event of a stream, which will be a whole reply.
-    Polling(Intake, KeepAlive),
+    /// It waits for the first event of a stream, which will be a whole reply; whether the client lets the connection be
+    /// used again.
+    Polling(Intake, bool),
     /// It is being closed by us: what is unsent goes out first.
     Draining(CloseReason, Origin),
     /// We have sent our end and wait for the client's, discarding what it sends.
@@ -102,9 +104,6 @@ pub enum Phase {
     Lingering,
     Closed,
 }
-
-/// Whether a connection takes another request.
-pub type KeepAlive = bool;
 
 /// What a connection that drains did before.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -182,7 +181,7 @@ impl Slot {
     }
 
     /// When something must be done about this connection if nothing happens before.
-    pub fn due_at(&self, keepalive: std::time::Duration) -> Time {
+    pub fn due_at(&self, keepalive: Duration) -> Time {
         let patience = |span| self.deadline.max(self.progress_at + span);
         match &self.state {
             State::Streaming(..) | State::Polling(..) => {
@@ -221,6 +220,11 @@ impl Slot {
 }
 
 impl Intake {
+    /// Whether nothing was ever read.
+    pub fn is_empty(&self) -> bool {
+        self.second == 0 && self.bytes == 0
+    }
+
     /// Takes note of bytes that came. Whether they are few enough.
     pub fn admit(&mut self, now: Time, len: usize) -> bool {
         let second = (now.as_micros() / 1_000_000) as u32;
