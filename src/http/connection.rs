@@ -809,6 +809,27 @@ mod tests {
     }
 
     #[test]
+    fn only_the_reply_to_head_is_without_a_body() {
+        let head = "HEAD /reply HTTP/1.1\r\nHost: a\r\n\r\n";
+        let refused = "HEAD /refuse HTTP/1.1\r\nHost: a\r\n\r\n";
+        let table = [
+            (head.to_owned(), ""),
+            (refused.to_owned(), ""),
+            (format!("{head}{GET}"), "{}"),
+            (format!("{head}GET\r\n\r\n"), "}\n"),
+        ];
+        for (input, end) in table {
+            let mut world = World::new();
+            let key = world.open(&input);
+            let (_, body) = world.received(key);
+            assert!(
+                body.ends_with(end) && body.is_empty() == end.is_empty(),
+                "{input:?}: {body:?}"
+            );
+        }
+    }
+
+    #[test]
     fn the_ends_of_clients() {
         let later = "GET /later HTTP/1.1\r\nHost: a\r\n\r\n";
         let closing = "GET /reply HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
@@ -950,7 +971,7 @@ mod tests {
             .http
             .at(key)
             .set_lifetime(start + Duration::from_secs(40));
-        for _ in 0..40 {
+        for _ in 0..43 {
             world.wait(Duration::from_secs(1));
         }
         assert_eq!(world.seen(key), "Get /stream, silent, silent, lived");
