@@ -1,5 +1,4 @@
-//! AMQP: an address, as typed, becomes a broker's endpoint. It owns what such an address may say; it must never
-//! show a password.
+//! AMQP: parses the address of a broker. It owns the form of that address; it must never show a password.
 
 use super::Misuse;
 use super::given::Given;
@@ -11,15 +10,15 @@ const AMQP_FORMS: &str = "is not an AMQP address: use amqp://[user:password@]hos
     characters percent-encoded (the vhost / is the default), and nothing else";
 const NOT_BUILT: &str = "this build has no AMQP support: build with --features amqp";
 
-/// Where AMQP brokers listen unless the address says another port.
+/// The default port of AMQP.
 const PORT: u16 = 5672;
-/// The user, and the password, that a new broker has.
+/// The user and the password of a new broker.
 const GUEST: &str = "guest";
 /// The virtual host that every broker has.
 const VHOST: &str = "/";
 
-/// The broker, with an exchange yet to be named. In a build without AMQP the address is refused, because the
-/// channels would silently stay empty.
+/// The broker; `rules` adds the exchange. A build without AMQP refuses the address, because channels would silently
+/// stay empty.
 pub(super) fn endpoint(url: &Given) -> Result<Endpoint, Misuse> {
     match cfg!(feature = "amqp") {
         true => parsed(&url.value).map_err(|reason| refuse(url, reason)),
@@ -71,8 +70,8 @@ fn parsed(url: &str) -> Result<Endpoint, &'static str> {
     })
 }
 
-/// A part of an address without its percent-encoding. Characters that have a meaning in addresses must be encoded,
-/// or the part might not be what was meant.
+/// Percent-decodes a part of an address. Delimiters must be encoded: a bare one probably means that the address was
+/// split in the wrong place.
 fn decoded(text: &str) -> Option<String> {
     let mut bytes = Vec::new();
     let mut rest = text.bytes();
@@ -160,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn addresses_of_each_form() {
+    fn valid_addresses() {
         // User, password, host, port, virtual host.
         #[rustfmt::skip]
         let table: &[(&str, (&str, &str, &str, u16, &str), &str)] = &[
@@ -190,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_address_is_refused() {
+    fn invalid_addresses_are_refused() {
         let long = format!("amqp://h/{}", "v".repeat(256));
         #[rustfmt::skip]
         let table: &[(&str, &[&str])] = &[

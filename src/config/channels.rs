@@ -1,5 +1,5 @@
-//! Channels: the patterns of those that may be subscribed to. It owns what such a list may say; it must not decide
-//! about a name.
+//! Channels: parses the patterns of channels that clients may subscribe to. It owns the form of that list; it must
+//! not match names.
 
 use super::Misuse;
 use super::given::Given;
@@ -31,11 +31,11 @@ pub(super) fn patterns(list: &Given) -> Result<Vec<Glob>, Misuse> {
     Ok(globs)
 }
 
-/// Whether all names that begin as the pattern does, up to its first wildcard, are the server's own.
+/// Whether a pattern, by its text before the first wildcard, can only match names reserved for the server.
 fn can_only_match_own(glob: &Glob) -> bool {
     let text = glob.text();
     match text.find(['*', '?', '[', '\\']) {
-        // A letter stands for what the wildcard matches: a name that is reserved as a whole is not a prefix.
+        // `?` stands for what the wildcard matches: a name reserved as a whole does not reserve longer ones.
         Some(end) => is_own_channel(format!("{}?", &text[..end]).as_bytes()),
         None => is_own_channel(text.as_bytes()),
     }

@@ -1,5 +1,5 @@
-//! Given: an option's text with the name it was given under, and how the common kinds of values are read. It owns
-//! the wording of refusals; it must not know what an option is for, and must never show a secret.
+//! Given: the text of an option and the name of its flag or variable, and parsers for the common kinds of values. It
+//! owns the wording of errors; it must not know what an option is for, and must never show a secret.
 
 use std::fmt;
 use std::ops::RangeInclusive;
@@ -10,10 +10,10 @@ use super::Misuse;
 use crate::limits::SECRET_BYTES_MAX;
 use crate::proto::authorization::Secret;
 
-/// What was given for an option.
+/// The text given for an option.
 #[derive(Clone, Default)]
 pub(super) struct Given {
-    /// What the deployer wrote it under: a flag or a variable.
+    /// The flag or variable that it comes from.
     pub(super) name: String,
     pub(super) value: String,
 }
@@ -40,7 +40,7 @@ impl Given {
         self.number(allowed).map(Duration::from_secs)
     }
 
-    /// A size in bytes, or in units of 1024 or 1024² bytes.
+    /// A size in bytes, KiB or MiB.
     pub(super) fn bytes(&self, allowed: RangeInclusive<usize>) -> Result<usize, Misuse> {
         let typed = self.value.to_ascii_lowercase();
         let unit_start = typed.find(|letter: char| !letter.is_ascii_digit());
@@ -53,11 +53,11 @@ impl Given {
         });
         let size = size.filter(|size| allowed.contains(size));
         let (least, most) = allowed.into_inner();
-        let forms = format!("a size from {least} to {most} bytes, also written as in 512k or 4MiB");
+        let forms = format!("a size from {least} to {most} bytes, such as 512k or 4MiB");
         size.ok_or_else(|| self.is_not(&forms))
     }
 
-    /// One of these, by its name in any case.
+    /// One of these, by name in any case.
     pub(super) fn choice<T: Copy + fmt::Display>(&self, choices: &[T]) -> Result<T, Misuse> {
         let names: Vec<String> = choices.iter().map(ToString::to_string).collect();
         let typed = self.value.to_ascii_lowercase();
@@ -79,7 +79,7 @@ impl Given {
         self.value.split(',').map(str::trim)
     }
 
-    /// The refusal of a list that has too many entries.
+    /// Refuses a list with too many entries.
     pub(super) fn at_most(&self, max: usize, found: usize, noun: &str) -> Result<(), Misuse> {
         match found > max {
             true => Err(self.refuse(&format!("{found} {noun} are too many: use {max} at most"))),
@@ -91,10 +91,10 @@ impl Given {
         self.refuse(&format!("{:?} is not {forms}", self.value))
     }
 
-    /// The refusal of a value that must not be shown.
+    /// An error that does not show the value.
     pub(super) fn refuse_secret(&self, forms: &str) -> Misuse {
         self.refuse(&format!(
-            "the value (a secret, not shown) is not valid: use {forms}"
+            "the value (not shown, it is a secret) is invalid: use {forms}"
         ))
     }
 
@@ -103,7 +103,7 @@ impl Given {
     }
 }
 
-/// A number of digits alone: the standard parser would take a plus sign too.
+/// A number that consists of digits only: the standard parser also accepts a plus sign.
 pub(super) fn digits<N: FromStr>(text: &str) -> Option<N> {
     let plain = text.bytes().all(|byte| byte.is_ascii_digit());
     text.parse().ok().filter(|_| plain)
@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_number_is_refused_with_what_is_allowed() {
+    fn the_error_for_a_bad_number_names_the_range() {
         #[rustfmt::skip]
         let table: &[(&str, &[&str], &str)] = &[
             ("PORT", &["80a", "-1", "+1", " 1", "1 ", "65536", "99999999999999999999999", "0x1", "1.0"],
@@ -157,7 +157,7 @@ mod tests {
             ("KEEPALIVE_SEC", &["0", "56", "15s"], "a number from 1 to 55"),
             ("LOG_BYTES_MAX", &["262143", "1073741825", "0", "k", "4 m", "4g", "-4m", "4mm", "4é",
                 "255k", "1025m", "99999999999999999999m", "18014398509481984k"],
-                "a size from 262144 to 1073741824 bytes, also written as in 512k or 4MiB"),
+                "a size from 262144 to 1073741824 bytes, such as 512k or 4MiB"),
         ];
         for (variable, values, allowed) in table {
             for value in *values {
@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn sizes_take_units_of_1024() {
+    fn sizes_may_have_a_unit() {
         let table = [
             ("262144", 262_144),
             ("1073741824", 1 << 30),

@@ -1,5 +1,5 @@
-//! Graphite: where metrics are sent, and what their paths begin with. It owns what a metrics address may say; it
-//! must never show the key.
+//! Graphite: parses where metrics are sent and how their paths begin. It owns the form of a metrics address; it must
+//! never show the key.
 
 use super::Misuse;
 use super::given::Given;
@@ -11,10 +11,10 @@ const GRAPHITE_FORMS: &str = "is not a metrics address: use udp://host[:port] or
     IPv6 address in brackets, and nothing else";
 const PATH_FORMS: &str = "letters, digits, - and _, separated by dots";
 
-/// Where plaintext metrics are taken unless the address says another port.
+/// The default port of Carbon's plaintext protocol.
 const PORT: u16 = 2003;
 
-/// Where metrics go when only a key is given.
+/// Where metrics go if only the API key is set.
 pub(super) fn hosted() -> Target {
     Target {
         transport: Transport::Udp,
@@ -50,14 +50,14 @@ pub(super) fn prefix(given: &Given) -> Result<String, Misuse> {
         .ok_or_else(|| given.is_not(&format!("the start of a metric's path: use {PATH_FORMS}")))
 }
 
-/// A path in which nothing but superfluous dots has to be changed: a key that was changed would be nobody's.
+/// A path without superfluous dots. Other characters are refused, not replaced: a changed key would not work.
 fn path(text: &str) -> Option<String> {
     let is_fit = text.split('.').all(|part| names::segment(part) == part);
     Some(names::path(text)).filter(|path| is_fit && !path.is_empty())
 }
 
-/// The part of a metric's path that names this process. The dots of a given name divide it, as they always
-/// have (`web.1`); those of a machine's name would spread one machine over several folders.
+/// The part of a metric's path that names this process. Dots in `DYNO` separate segments (`web.1`), as in the old
+/// server; those in a host name do not, because they would spread one machine over several folders.
 pub(super) fn place_segments(name: &str, is_given: bool) -> String {
     let clean = match is_given {
         true => names::path(name),
@@ -82,7 +82,7 @@ mod tests {
             "udp://h/", "tcp://h:1/path", "udp://0.0.0.0", "udp://h\u{e9}", "udp://h h"];
         for url in shown {
             let expected = match url {
-                // What may be a login without its end is not shown, whatever it is.
+                // This might be the start of a login.
                 "udp:h" | "udp://:2003" => "(not shown, it may contain a password)".to_owned(),
                 _ => format!("{url:?}"),
             };

@@ -1,5 +1,5 @@
-//! Help: the text of `--help`, and what is said about arguments that do not exist. It owns their layout and
-//! wording; the options themselves stand in `table`.
+//! Help: the text of `--help`, and the errors for unknown arguments. It owns their layout and wording; the options
+//! themselves are in `table`.
 
 use super::Misuse;
 use super::table::{DefaultText, OPTIONS, flag_of};
@@ -16,33 +16,33 @@ pub fn help() -> String {
             text += &row("", "", &format!("also {}", option.aliases.join(", ")));
         }
     }
-    text += &row("-h, --help", "", "this text");
-    text += &row("-V, --version", "", "the version");
+    text += &row("-h, --help", "", "print this help");
+    text += &row("-V, --version", "", "print the version");
     text + HELP_TAIL
 }
 
 const HELP_HEAD: &str = "\
-emojitrack-streamer: a Server-Sent Events server, from Redis pub/sub to many browsers
+emojitrack-streamer: a Server-Sent Events server that delivers Redis pub/sub to many browsers
 
 Usage: emojitrack-streamer [FLAGS]
        emojitrack-streamer healthcheck [FLAGS]
 
-Options, each a flag or an environment variable (flags win), with defaults in parentheses:
+Each option is a flag and an environment variable (flags win); defaults are in parentheses:
 ";
 
 const HELP_TAIL: &str = "
 A flag shown without a value is a boolean: --demo means --demo=true. Booleans are true t yes y 1
-and false f no n 0, in any case. An empty environment variable counts as not set.
+or false f no n 0, in any case. An empty environment variable counts as not set.
 
-Force refresh (SSE_FORCE_REFRESH) is for routers that hide disconnects: streams are closed after
-their lifetime, and their clients are told to reconnect after their retry time.
+Force refresh (SSE_FORCE_REFRESH) is for routers that hide disconnects: the server closes each
+stream at the end of its lifetime, and the client reconnects after the time given in retry:.
 
-Metric paths are [<key>.][<prefix>.]<DYNO>.stream and so on; a key without a URL means
-udp://carbon.hostedgraphite.com:2003. Give secrets as variables rather than flags, which can be
-seen in the list of processes.
+Metric paths begin with [<API key>.][<prefix>.]<DYNO>. An API key without GRAPHITE_URL sends them
+to udp://carbon.hostedgraphite.com:2003. Pass secrets as variables rather than flags, which other
+users can see in the process list.
 
-healthcheck asks /healthz of the server that runs here with the same settings, and exits with 0
-if it is alive, or else with 1.
+healthcheck requests /healthz from the server that runs on this machine with the same settings,
+and exits with 0 if that server is alive, otherwise with 1.
 
 Examples:
   emojitrack-streamer --demo
@@ -51,17 +51,16 @@ Examples:
   REDIS_URL=redis://broker:6379 emojitrack-streamer --port 80 --sse-force-refresh
 ";
 
-/// Columns of a flag and of a variable, and where their help begins.
+/// Widths of the flag and variable columns, and where the help begins.
 const FLAG_COLUMNS: usize = 26;
 const VARIABLE_COLUMNS: usize = 20;
 const HELP_START: usize = 2 + FLAG_COLUMNS + 2 + VARIABLE_COLUMNS + 2;
-/// The width of the help text.
 const COLUMNS: usize = 100;
 
 fn row(flag: &str, variable: &str, help: &str) -> String {
     let mut text = String::new();
     let mut line = format!("  {flag:FLAG_COLUMNS$}  {variable:VARIABLE_COLUMNS$} ");
-    // Names that are too long have their help on the next line.
+    // After a long name, the help begins on the next line.
     let mut is_full = line.len() >= HELP_START;
     for word in help.split(' ') {
         if is_full || line.len() + 1 + word.len() > COLUMNS {
@@ -74,10 +73,9 @@ fn row(flag: &str, variable: &str, help: &str) -> String {
     text + &line + "\n"
 }
 
-/// Typing mistakes within which a flag is suggested; two letters in the wrong order are two.
+/// A flag is suggested for at most this many typing mistakes; two swapped letters count as two.
 const TYPOS_MAX: usize = 2;
 
-/// Where a wrong use is sent.
 pub(super) const HELP_ADVICE: &str = "--help lists all flags";
 
 pub(super) fn unexpected_argument(text: &str) -> Misuse {
@@ -93,7 +91,7 @@ pub(super) fn unknown_flag(flag: &str) -> Misuse {
     Misuse(format!("unknown flag {flag}: {guess}{HELP_ADVICE}"))
 }
 
-/// The flag that was probably meant. Aliases, which have no flag of their own, lead to the one they mean.
+/// The flag that was probably meant. An alias has no flag of its own, and suggests that of its option.
 fn nearest_flag(flag: &str) -> Option<String> {
     let typed = flag_of(flag.trim_start_matches('-'));
     let fixed = ["--help", "--version"].map(|flag| (flag.to_owned(), flag.to_owned()));
@@ -109,7 +107,7 @@ fn nearest_flag(flag: &str) -> Option<String> {
     (typos <= TYPOS_MAX).then_some(nearest)
 }
 
-/// Levenshtein's distance: single letters to insert, delete or replace.
+/// The Levenshtein distance: how many letters to insert, delete or replace.
 fn edit_distance(from: &str, to: &str) -> usize {
     let to: Vec<char> = to.chars().collect();
     let mut above: Vec<usize> = (0..=to.len()).collect();
@@ -162,7 +160,7 @@ mod tests {
         for line in help.lines() {
             assert!(line.len() <= 100 && line == line.trim_end(), "{line:?}");
         }
-        // The help of an option may be wrapped.
+        // Help texts may be wrapped.
         let words: Vec<&str> = help.split_whitespace().collect();
         let words = words.join(" ");
         for option in OPTIONS {
@@ -182,10 +180,10 @@ mod tests {
             }
         }
         let rows = [
-            "  --port PORT                 PORT                  port to listen on; 0 picks a free one (8001)\n",
+            "  --port PORT                 PORT                  port to listen on; 0 for any free port (8001)\n",
             "                                                    also RACK_ENV, NODE_ENV, GO_ENV\n",
             "  --enable-kiosk-interaction-stream  ENABLE_KIOSK_INTERACTION_STREAM\n                      ",
-            "  --channels GLOB,...         CHANNELS              channels that clients may subscribe to, such as\n\
+            "  --channels GLOB,...         CHANNELS              channels that clients may subscribe to, as in\n\
              \x20                                                   news,room.* (none)\n",
             "\n  emojitrack-streamer --demo\n  curl -N localhost:8001/subscribe/eps\n",
         ];
@@ -195,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn every_default_gets_through_its_own_parser() {
+    fn every_default_is_accepted_by_its_own_parser() {
         for option in OPTIONS {
             if let DefaultText::Value(default) = option.default {
                 let joined = format!("{}={default}", option.flag());

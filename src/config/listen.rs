@@ -1,5 +1,4 @@
-//! Listen: addresses to listen on, as typed. It owns the forms that such an address may have; it must not look a
-//! name up.
+//! Listen: parses addresses to listen on. It owns the forms of such an address; it must not resolve names.
 
 use std::net::SocketAddr;
 
@@ -11,7 +10,7 @@ const LISTEN_FORMS: &str = "is not an IP address: use one such as 0.0.0.0, 127.0
     or localhost; other names are not looked up";
 const NO_PORT: &str = "has no port: add a port other than PORT, as in 127.0.0.1:9000 or [::1]:9000";
 
-/// The addresses of a comma-separated list. An entry without a port has this one, or else is refused.
+/// Parses a comma-separated list. An entry without a port gets `port`, or is refused if that is `None`.
 pub(super) fn addresses(list: &Given, port: Option<u16>) -> Result<Vec<SocketAddr>, Misuse> {
     let mut addresses = Vec::new();
     for entry in list.entries() {
@@ -93,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn addresses_of_the_admin_need_a_port() {
+    fn admin_addresses_need_a_port() {
         let table: &[(&str, &[&str])] = &[
             ("127.0.0.1:9000", &["127.0.0.1:9000"]),
             (

@@ -1,12 +1,12 @@
-//! Config: options, as typed, become one validated `Config`. It owns what can be set and what the settings mean
-//! together; it must not read the environment, open a file or look a name up: all of these are passed in.
+//! Config: turns flags and variables into one validated `Config`. It owns the options and how they combine; it must
+//! not read the environment, open files or resolve names: its caller passes everything in.
 //!
-//! - `table` has each option in one row: its names, default and help, how it is read and how it is shown.
+//! - `table` has each option in one row: its names, default, help, parsing and display.
 //!   To add an option, add a row, and the field of [`Config`] or of the engine's settings that it sets.
 //! - `rules` has everything that depends on more than one option.
 //! - `sources` takes the texts from flags and variables, and decides which of them wins.
-//! - `given` reads the common kinds of values; `listen`, `channels`, `redis`, `amqp` and `graphite` the others.
-//! - `help` writes `--help`, and suggests the flag that was probably meant.
+//! - `given` parses the common kinds of values; `listen`, `channels`, `redis`, `amqp` and `graphite` parse the others.
+//! - `help` writes `--help`, and suggests a flag after a typing mistake.
 
 mod amqp;
 mod channels;
@@ -38,37 +38,37 @@ use table::OPTIONS;
 pub use crate::broker::SourceConfig;
 pub use help::help;
 
-/// What the command line asks for. Neither this nor the configuration has `Debug`, because some of it is secret.
+/// What the command line asks for. Neither this nor `Config` has `Debug`, because both contain secrets.
 #[derive(Clone)]
 pub enum Command {
-    /// Serve, with this configuration.
+    /// Run the server.
     Run(Box<Config>),
-    /// Ask the server that listens there whether it is alive.
+    /// Check that the server that listens there is alive.
     Healthcheck(Listen),
-    /// Print `help()`.
+    /// Print the help text.
     Help,
     /// Print the version.
     Version,
 }
 
-/// Everything that a deployer chose, validated and complete.
+/// The complete, validated configuration.
 #[derive(Clone)]
 pub struct Config {
-    /// Where clients are accepted.
+    /// Where clients connect.
     pub listen: Listen,
-    /// Where the admin pages are served, if not where clients are accepted.
+    /// Where the admin endpoints are served; if empty, at `listen`.
     pub admin_listen: Vec<SocketAddr>,
-    /// Whether several processes may share the ports where clients are accepted (`SO_REUSEPORT`).
+    /// Whether several processes may share the ports of `listen` (`SO_REUSEPORT`).
     pub reuse_port: bool,
-    /// What is logged.
+    /// The least important level that is logged.
     pub log_level: Level,
-    /// Where the messages come from.
+    /// The source of messages.
     pub source: SourceConfig,
-    /// An additional AMQP broker for channels. Only in builds that have AMQP.
+    /// An additional AMQP broker for channels, in builds with AMQP only.
     pub amqp: Option<broker::amqp::Endpoint>,
-    /// Where metrics are sent, if anywhere.
+    /// Where metrics are sent, if `GRAPHITE_URL` or `HOSTEDGRAPHITE_APIKEY` is set.
     pub graphite: Option<Graphite>,
-    /// The engine's part.
+    /// The settings of the engine.
     pub engine: Settings,
     typed: Typed,
 }
@@ -76,18 +76,18 @@ pub struct Config {
 /// Where metrics are sent.
 #[derive(Clone)]
 pub struct Graphite {
-    /// The daemon that takes them.
+    /// The Graphite daemon.
     pub target: Target,
-    /// What stands before each metric's name, without a dot at its end: `[<key>.][<prefix>.]<this process>`.
+    /// The prefix of each metric's path, without the final dot: `[<API key>.][<prefix>.]<DYNO>`.
     pub root: String,
 }
 
-/// The options whose meaning depends on others, as typed, for `rules` to combine.
+/// Options that depend on others, as typed, for `rules` to combine.
 #[derive(Clone, Default)]
 struct Typed {
     port: u16,
     redis_url: Given,
-    /// The name under which the demo was asked for, if it was.
+    /// The flag or variable that enabled the demo, if any.
     demo: Option<String>,
     demo_rate: u32,
     demo_seed: Option<u64>,
@@ -102,7 +102,7 @@ struct Typed {
     graphite_prefix: Option<String>,
 }
 
-/// An option that cannot be used: one line that names it, its value and what is allowed.
+/// An invalid option: one line with its name, its value and what is allowed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Misuse(String);
 
@@ -114,8 +114,8 @@ impl fmt::Display for Misuse {
 
 impl std::error::Error for Misuse {}
 
-/// The command that `args` (without the program's name) and the environment ask for. Flags win over
-/// variables. `host_name` is asked only when nothing else names this process.
+/// Parses `args` (without the program's name) and the environment. Flags win over variables. `host_name` is called
+/// only if `DYNO` is not set.
 pub fn parse(
     args: impl IntoIterator<Item = OsString>,
     env: impl Fn(&str) -> Option<OsString>,
@@ -139,7 +139,7 @@ pub fn parse(
 }
 
 impl Config {
-    /// What is not an option, and nothing yet for each option.
+    /// The configuration before any option is set.
     fn blank() -> Config {
         Config {
             listen: Listen::Everywhere(0),
@@ -170,8 +170,7 @@ impl Config {
         }
     }
 
-    /// Every option with its value as it was understood: `NAME=value`, separated by spaces, in the order of the
-    /// help text and without secrets.
+    /// All settings in force, as `NAME=value` separated by spaces, in the order of the help text and without secrets.
     pub fn settings_line(&self) -> String {
         let is_unclear =
             |letter: char| letter.is_whitespace() || letter.is_control() || letter == '"';
@@ -218,7 +217,7 @@ mod tests {
         config_on(Some("box"), flags, variables)
     }
 
-    /// The configuration on a machine of this name.
+    /// The configuration on a machine with this host name.
     pub(super) fn config_on(
         host: Option<&str>,
         flags: &[&str],
@@ -257,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_given_means_the_documented_defaults() {
+    fn defaults_are_the_documented_ones() {
         let config = config(&[], &[]);
         assert_eq!(config.listen, Listen::Everywhere(8001));
         assert!(!config.reuse_port);
@@ -312,7 +311,7 @@ mod tests {
 
     #[test]
     fn every_option_is_read_from_variables_and_from_both_spellings_of_its_flag() {
-        // What is shown of the configuration, for the option alone with that value.
+        // How to display the part of the configuration that the option changes.
         type Show = fn(&Config) -> String;
         let show_listen: Show = |config| format!("{:?}", config.listen);
         let show_source: Show = |config| format!("{:?}", config.source);
@@ -464,7 +463,7 @@ mod tests {
     #[test]
     fn no_secret_is_ever_shown() {
         let too_long = "secret".repeat(50);
-        let token = "the value (a secret, not shown) is not valid: use 1 to 256 ASCII letters, \
+        let token = "the value (not shown, it is a secret) is invalid: use 1 to 256 ASCII letters, \
              digits and punctuation marks, without spaces";
         for value in ["the secret", "secret\u{e9}", "secret\n", &too_long] {
             assert_eq!(
@@ -482,7 +481,7 @@ mod tests {
         }
         let key = misuse(&[], &[("HOSTEDGRAPHITE_APIKEY", "secret/")]);
         assert!(
-            key.starts_with("HOSTEDGRAPHITE_APIKEY: the value (a secret, not shown) is not "),
+            key.starts_with("HOSTEDGRAPHITE_APIKEY: the value (not shown, it is a secret) is "),
             "{key}"
         );
         assert!(!key.contains("secret/"), "{key}");

@@ -1,5 +1,4 @@
-//! Redis: a list of URLs, as typed, becomes endpoints. It owns what such a URL may say; it must never show a
-//! password.
+//! Redis: parses a list of URLs. It owns the form of such a URL; it must never show a password.
 
 use redis::{ConnectionAddr, IntoConnectionInfo};
 
@@ -15,7 +14,7 @@ const REDIS_NO_SCHEME: &str = "has no scheme: use redis://host:port";
 const REDIS_WILDCARD: &str =
     "has the unspecified address, which cannot be connected to: use a host such as localhost";
 
-/// The servers of a comma-separated list. A comma within a password has to be written `%2C`.
+/// Parses a comma-separated list. A comma within a password must be written as `%2C`.
 pub(super) fn endpoints(list: &Given) -> Result<Vec<Endpoint>, Misuse> {
     let numbered = (1..).zip(list.entries());
     let endpoints = numbered.map(|(place, entry)| {
@@ -27,14 +26,14 @@ pub(super) fn endpoints(list: &Given) -> Result<Vec<Endpoint>, Misuse> {
     endpoints.collect()
 }
 
-/// One Redis server, or what is wrong with its URL.
+/// Parses one URL; the error is the reason for the refusal.
 fn endpoint(entry: &str) -> Result<Endpoint, &'static str> {
     let (scheme, _) = entry.split_once("://").ok_or(REDIS_NO_SCHEME)?;
     if matches!(scheme.to_ascii_lowercase().as_str(), "rediss" | "valkeys") {
         return Err(NO_TLS);
     }
     let url = redis::parse_redis_url(entry).ok_or(REDIS_FORMS)?;
-    // A `#` or `?` in a password ends the address there, and the rest would be ignored silently.
+    // A bare `#` or `?` in a password would end the address there, and the rest would be ignored silently.
     let cut_short = url.has_host() && url.query().is_some_and(|query| query.contains('@'));
     if cut_short || url.fragment().is_some() {
         return Err(REDIS_FORMS);

@@ -1,5 +1,5 @@
-//! Rules: what depends on more than one option, all of it in one place. It owns these dependencies; it must not
-//! read a text, with the exception of addresses of Redis, which do not matter to the demo.
+//! Rules: everything that depends on more than one option. It owns these dependencies; it must not parse values,
+//! except for the addresses of Redis, which the demo ignores.
 
 use std::mem;
 use std::net::{IpAddr, SocketAddr};
@@ -12,7 +12,7 @@ use crate::net::Listen;
 use crate::random;
 use crate::report::graphite::ROOT_BYTES_MAX;
 
-/// Applies all rules to the options as they were typed. `host_name` is asked only when `DYNO` is not given.
+/// Applies all rules. `host_name` is called only if `DYNO` is not set.
 pub(super) fn apply(
     config: &mut Config,
     host_name: impl FnOnce() -> Option<String>,
@@ -27,7 +27,7 @@ pub(super) fn apply(
 
     reconnect(&mut config.engine, config.typed.reconnect_ms);
 
-    // VERBOSE is another word for LOG_LEVEL=debug.
+    // VERBOSE is short for LOG_LEVEL=debug.
     if config.engine.verbose {
         config.log_level = config.log_level.max(Level::Debug);
     }
@@ -38,7 +38,7 @@ pub(super) fn apply(
         endpoint.exchange_type = kind;
     }
 
-    // Heroku sets DYNO; its router is a proxy that can be trusted, and there is no way around it.
+    // Heroku sets DYNO; its router is a proxy that can be trusted, and clients cannot bypass it.
     let is_on_heroku = config.typed.dyno.is_some();
     let trusted_proxies = config.typed.trusted_proxies;
     config.engine.admission.trusted_proxies = trusted_proxies.unwrap_or(usize::from(is_on_heroku));
@@ -54,14 +54,14 @@ pub(super) fn apply(
     Ok(())
 }
 
-/// `DEMO` wins over the variable `REDIS_URL`, which is then not read, and contradicts the flag.
+/// `DEMO` wins over the variable `REDIS_URL`, which is then ignored, and conflicts with the flag `--redis-url`.
 fn source(typed: &mut Typed) -> Result<SourceConfig, Misuse> {
     let redis_url = mem::take(&mut typed.redis_url);
     let is_none = redis_url.value.eq_ignore_ascii_case("none");
     match &typed.demo {
-        // The environment may be shared with other programs; a flag is meant for this one.
+        // Other programs may share the environment; a flag is meant for this one.
         Some(demo) if redis_url.name.starts_with("--") && !is_none => Err(Misuse(format!(
-            "{} contradicts {demo}, which needs no Redis: leave one of them out",
+            "{} conflicts with {demo}, which does not use Redis: use only one of them",
             redis_url.name
         ))),
         Some(_) => Ok(SourceConfig::Demo {
@@ -73,8 +73,8 @@ fn source(typed: &mut Typed) -> Result<SourceConfig, Misuse> {
     }
 }
 
-/// Times to reconnect and lifetimes belong to `SSE_FORCE_REFRESH`, except for `SSE_RECONNECT_MS`, which is always
-/// sent and wins over the others.
+/// Retry times and lifetimes apply only with `SSE_FORCE_REFRESH`, except for `SSE_RECONNECT_MS`, which always applies
+/// and wins over the others.
 fn reconnect(engine: &mut Settings, reconnect_ms: Option<u32>) {
     let streams = &mut engine.streams;
     for family in [&mut streams.score, &mut streams.detail] {
@@ -85,18 +85,18 @@ fn reconnect(engine: &mut Settings, reconnect_ms: Option<u32>) {
     }
 }
 
-/// `ADMIN_LISTEN` must not name an address where `LISTEN` and `PORT` serve all clients.
+/// `ADMIN_LISTEN` must not name an address that `LISTEN` and `PORT` already use for clients.
 fn check_doors(admin: &[SocketAddr], public: &Listen) -> Result<(), Misuse> {
     match admin.iter().find(|address| is_taken(**address, public)) {
         None => Ok(()),
         Some(address) => Err(Misuse(format!(
-            "ADMIN_LISTEN: {address} is taken by LISTEN and PORT, for all clients: use another port"
+            "ADMIN_LISTEN: {address} is already used by LISTEN and PORT for clients: use another port"
         ))),
     }
 }
 
-/// Whether clients of an address would come to a public one, or the other way round. Sockets for all addresses
-/// of one family take no clients of the other, except for the dual-stack one without `LISTEN`.
+/// Whether an address overlaps with a public one. A wildcard address covers its own address family only, except for
+/// the dual-stack socket that is used without `LISTEN`.
 fn is_taken(address: SocketAddr, public: &Listen) -> bool {
     let is_any_of_them = |ip: IpAddr| ip == address.ip() || ip.is_unspecified();
     let meets = |other: &SocketAddr| {
@@ -104,7 +104,7 @@ fn is_taken(address: SocketAddr, public: &Listen) -> bool {
             && other.is_ipv4() == address.is_ipv4()
             && (is_any_of_them(other.ip()) || address.ip().is_unspecified())
     };
-    // Port 0 is another one each time.
+    // Port 0 gives another port each time.
     address.port() != 0
         && match public {
             Listen::Everywhere(port) => *port == address.port(),
@@ -112,8 +112,8 @@ fn is_taken(address: SocketAddr, public: &Listen) -> bool {
         }
 }
 
-/// Metrics go to `GRAPHITE_URL`, or with `HOSTEDGRAPHITE_APIKEY` alone to the service that gave the key out.
-/// The key, `GRAPHITE_PREFIX` and the process's name are the beginning of their paths.
+/// Metrics go to `GRAPHITE_URL`, or with only `HOSTEDGRAPHITE_APIKEY` to Hosted Graphite. Their paths begin with the
+/// key, `GRAPHITE_PREFIX` and the name of this process.
 fn graphite(typed: &Typed, place: String) -> Result<Option<Graphite>, Misuse> {
     let target = match (&typed.graphite_target, &typed.graphite_key) {
         (Some(target), _) => target.clone(),
@@ -124,7 +124,7 @@ fn graphite(typed: &Typed, place: String) -> Result<Option<Graphite>, Misuse> {
     let segments = given.into_iter().flatten().cloned().chain([place]);
     let root = segments.collect::<Vec<String>>().join(".");
     if root.len() > ROOT_BYTES_MAX {
-        // The path is not shown, because a key may be part of it.
+        // The path is not shown, because it may contain the key.
         return Err(Misuse(format!(
             "HOSTEDGRAPHITE_APIKEY, GRAPHITE_PREFIX and DYNO: metric paths would begin with {} bytes: use \
              {ROOT_BYTES_MAX} bytes in total at most",
@@ -184,8 +184,8 @@ mod tests {
     }
 
     #[test]
-    fn the_admin_needs_addresses_of_its_own() {
-        // What is listened on, and which address of the admin meets it, if any.
+    fn admin_addresses_must_not_overlap_with_public_ones() {
+        // Flags, `ADMIN_LISTEN`, and which of its addresses overlaps with a public one, if any.
         let table: &[(&[&str], &str, Option<&str>)] = &[
             (&[], "127.0.0.1:8001", Some("127.0.0.1:8001")),
             (&["--port=7"], "127.0.0.1:8001,[::1]:7", Some("[::1]:7")),
@@ -213,7 +213,7 @@ mod tests {
             let refused = command(flags, &[("ADMIN_LISTEN", typed)]).err();
             let expected = met.map(|address| {
                 format!(
-                    "ADMIN_LISTEN: {address} is taken by LISTEN and PORT, for all clients: use another port"
+                    "ADMIN_LISTEN: {address} is already used by LISTEN and PORT for clients: use another port"
                 )
             });
             assert_eq!(refused, expected, "{flags:?} {typed}");
@@ -264,7 +264,7 @@ mod tests {
             shown_graphite(&config(&[], &[url, ("DYNO", &fits)])),
             format!("udp://h:2003 {fits}")
         );
-        // Without metrics nothing is wrong with it.
+        // Without metrics it is accepted.
         assert!(
             config(&[], &[("DYNO", &"a".repeat(1_000))])
                 .graphite
@@ -285,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn levels_of_the_log() {
+    fn log_levels() {
         #[rustfmt::skip]
         let table: &[(Variables<'_>, Level, bool)] = &[
             (&[], Level::Info, false),
@@ -307,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn the_demo_needs_no_redis() {
+    fn the_demo_does_not_use_redis() {
         let demo = config(
             &["--demo", "--demo-seed=1"],
             &[("REDIS_URL", "not looked at")],
@@ -323,18 +323,18 @@ mod tests {
         let flags = ["--redis-url", "redis://:secret@h"];
         assert_eq!(
             misuse(&["--demo", flags[0], flags[1]], &[]),
-            "--redis-url contradicts --demo, which needs no Redis: leave one of them out"
+            "--redis-url conflicts with --demo, which does not use Redis: use only one of them"
         );
         assert_eq!(
             misuse(&flags, &[("DEMO", "1")]),
-            "--redis-url contradicts DEMO, which needs no Redis: leave one of them out"
+            "--redis-url conflicts with DEMO, which does not use Redis: use only one of them"
         );
         let off = config(&["--demo=false", flags[0], flags[1]], &[("DEMO", "1")]).source;
         assert!(matches!(off, SourceConfig::Redis(_)));
     }
 
     #[test]
-    fn no_redis_is_asked_for_with_one_word() {
+    fn none_in_any_case_disables_redis() {
         for url in ["none", "NONE", "None"] {
             assert_eq!(
                 config(&[], &[("REDIS_URL", url)]).source,
@@ -355,7 +355,7 @@ mod tests {
     }
 
     #[test]
-    fn node_names_are_fit_for_one_word() {
+    fn node_names_have_no_spaces_or_control_characters() {
         let node = |flags: &[&str], host| config_on(host, flags, &[]).engine.node;
         assert_eq!(node(&[], None), "rust-development-localhost");
         assert_eq!(node(&[], Some("")), "rust-development-localhost");
@@ -365,7 +365,7 @@ mod tests {
             "rust-development-web-1--é"
         );
         assert_eq!(node(&["--streamer-env=a b"], Some("x")), "rust-a-b-x");
-        let never = || unreachable!("the host's name was asked for in vain");
+        let never = || unreachable!("the host name is not needed");
         assert!(parse([OsString::from("--dyno=web.1")], |_| None, never).is_ok());
     }
 }

@@ -1,5 +1,5 @@
-//! Sources: where the texts of options come from. It owns which source wins over which; it must not know what an
-//! option is for.
+//! Sources: collects the texts of options from flags, variables and defaults. It owns their precedence; it must not
+//! know what an option is for.
 
 use std::ffi::OsString;
 
@@ -13,8 +13,8 @@ use super::{Command, Misuse};
 /// The only argument that is not a flag.
 const HEALTHCHECK: &str = "healthcheck";
 
-/// The text of each option, in the order of the table. Sources are taken from the strongest to the weakest: each
-/// gives what none before it has given.
+/// The text of each option, in the order of the table. Call the `take_` methods in order of precedence: each fills in
+/// only what is still missing.
 pub(super) struct Texts {
     texts: Vec<Option<Given>>,
     /// Whether the command line asks for a health check.
@@ -29,14 +29,14 @@ impl Texts {
         }
     }
 
-    /// Takes the flags, the last one of each. Answers the command that needs no options, if it is asked for.
+    /// Takes the flags; the last of each wins. Returns `Help` or `Version` if requested.
     pub(super) fn take_flags(
         &mut self,
         args: impl IntoIterator<Item = OsString>,
     ) -> Result<Option<Command>, Misuse> {
         let mut parser = lexopt::Parser::from_args(args);
         // The parser's own errors repeat values, which may be passwords.
-        let unreadable = |_| Misuse(format!("the arguments cannot be read: {HELP_ADVICE}"));
+        let unreadable = |_| Misuse(format!("cannot parse the arguments: {HELP_ADVICE}"));
         while let Some(argument) = parser.next().map_err(unreadable)? {
             let flag = match argument {
                 Arg::Short('h') | Arg::Long("help") => return Ok(Some(Command::Help)),
@@ -65,8 +65,8 @@ impl Texts {
         Ok(None)
     }
 
-    /// Takes the variables. One that is empty counts as not set, because Heroku and docker-compose leave
-    /// variables empty that are meant to be absent.
+    /// Takes the variables. An empty one counts as not set, because Heroku and docker-compose leave a variable empty
+    /// that is meant to be absent.
     pub(super) fn take_variables(
         &mut self,
         env: impl Fn(&str) -> Option<OsString>,
@@ -82,7 +82,7 @@ impl Texts {
         Ok(())
     }
 
-    /// Each option that has a value, given or by default.
+    /// Each option that has a value, whether set or by default.
     pub(super) fn into_pairs(self) -> impl Iterator<Item = (&'static Definition, Given)> {
         OPTIONS.iter().zip(self.texts).filter_map(|(option, text)| {
             let default = match option.default {
@@ -118,7 +118,7 @@ mod tests {
             listen(&["--port=2", "--port", "3"], &[]),
             Listen::Everywhere(3)
         );
-        // A bad variable does no harm when it is not used.
+        // An invalid variable is ignored if a flag overrides it.
         assert_eq!(
             listen(&["--port", "2"], &[("PORT", "x")]),
             Listen::Everywhere(2)
@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn aliases_count_in_order_and_under_their_own_name() {
+    fn the_first_alias_that_is_set_wins_and_errors_name_it() {
         let node = |variables| config(&[], variables).engine.node;
         assert_eq!(node(&[("RACK_ENV", "a"), ("NODE_ENV", "b")]), "rust-a-box");
         assert_eq!(node(&[("NODE_ENV", "b"), ("GO_ENV", "c")]), "rust-b-box");
@@ -213,7 +213,7 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn what_is_not_utf_8_is_refused() {
+    fn values_that_are_not_utf_8_are_refused() {
         use std::os::unix::ffi::OsStringExt;
         let broken = || OsString::from_vec(b"redis://secret\xFF".to_vec());
         for option in OPTIONS
@@ -254,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn help_and_version_come_before_any_resolution() {
+    fn help_and_version_win_over_invalid_values() {
         for flags in [
             &["-h"][..],
             &["--help"],

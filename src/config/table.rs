@@ -1,5 +1,5 @@
-//! The table of options: what can be set, one row each. It owns every option's names, default and help, what it
-//! sets and how it is shown; what depends on several options belongs to `rules`.
+//! The table of options, one row each. It owns every option's names, default, help, parsing and display; what depends
+//! on several options belongs to `rules`.
 
 use std::fmt::Display;
 use std::iter;
@@ -17,24 +17,24 @@ use DefaultText::{Value, Words};
 pub(super) struct Definition {
     /// The environment variable, from which the flag's name is made.
     pub(super) variable: &'static str,
-    /// Other variables for the same thing; the first one that is set counts.
+    /// Alternative variables; the first one that is set counts.
     pub(super) aliases: &'static [&'static str],
-    /// What the help text calls the value; empty for a boolean, whose flag needs none.
+    /// The name of the value in the help text; empty for a boolean, whose flag needs no value.
     pub(super) placeholder: &'static str,
     pub(super) default: DefaultText,
     pub(super) help: &'static str,
-    /// Reads the value into the configuration. It is called in the order of the table, with the default if
-    /// nothing else was given; an option whose default is words is then left as it is.
+    /// Parses the value into the configuration. Called in the order of the table, with the default if the option is
+    /// not set; not called then if the default is only a description.
     pub(super) set: fn(&mut Config, &Given) -> Result<(), Misuse>,
-    /// What the complete configuration has come to, for the log; never a secret.
+    /// The value in force, for the log; never a secret.
     pub(super) show: fn(&Config) -> String,
 }
 
-/// What an option is when nothing was given for it.
+/// The value of an option that is not set.
 pub(super) enum DefaultText {
-    /// A value as it would be typed.
+    /// A value as a user would type it.
     Value(&'static str),
-    /// A description, where there is no value or where it is found out.
+    /// A description, if there is no value or it depends on the environment.
     Words(&'static str),
 }
 
@@ -58,8 +58,8 @@ pub(super) fn flag_of(variable: &str) -> String {
     format!("--{}", variable.to_ascii_lowercase().replace('_', "-"))
 }
 
-/// Makes the table from its rows: variable, aliases, placeholder, default and help; then how a value is read into
-/// the configuration, and what is shown of it.
+/// Makes the table from its rows: variable, aliases, placeholder, default, help, parsing into the configuration, and
+/// display.
 macro_rules! options {
     ($($variable:literal, $aliases:expr, $placeholder:literal, $default:expr, $help:literal,
         |$to:ident, $given:ident| $set:expr, |$of:ident| $show:expr;)*) => {
@@ -76,103 +76,104 @@ macro_rules! options {
 }
 
 options! {
-    "PORT", [], "PORT", Value("8001"), "port to listen on; 0 picks a free one",
+    "PORT", [], "PORT", Value("8001"), "port to listen on; 0 for any free port",
         |c, v| { c.typed.port = v.number(0..=u16::MAX)?; c.listen = Listen::Everywhere(c.typed.port) },
         |c| c.typed.port;
-    // Addresses without a port have the one that the row above has set.
+    // Addresses without a port get the one that the row above has set.
     "LISTEN", [], "IP[:PORT],...", Words("all"), "addresses to listen on",
         |c, v| c.listen = Listen::Addresses(listen::addresses(v, Some(c.typed.port))?),
         |c| match &c.listen { Listen::Everywhere(_) => "all".to_owned(), Listen::Addresses(all) => list(all) };
-    "REUSE_PORT", [], "", Value("false"), "let several processes share the port",
+    "REUSE_PORT", [], "", Value("false"), "let several processes share the port, to use all cores",
         |c, v| c.reuse_port = v.boolean()?, |c| c.reuse_port;
 
     "REDIS_URL", ["BOXEN_REDIS_URL"], "URL,...", Value("redis://localhost:6379"),
-        "Redis servers, tried in turn; none to run without Redis",
+        "Redis servers, tried in turn; none for POST /publish only",
         |c, v| c.typed.redis_url = v.clone(),
         |c| match &c.source { SourceConfig::Redis(servers) => list(servers), _ => NONE.to_owned() };
-    "DEMO", [], "", Value("false"), "serve random updates, without Redis",
+    "DEMO", [], "", Value("false"), "generate random updates instead of using Redis",
         |c, v| c.typed.demo = v.boolean()?.then(|| v.name.clone()), |c| c.typed.demo.is_some();
-    "DEMO_RATE", [], "NUMBER", Value("250"), "updates a second of the demo",
+    "DEMO_RATE", [], "NUMBER", Value("250"), "updates per second in the demo",
         |c, v| c.typed.demo_rate = v.number(1..=limits::DEMO_RATE_MAX)?, |c| or_none(demo(c).map(|(rate, _)| rate));
-    "DEMO_SEED", [], "NUMBER", Words("random"), "seed of the demo, to repeat a run",
+    "DEMO_SEED", [], "NUMBER", Words("random"), "seed of the demo, for reproducible runs",
         |c, v| c.typed.demo_seed = Some(v.number(0..=u64::MAX)?), |c| or_none(demo(c).map(|(_, seed)| seed));
-    "ENABLE_DEMO_PAGE", [], "", Value("false"), "serve the live page without the demo, too",
+    "ENABLE_DEMO_PAGE", [], "", Value("false"), "serve the live page at / without the demo, too",
         |c, v| c.engine.reports.page_enabled = v.boolean()?, |c| c.engine.reports.page_enabled;
 
     "ENABLE_RAW_STREAM", [], "", Value("true"), "serve /subscribe/raw",
         |c, v| c.engine.streams.raw_enabled = v.boolean()?, |c| c.engine.streams.raw_enabled;
     "ENABLE_KIOSK_INTERACTION_STREAM", [], "", Value("false"), "serve /subscribe/kiosk_interaction",
         |c, v| c.engine.streams.kiosk_enabled = v.boolean()?, |c| c.engine.streams.kiosk_enabled;
-    "CHANNELS", [], "GLOB,...", Words("none"), "channels that clients may subscribe to, such as news,room.*",
+    "CHANNELS", [], "GLOB,...", Words("none"), "channels that clients may subscribe to, as in news,room.*",
         |c, v| c.engine.channels.patterns = channels::patterns(v)?,
         |c| list(&c.engine.channels.patterns.iter().map(Glob::text).collect::<Vec<_>>());
-    "PUBLISH_KEY", [], "SECRET", Words("none"), "enables POST /publish, which requires this key",
+    "PUBLISH_KEY", [], "SECRET", Words("none"), "enable POST /publish, which requires this key",
         |c, v| c.engine.channels.publish_key = Some(v.secret()?), |c| masked(c.engine.channels.publish_key.as_ref());
-    "REPLAY_SEC", [], "SECONDS", Value("8"), "how long a channel is kept after its last subscriber has left",
+    "REPLAY_SEC", [], "SECONDS", Value("8"), "how long to keep a channel after its last subscriber has left",
         |c, v| c.engine.channels.linger = v.seconds(0..=limits::REPLAY_SEC_MAX)?,
         |c| c.engine.channels.linger.as_secs();
-    "CHANNEL_STATS_MAX", [], "NUMBER", Value("100"), "channels listed in reports, at most",
+    "CHANNEL_STATS_MAX", [], "NUMBER", Value("100"), "maximum number of channels in reports, largest first",
         |c, v| c.engine.reports.channel_stats_max = v.number(0..=limits::CHANNEL_STATS_MAX)?,
         |c| c.engine.reports.channel_stats_max;
-    "AMQP_URL", [], "URL", Words("none"), "additional broker for channels: amqp://host[:5672]",
+    "AMQP_URL", [], "URL", Words("none"), "additional AMQP broker for channels: amqp://user:password@host:5672/vhost",
         |c, v| c.amqp = Some(amqp::endpoint(v)?), |c| or_none(c.amqp.as_ref());
-    "AMQP_EXCHANGE", [], "NAME", Value("emojitrack"), "exchange that channels use",
+    "AMQP_EXCHANGE", [], "NAME", Value("emojitrack"), "AMQP exchange for channels",
         |c, v| c.typed.exchange = amqp::exchange(v)?, |c| c.typed.exchange;
-    "AMQP_EXCHANGE_TYPE", [], "TYPE", Value("direct"), "type of the exchange: direct, fanout or topic",
+    "AMQP_EXCHANGE_TYPE", [], "TYPE", Value("direct"), "type of that exchange: direct, fanout or topic",
         |c, v| c.typed.exchange_type = Some(v.choice(&[Direct, Fanout, Topic])?), |c| or_none(c.typed.exchange_type);
 
-    "SSE_FORCE_REFRESH", [], "", Value("false"), "close streams after a lifetime, for routers that hide disconnects",
+    "SSE_FORCE_REFRESH", [], "", Value("false"), "limit the lifetime of streams, for routers that hide disconnects",
         |c, v| c.engine.streams.force_refresh = v.boolean()?, |c| c.engine.streams.force_refresh;
-    "SSE_SCORE_RETRY_MS", [], "MS", Value("100"), "retry of raw and eps, with force refresh",
+    "SSE_SCORE_RETRY_MS", [], "MS", Value("100"), "retry: of raw and eps, with force refresh",
         |c, v| c.engine.streams.score.retry_ms = Some(v.number(0..=limits::RETRY_MS_MAX)?),
         |c| or_none(c.engine.streams.score.retry_ms);
-    "SSE_DETAIL_RETRY_MS", [], "MS", Value("500"), "retry of all other streams, with force refresh",
+    "SSE_DETAIL_RETRY_MS", [], "MS", Value("500"), "retry: of the other streams, with force refresh",
         |c, v| c.engine.streams.detail.retry_ms = Some(v.number(0..=limits::RETRY_MS_MAX)?),
         |c| or_none(c.engine.streams.detail.retry_ms);
-    "SSE_RECONNECT_MS", ["SSE_RECONNECT"], "MS", Words("none"), "retry of all streams, with or without force refresh",
+    "SSE_RECONNECT_MS", ["SSE_RECONNECT"], "MS", Words("none"), "retry: of all streams, with or without force refresh",
         |c, v| c.typed.reconnect_ms = Some(v.number(0..=limits::RETRY_MS_MAX)?), |c| or_none(c.typed.reconnect_ms);
     "SSE_SCORE_FORCECLOSE_SEC", [], "SECONDS", Value("300"), "lifetime of raw and eps, with force refresh",
         |c, v| c.engine.streams.score.lifetime = Some(v.seconds(1..=limits::LIFETIME_SEC_MAX)?),
         |c| or_none(c.engine.streams.score.lifetime.map(|span| span.as_secs()));
-    "SSE_DETAIL_FORCECLOSE_SEC", [], "SECONDS", Value("300"), "lifetime of all other streams, with force refresh",
+    "SSE_DETAIL_FORCECLOSE_SEC", [], "SECONDS", Value("300"), "lifetime of the other streams, with force refresh",
         |c, v| c.engine.streams.detail.lifetime = Some(v.seconds(1..=limits::LIFETIME_SEC_MAX)?),
         |c| or_none(c.engine.streams.detail.lifetime.map(|span| span.as_secs()));
 
-    "TRUST_PROXY", [], "NUMBER", Words("0, on Heroku 1"), "trusted proxies in front of the server",
+    "TRUST_PROXY", [], "NUMBER", Words("0, or 1 if DYNO is set"), "number of trusted proxies in front of the server",
         |c, v| c.typed.trusted_proxies = Some(v.number(0..=limits::TRUSTED_PROXIES_MAX)?),
         |c| c.engine.admission.trusted_proxies;
-    "MAX_CONNECTIONS", [], "NUMBER", Words("as descriptors allow"), "open streams, at most",
+    "MAX_CONNECTIONS", [], "NUMBER", Words("up to the descriptor limit"), "maximum number of open streams",
         |c, v| c.engine.admission.connections_max = v.number(1..=u32::MAX as usize)?,
         |c| bound(c.engine.admission.connections_max);
-    "MAX_CONNECTIONS_PER_IP", [], "NUMBER", Words("none"), "open streams of one client address, at most",
+    "MAX_CONNECTIONS_PER_IP", [], "NUMBER", Words("none"), "maximum number of open streams per client address",
         |c, v| c.engine.admission.connections_per_ip_max = v.number(1..=u32::MAX as usize)?,
         |c| bound(c.engine.admission.connections_per_ip_max);
-    "STATUS_CONNECTIONS_MAX", [], "NUMBER", Value("1000"), "connections listed in the status in Redis, at most",
+    "STATUS_CONNECTIONS_MAX", [], "NUMBER", Value("1000"), "maximum number of connections in the status in Redis",
         |c, v| c.engine.reports.status_rows_max = v.number(0..=limits::STATUS_ROWS_MAX)?,
         |c| c.engine.reports.status_rows_max;
-    "DRAIN_SEC", [], "SECONDS", Value("20"), "how long a clean shutdown may take",
+    "DRAIN_SEC", [], "SECONDS", Value("20"), "how long a drain may take at shutdown",
         |c, v| c.engine.pacing.drain = v.seconds(0..=limits::DRAIN_SEC_MAX)?, |c| c.engine.pacing.drain.as_secs();
     "KEEPALIVE_SEC", [], "SECONDS", Value("15"), "longest silence on a stream, 1 to 55",
         |c, v| c.engine.pacing.keepalive = v.seconds(1..=limits::KEEPALIVE_SEC_MAX)?,
         |c| c.engine.pacing.keepalive.as_secs();
-    "LOG_BYTES_MAX", [], "BYTES", Value("4194304"), "memory for what slow clients have not received yet; also 512k, 4MiB",
+    "LOG_BYTES_MAX", [], "BYTES", Value("4194304"),
+        "memory for recent messages, for clients that are behind or reconnect; also 512k, 4MiB",
         |c, v| c.engine.pacing.log_bytes_max = v.bytes(limits::LOG_BYTES_FLOOR..=limits::LOG_BYTES_CEILING)?,
         |c| c.engine.pacing.log_bytes_max;
 
-    "DYNO", [], "NAME", Words("host name"), "name of this process in reports",
+    "DYNO", [], "NAME", Words("host name"), "name of this copy in reports",
         |c, v| c.typed.dyno = Some(v.value.clone()), |c| or_none(c.typed.dyno.as_ref());
-    "STREAMER_ENV", ["RACK_ENV", "NODE_ENV", "GO_ENV"], "NAME", Value("development"), "environment in reports",
+    "STREAMER_ENV", ["RACK_ENV", "NODE_ENV", "GO_ENV"], "NAME", Value("development"), "environment of this copy in reports",
         |c, v| c.typed.environment = v.value.clone(), |c| c.typed.environment;
-    "GRAPHITE_URL", [], "URL", Words("none"), "metrics daemon: udp:// or tcp://host[:2003]",
+    "GRAPHITE_URL", [], "URL", Words("none"), "Graphite daemon for metrics: udp://host[:2003] or tcp://host[:2003]",
         |c, v| c.typed.graphite_target = Some(graphite::target(v)?),
         |c| or_none(c.graphite.as_ref().map(|graphite| &graphite.target));
-    "HOSTEDGRAPHITE_APIKEY", [], "KEY", Words("none"), "key that metric paths begin with",
+    "HOSTEDGRAPHITE_APIKEY", [], "KEY", Words("none"), "first part of metric paths; alone, it selects Hosted Graphite",
         |c, v| c.typed.graphite_key = Some(graphite::key(v)?), |c| masked(c.typed.graphite_key.as_ref());
-    "GRAPHITE_PREFIX", [], "PATH", Words("none"), "part of metric paths between key and DYNO",
+    "GRAPHITE_PREFIX", [], "PATH", Words("none"), "part of metric paths between the API key and DYNO",
         |c, v| c.typed.graphite_prefix = Some(graphite::prefix(v)?), |c| or_none(c.typed.graphite_prefix.as_ref());
-    "ADMIN_TOKEN", [], "SECRET", Words("none"), "token that /admin/ and /metrics require",
+    "ADMIN_TOKEN", [], "SECRET", Words("none"), "token that /admin/, /metrics and /stats require",
         |c, v| c.engine.access.admin_token = Some(v.secret()?), |c| masked(c.engine.access.admin_token.as_ref());
-    "ADMIN_LISTEN", [], "IP:PORT,...", Words("none"), "serve /admin/ and /metrics on these addresses only",
+    "ADMIN_LISTEN", [], "IP:PORT,...", Words("none"), "serve /admin/, /metrics and /stats on these addresses only",
         |c, v| c.admin_listen = listen::addresses(v, None)?, |c| list(&c.admin_listen);
     "LOG_LEVEL", [], "LEVEL", Value("info"), "error, warn, info or debug",
         |c, v| c.log_level = v.choice(&Level::ALL)?, |c| c.log_level;
@@ -180,7 +181,7 @@ options! {
         |c, v| c.engine.verbose = v.boolean()?, |c| c.engine.verbose;
 }
 
-/// What is shown of an option that is not set, or of a bound that there is not.
+/// The display of an option or bound that is not set.
 const NONE: &str = "none";
 
 fn list<T: Display>(items: &[T]) -> String {
@@ -192,17 +193,15 @@ fn or_none<T: Display>(value: Option<T>) -> String {
     value.map_or_else(|| NONE.to_owned(), |value| value.to_string())
 }
 
-/// A bound that is only there when it is set.
 fn bound(max: usize) -> String {
     or_none(Some(max).filter(|max| *max < usize::MAX))
 }
 
-/// Whether a secret is set, and nothing else about it.
 fn masked<T>(secret: Option<&T>) -> String {
     or_none(secret.map(|_| "***"))
 }
 
-/// Rate and seed of the demo, if it is on.
+/// Rate and seed, if the demo is enabled.
 fn demo(config: &Config) -> Option<(u32, u64)> {
     match config.source {
         SourceConfig::Demo { per_second, seed } => Some((per_second, seed)),
@@ -216,10 +215,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_option_changes_what_is_shown_of_itself() {
+    fn each_option_changes_its_own_display() {
         let random = &["--demo-seed=1", "--demo"][..];
         let forced = &["--sse-force-refresh"][..];
-        // Flags that come before, the option, a value, and the other options that change with it.
+        // Flags that come first, the option, a value, and the other options whose display changes too.
         #[rustfmt::skip]
         let table: &[(&[&str], &str, &str, &[&str])] = &[
             (&[], "PORT", "7", &[]),

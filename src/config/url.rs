@@ -1,5 +1,5 @@
-//! URLs: what the addresses of brokers and daemons have in common. It owns which parts of a refused one may be
-//! shown; it must never show a password.
+//! URLs: what the addresses of brokers and daemons have in common. It owns which parts of a refused address an error
+//! may show; it must never show a password.
 
 use std::net::Ipv6Addr;
 
@@ -13,13 +13,13 @@ pub(super) const NO_TLS: &str = "asks for TLS, which this build does not have: c
 pub(super) const NO_PASSWORD: &str =
     "has a user without a password, who cannot log in: use user:password@host";
 
-/// The refusal of an address.
+/// Refuses an address.
 pub(super) fn refuse(url: &Given, reason: &str) -> Misuse {
     url.refuse(&format!("{} {reason}", shown(&url.value, &url.value)))
 }
 
-/// A refused text, if it and what it was typed with hold nothing but names, hosts and ports. Where there
-/// might be a password, or a piece of one that was not percent-encoded, nothing is shown.
+/// A refused text for an error message, hidden unless the whole value consists of names, hosts and ports: anything
+/// else might contain a password, or part of one that was not percent-encoded.
 pub(super) fn shown(text: &str, typed: &str) -> String {
     let is_port = |after: &str| {
         let end = after.find([',', '/']).unwrap_or(after.len());
@@ -33,8 +33,8 @@ pub(super) fn shown(text: &str, typed: &str) -> String {
     format!("{text:?}")
 }
 
-/// A host and its port, or the default one where none is given: `host[:port]`, an IPv6 address in brackets. The
-/// unspecified addresses are refused, because nothing can be reached there.
+/// Parses `host[:port]`, with an IPv6 address in brackets. The unspecified addresses are refused, because one cannot
+/// connect to them.
 pub(super) fn host_and_port(place: &str, default_port: u16) -> Option<(String, u16)> {
     let (host, port) = match place.strip_prefix('[') {
         Some(literal) => {
