@@ -1,25 +1,25 @@
-//! Levels: how much a line of the log matters. It owns their names and order; it must not write a line.
+//! Levels: the severity of log lines. It owns their names and order; it must not write lines.
 
 use std::fmt;
 
-/// How much a line of the log matters, the weightiest first.
+/// The severity of a log line, the most severe first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Level {
-    /// The process cannot do what it is for.
+    /// The process cannot serve.
     Error,
-    /// Something is missing, and is being tried again or done without.
+    /// Something failed; the process retries or goes on without it.
     Warn,
-    /// The life of the process: its start, its source found and lost, its end.
+    /// Start and end of the process, its source connected and lost.
     Info,
-    /// Each client's coming and going.
+    /// Each connect and disconnect of a client.
     Debug,
 }
 
 impl Level {
-    /// All levels, the weightiest first.
+    /// All levels, the most severe first.
     pub const ALL: [Level; 4] = [Level::Error, Level::Warn, Level::Info, Level::Debug];
 
-    /// The name, in lower case.
+    /// The name in lower case.
     pub const fn name(self) -> &'static str {
         match self {
             Level::Error => "error",

@@ -1,5 +1,5 @@
-//! The program: arguments and environment become a configuration, which is run. It owns exit codes
-//! (0 clean, 1 failed, 2 wrong use) and the words at the start; it must not decide anything else.
+//! The program: parses arguments and environment, and runs the server. It owns the exit codes (0 clean, 1 failed,
+//! 2 invalid usage) and the lines logged at startup; it must not decide anything else.
 
 use std::io;
 use std::process::ExitCode;
@@ -32,7 +32,7 @@ fn main() -> ExitCode {
         Ok(Command::Healthcheck(listen)) => match healthcheck::ask(&listen) {
             Ok(()) => ExitCode::SUCCESS,
             Err(reason) => {
-                eprintln!("emojitrack-streamer: not healthy: {reason}");
+                eprintln!("emojitrack-streamer: unhealthy: {reason}");
                 ExitCode::FAILURE
             }
         },
@@ -53,7 +53,7 @@ fn main() -> ExitCode {
 const NAME_AND_VERSION: &str = concat!(env!("CARGO_PKG_NAME"), " ", env!("CARGO_PKG_VERSION"));
 
 fn run(mut config: Config) -> io::Result<()> {
-    // Each client is a descriptor. Where the limit cannot be raised, what there is must do.
+    // Each client takes a descriptor. If the limit cannot be raised, the server fits into it.
     let _unchanged = rlimit::increase_nofile_limit(rlimit::INFINITY);
     let descriptors = rlimit::Resource::NOFILE
         .get_soft()
@@ -91,8 +91,7 @@ fn reports(config: &Config) -> Reports {
     ) {
         (false, _) => Arc::default(),
         (true, true) => page::render_demo(demo::emoji()).into(),
-        // Where a broker has the scores, those that were made up for the demo would be lies until it says them; and
-        // where it is told nothing of any, they begin with nothing.
+        // The demo's scores would be wrong here: without scores from a broker, all counts start at zero.
         (true, false) => page::render(demo::emoji().map(|(id, _, name)| (id, 0, name))).into(),
     };
     let figures = config
@@ -104,7 +103,7 @@ fn reports(config: &Config) -> Reports {
     Reports::new(page, figures)
 }
 
-/// The channels that the enabled streams are made of.
+/// The channels that feed the enabled streams.
 fn topics(settings: &engine::Settings) -> Topics {
     let mut patterns = vec![format!("{}*", engine::TWEET_CHANNEL_PREFIX)];
     if settings.streams.kiosk_enabled {
@@ -117,7 +116,7 @@ fn topics(settings: &engine::Settings) -> Topics {
     }
 }
 
-/// Where the server is, and what to try next.
+/// The lines logged at startup: addresses, settings, and a command to try.
 fn greeting(net: &MioNet, config: &Config, setup: &Setup) -> Vec<String> {
     let addresses = net.local_addresses(Door::Public);
     let mut lines: Vec<String> = addresses
@@ -146,7 +145,6 @@ fn greeting(net: &MioNet, config: &Config, setup: &Setup) -> Vec<String> {
     lines
 }
 
-/// The machine's name, for reports.
 fn host_name() -> Option<String> {
     let name = std::fs::read_to_string("/proc/sys/kernel/hostname").ok();
     let name = name.or_else(|| std::env::var("HOSTNAME").ok())?;

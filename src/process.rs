@@ -1,17 +1,17 @@
-//! The process, as plain data that `net` fills and reports show. It owns what the figures mean; it must not
-//! ask for them.
+//! The process, as plain data that `net` collects and reports show. It owns what the figures mean; it must not make
+//! system calls.
 
 use std::time::Duration;
 
-/// What the operating system says of this process. Figures that it does not give are zero.
+/// The operating system's figures about this process; zero if they are not available.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Process {
     /// Resident memory.
     pub resident_bytes: u64,
-    /// Time on processors, in user and system mode together.
+    /// CPU time, user and system.
     pub cpu: Duration,
-    /// Open descriptors.
+    /// Open file descriptors.
     pub descriptors: u64,
-    /// Descriptors that may be open.
+    /// The limit of open file descriptors.
     pub descriptors_max: u64,
 }

@@ -1,5 +1,5 @@
-//! Random: one small seeded generator (SplitMix64, Steele, Lea and Flood 2014). It owns jitter, the demo's
-//! choices and the simulation's faults, so that a seed repeats a run; it must not be used for secrets.
+//! Random: one small seeded generator (SplitMix64, Steele, Lea and Flood 2014), used for jitter, the demo and the
+//! faults of the simulation, so that a seed reproduces a run. It must not be used for secrets.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::time::Duration;
@@ -9,7 +9,7 @@ use std::time::Duration;
 pub struct Random(u64);
 
 impl Random {
-    /// A generator that repeats itself for the same seed.
+    /// A generator that returns the same numbers for the same seed.
     pub fn new(seed: u64) -> Random {
         Random(seed)
     }
@@ -23,10 +23,10 @@ impl Random {
         mixed ^ (mixed >> 31)
     }
 
-    /// A number below `bound`, which must not be zero. The bias (below 2⁻³² for any bound used here) is
-    /// of no consequence for jitter.
+    /// A number below `bound`, which must not be zero. The bias (below 2⁻³² for any bound used here) does not matter
+    /// for jitter.
     pub fn below(&mut self, bound: u64) -> u64 {
-        debug_assert!(bound > 0, "a random number below zero was asked for");
+        debug_assert!(bound > 0, "the bound of a random number is zero");
         let wide = u128::from(self.next_u64()) * u128::from(bound.max(1));
         u64::try_from(wide >> 64).unwrap_or(0)
     }
@@ -36,7 +36,7 @@ impl Random {
         self.below(n) == 0
     }
 
-    /// A span between `low` and `high`, both included, to the microsecond.
+    /// A duration from `low` to `high`, both included, in whole microseconds.
     pub fn between(&mut self, low: Duration, high: Duration) -> Duration {
         let low_micros = u64::try_from(low.as_micros()).unwrap_or(u64::MAX);
         let high_micros = u64::try_from(high.as_micros()).unwrap_or(u64::MAX);
@@ -45,7 +45,7 @@ impl Random {
     }
 }
 
-/// A seed that differs from process to process, from the keys the standard library draws for its maps.
+/// A seed that differs from process to process: it comes from the random keys of the standard library's maps.
 pub fn process_seed() -> u64 {
     RandomState::new().build_hasher().finish()
 }

@@ -1,10 +1,10 @@
-//! Time: the one clock type. It owns the arithmetic of moments; it must not read a clock, because only
-//! `net` may (a simulated one jumps), and everything else is told `now` once a turn.
+//! Time: the one clock type. It owns the arithmetic of moments; it must not read a clock: only `net` does (a
+//! simulated clock jumps), and everything else gets `now` once per turn.
 
 use std::ops::{Add, Sub};
 use std::time::Duration;
 
-/// A moment, in microseconds since an origin that the clock's owner chose (the start of the process).
+/// A moment, in microseconds since the clock's origin, which is the start of the process.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Time(u64);
 
@@ -12,7 +12,7 @@ impl Time {
     /// The clock's origin.
     pub const ZERO: Time = Time(0);
 
-    /// The moment that lies `micros` microseconds after the origin.
+    /// The moment `micros` microseconds after the origin.
     pub const fn from_micros(micros: u64) -> Time {
         Time(micros)
     }
@@ -22,14 +22,14 @@ impl Time {
         self.0
     }
 
-    /// The first moment after this one on the grid of an interval, which starts at the origin. Beats on it do not
-    /// drift, however late one of them is served, and those of several intervals fall together.
+    /// The next multiple of `interval` since the origin. Such beats do not drift, however late one of them is served,
+    /// and those of several intervals coincide.
     pub fn next_beat(self, interval: Duration) -> Time {
         let micros = interval.as_micros() as u64;
         Time((self.0 / micros + 1) * micros)
     }
 
-    /// How much later this is than `earlier`; zero when it is not.
+    /// The time since `earlier`; zero if `earlier` is later.
     pub fn since(self, earlier: Time) -> Duration {
         Duration::from_micros(self.0.saturating_sub(earlier.0))
     }
@@ -53,8 +53,8 @@ impl Sub<Duration> for Time {
     }
 }
 
-/// Year, month (1 to 12) and day of a count of days since 1970-01-01, in the proleptic Gregorian
-/// calendar. Years are counted from March, so that the leap day is a year's last.
+/// Converts days since 1970-01-01 to year, month (1 to 12) and day in the proleptic Gregorian calendar. Internally
+/// years begin in March, so that the leap day is the last of its year.
 pub fn civil_date(days: u64) -> (u64, u64, u64) {
     let shifted = days + 719_468;
     let era = shifted / 146_097;

@@ -1,5 +1,5 @@
-//! The health check: asks a running server whether it is alive, for containers in which there is nothing else
-//! that could ask. It owns this one blocking exchange; it must not be called by a server.
+//! The health check: requests `/healthz` from a running server, for containers that have no other HTTP client. It
+//! blocks, so the server itself must not call it.
 
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
@@ -10,10 +10,10 @@ use crate::limits::{HEALTHCHECK_BYTES_MAX, HEALTHCHECK_DEADLINE};
 
 const REQUEST: &[u8] = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
 
-/// Asks the server that listens there, from the same machine.
+/// Checks the server that listens there on this machine.
 ///
 /// # Errors
-/// Why nobody has answered with 200: one line, with the address.
+/// If no address answers with 200: one line with each address and its failure.
 pub fn ask(listen: &Listen) -> Result<(), String> {
     ask_within(listen, HEALTHCHECK_DEADLINE)
 }
@@ -23,7 +23,7 @@ fn ask_within(listen: &Listen, span: Duration) -> Result<(), String> {
     let mut failures = Vec::new();
     for address in addresses(listen) {
         if address.port() == 0 {
-            return Err("port 0 is any free one: set the port that the server has".to_owned());
+            return Err("port 0 means any free port: set the port of the server".to_owned());
         }
         let failure = match ask_one(address, deadline) {
             Ok(200) => return Ok(()),
@@ -35,7 +35,7 @@ fn ask_within(listen: &Listen, span: Duration) -> Result<(), String> {
     Err(failures.join("; "))
 }
 
-/// Where a server that listens there can be reached from this machine, in the order in which it is tried.
+/// The addresses at which this machine can reach that server, in the order to try them.
 fn addresses(listen: &Listen) -> Vec<SocketAddr> {
     let loopback: [IpAddr; 2] = [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];
     let reachable = |address: &SocketAddr| match address.ip() {
@@ -49,7 +49,7 @@ fn addresses(listen: &Listen) -> Vec<SocketAddr> {
     }
 }
 
-/// The status with which one address answers.
+/// The status of the answer from one address.
 fn ask_one(address: SocketAddr, deadline: Instant) -> io::Result<u16> {
     let mut stream = TcpStream::connect_timeout(&address, left(deadline)?)?;
     stream.set_write_timeout(Some(left(deadline)?))?;
@@ -57,7 +57,7 @@ fn ask_one(address: SocketAddr, deadline: Instant) -> io::Result<u16> {
     let mut answer = Vec::new();
     let mut buffer = [0; HEALTHCHECK_BYTES_MAX];
     while !answer.contains(&b'\n') && answer.len() < HEALTHCHECK_BYTES_MAX {
-        // A server that sends byte by byte must not have the whole time for each.
+        // The deadline holds for the whole answer, even if it arrives byte by byte.
         stream.set_read_timeout(Some(left(deadline)?))?;
         match stream.read(&mut buffer) {
             Ok(0) => break,
@@ -70,7 +70,7 @@ fn ask_one(address: SocketAddr, deadline: Instant) -> io::Result<u16> {
     status_of(&answer).ok_or_else(no_http)
 }
 
-/// The status of a reply whose first line, at least, is there.
+/// Parses the status line.
 fn status_of(answer: &[u8]) -> Option<u16> {
     let end = answer.iter().position(|&byte| byte == b'\n')?;
     let line = std::str::from_utf8(&answer[..end]).ok()?;
@@ -87,7 +87,7 @@ fn left(deadline: Instant) -> io::Result<Duration> {
     Ok(left)
 }
 
-/// A deadline that has passed shows as either of two kinds, neither of which says how long it was.
+/// A timeout is one of two kinds of error, depending on the platform; neither says how long the wait was.
 fn words(error: &io::Error, span: Duration) -> String {
     match error.kind() {
         io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock => {
@@ -106,7 +106,7 @@ mod tests {
 
     const PATIENCE: Duration = Duration::from_secs(10);
 
-    /// A server that answers one client with these bytes, a pause before each.
+    /// A server that answers one client with these pieces, pausing before each.
     fn server(pieces: &'static [&'static str], pause: Duration) -> Listen {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let address = listener.local_addr().unwrap();
@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn the_deadline_is_for_all_of_it() {
+    fn the_deadline_covers_the_whole_answer() {
         let pieces = &["H", "T", "T", "P", "/", "1", ".", "1", " ", "2", "0", "0"];
         let listen = server(pieces, Duration::from_millis(40));
         let started = Instant::now();
@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_there_is_said_for_each_address() {
+    fn a_failure_names_each_address() {
         let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let address = free.local_addr().unwrap();
         drop(free);
@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn everywhere_is_reached_by_loopback() {
+    fn a_wildcard_address_is_checked_over_loopback() {
         let parse = |list: &[&str]| list.iter().map(|text| text.parse().unwrap()).collect();
         let table: &[(Listen, &[&str])] = &[
             (Listen::Everywhere(7), &["127.0.0.1:7", "[::1]:7"]),

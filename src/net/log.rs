@@ -1,5 +1,5 @@
-//! The log: lines to standard error without ever waiting for it. It owns one thread and a bounded queue;
-//! it must not format.
+//! The log: writes lines to standard error without blocking the caller. It owns one thread and a bounded queue; it
+//! must not format messages.
 
 use std::io::Write;
 use std::sync::mpsc::{self, SyncSender, TrySendError};
@@ -9,26 +9,26 @@ use std::time::{Duration, Instant};
 use crate::level::Level;
 use crate::limits::LOG_LINES_MAX;
 
-/// Lines on their way to standard error. When that is a pipe that nobody reads, the queue fills and
-/// further lines are dropped; how many is said as soon as there is room.
+/// The queue of lines. If standard error is a pipe that nobody reads, the queue fills up and further lines are dropped;
+/// their number is logged as soon as there is room.
 pub(super) struct Log {
     lines: Option<SyncSender<String>>,
     writer: Option<JoinHandle<()>>,
     dropped: u64,
-    /// Lines of less weight are not written.
+    /// Less severe lines are not written.
     level: Level,
 }
 
-/// How long a process that ends waits for its last lines to be taken.
+/// How long an exiting process waits for its last lines to be written.
 const FLUSH_DEADLINE: Duration = Duration::from_millis(200);
 
 impl Log {
-    /// Starts the thread. Without one, lines are dropped: the server is worth more than its log.
+    /// Starts the thread. If that fails, the server runs without a log.
     pub(super) fn start(level: Level) -> Log {
         let (sender, receiver) = mpsc::sync_channel::<String>(LOG_LINES_MAX);
         let write_all = move || {
             for line in receiver {
-                // Nobody can be told that standard error is gone.
+                // There is nowhere to report that standard error is closed.
                 let _unwritable = std::io::stderr().lock().write_all(line.as_bytes());
             }
         };
@@ -43,7 +43,6 @@ impl Log {
         }
     }
 
-    /// Queues a line.
     pub(super) fn line(&mut self, level: Level, line: &str) {
         let Some(lines) = self.lines.as_ref().filter(|_| level <= self.level) else {
             return;

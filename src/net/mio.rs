@@ -22,15 +22,15 @@ use crate::limits;
 use crate::process::Process;
 use crate::time::Time;
 
-/// Where clients are let in.
+/// The addresses to listen on.
 #[derive(Clone, Copy, Debug)]
 pub struct Doors<'a> {
-    /// For everybody.
+    /// For all clients.
     pub public: &'a Listen,
-    /// For those who look after the server.
+    /// For administrators.
     pub admin: &'a [SocketAddr],
-    /// Whether several processes may share the public ports. The admin's are never shared: which process is
-    /// asked about itself must not be left to chance.
+    /// Whether several processes may share the public ports. Admin ports are never shared, so that a request reaches
+    /// the process that it is meant for.
     pub reuse_port: bool,
 }
 
@@ -40,17 +40,17 @@ pub struct MioNet {
     events: Events,
     started: Instant,
     listeners: Vec<(Door, TcpListener)>,
-    /// Accepted sockets, by the place in their token, and which holder of the place each is.
+    /// Accepted sockets and their generations, by the index in their token.
     clients: Vec<Option<(u32, TcpStream)>>,
     upstreams: [Option<Upstream>; UPSTREAMS_MAX],
     resolver: Resolver,
-    /// The listener that is asked first for the next connection: no other one's crowd may keep its clients waiting.
+    /// The listener to try first next time, so that a crowd at one listener does not starve the others.
     next_listener: usize,
-    /// A byte comes out for each signal to end.
+    /// Delivers a byte for each `SIGTERM` or `SIGINT`.
     signals: UnixStream,
-    /// A byte comes out for each `SIGHUP`.
+    /// Delivers a byte for each `SIGHUP`.
     hangups: UnixStream,
-    /// Descriptors that are no sockets of the fields above.
+    /// Descriptors other than listeners, clients and upstreams.
     other_descriptors: usize,
     log: Log,
 }
@@ -73,10 +73,10 @@ impl Upstream {
 
 const UPSTREAMS_MAX: usize = 4;
 
-/// Both edges are watched for a socket's whole life, so that no system call is spent on changing them.
+/// Sockets are registered for both directions once, which saves the system calls for changing that.
 const INTEREST: Interest = Interest::READABLE.add(Interest::WRITABLE);
 
-/// The poll knows clients by their place alone, which is far below these numbers.
+/// Clients are registered under their index, which is far below these reserved tokens.
 const FIRST_RESERVED: usize = usize::MAX - 64;
 const SIGNALS: usize = FIRST_RESERVED;
 const HANGUPS: usize = FIRST_RESERVED + 1;
@@ -86,11 +86,10 @@ const FIRST_LISTENER: usize = FIRST_UPSTREAM + UPSTREAMS_MAX;
 const _: () = assert!(2 * limits::LISTEN_ADDRESSES_MAX <= usize::MAX - FIRST_LISTENER);
 
 impl MioNet {
-    /// Listens, and takes the process's signals over. Lines of less weight than `log_level` are not written.
+    /// Starts to listen, handles the process's signals from now on, and starts the log.
     ///
     /// # Errors
-    /// Where an address cannot be listened on (with the address in the message), or the kernel refuses
-    /// a descriptor.
+    /// If it cannot listen on an address (the message names it), or the process is out of descriptors.
     pub fn new(doors: Doors<'_>, log_level: Level) -> io::Result<MioNet> {
         let poll = Poll::new()?;
         let registry = poll.registry();
@@ -119,7 +118,7 @@ impl MioNet {
         })
     }
 
-    /// The addresses of a door.
+    /// The addresses that one kind of listener is bound to.
     pub fn local_addresses(&self, door: Door) -> Vec<SocketAddr> {
         self.listeners
             .iter()
@@ -128,8 +127,8 @@ impl MioNet {
             .collect()
     }
 
-    /// The present holder of a place in the poll, which knows no later one yet: places are given up and
-    /// taken only between two polls.
+    /// The token for an event. The generation is the current one: indexes are freed and reused only between two
+    /// polls.
     fn name_of(&self, place: usize) -> Option<Token> {
         if place >= FIRST_UPSTREAM {
             return Some(Token::Upstream((place - FIRST_UPSTREAM) as u8));
@@ -191,9 +190,8 @@ impl Upstream {
     }
 }
 
-/// Refuses a connection with ourselves. The kernel makes one where a socket is given the very port that it
-/// is to connect to, and nobody listens there: whoever is to listen could not any more, and we would read
-/// what we say.
+/// Refuses a connection to ourselves. The kernel makes one if nothing listens on the destination port and the socket
+/// happens to get that same port: it would then block the real listener, and we would read our own output.
 fn other_than(peer: SocketAddr, local: SocketAddr) -> io::Result<()> {
     match peer == local {
         true => Err(io::ErrorKind::ConnectionRefused.into()),
@@ -201,16 +199,16 @@ fn other_than(peer: SocketAddr, local: SocketAddr) -> io::Result<()> {
     }
 }
 
-/// Begins to connect. Each option makes things better and is not needed, so that none costs the connection.
+/// Starts to connect. The socket options are optional, so failing to set one does not fail the connection.
 fn connect_tcp(address: SocketAddr, kernel_bytes_max: Option<usize>) -> io::Result<TcpStream> {
     let stream = TcpStream::connect(address)?;
     let socket = SockRef::from(&stream);
-    // What is said is small and waits for nothing.
+    // Commands are short and should be sent at once.
     let _slower = socket.set_tcp_nodelay(true);
     #[cfg(target_os = "linux")]
     let _later = socket.set_tcp_user_timeout(Some(limits::UPSTREAM_TIMEOUT));
     if let Some(bytes) = kernel_bytes_max {
-        // Linux doubles the number, and spends the other half on its own records.
+        // Linux doubles the number, and uses half of it for bookkeeping.
         let _older = socket.set_send_buffer_size(bytes);
     }
     Ok(stream)
@@ -335,7 +333,7 @@ impl Net for MioNet {
     }
 
     fn stop_listening(&mut self) {
-        // Closing removes them from the poll as well.
+        // Closing also removes them from the poll.
         self.listeners.clear();
         self.next_listener = 0;
     }
@@ -353,7 +351,7 @@ impl Net for MioNet {
             && let Some(Some((holder, stream))) = self.clients.get(index as usize)
             && *holder == generation
         {
-            // It fails where the client is gone already, which the next read will show.
+            // This fails if the client is already gone, which the next read reports.
             let _gone = stream.shutdown(Shutdown::Write);
         }
     }
@@ -425,7 +423,7 @@ impl Net for MioNet {
         let place = ::mio::Token(FIRST_UPSTREAM + usize::from(index));
         let upstream = self.upstreams.get_mut(usize::from(index));
         if let Some(upstream) = upstream.and_then(Option::as_mut) {
-            // It fails only for what is not registered, and these are.
+            // This fails only for an unregistered socket.
             let _impossible = self
                 .poll
                 .registry()
@@ -465,7 +463,7 @@ impl Doors<'_> {
     }
 }
 
-/// IPv6 with IPv4 mapped into it, or IPv4 alone where the machine has no IPv6.
+/// A dual-stack IPv6 socket, or an IPv4 one if the machine has no IPv6.
 fn listen_everywhere(port: u16, reuse_port: bool) -> io::Result<TcpListener> {
     let everywhere = SocketAddr::from((Ipv6Addr::UNSPECIFIED, port));
     match listen_on(everywhere, true, reuse_port) {
@@ -482,7 +480,7 @@ fn listen_on(address: SocketAddr, dual_stack: bool, reuse_port: bool) -> io::Res
     })
 }
 
-/// Options are set here once: accepted sockets inherit them, which spares three system calls for each.
+/// Accepted sockets inherit the options set here, which saves three system calls per client.
 fn bind(address: SocketAddr, dual_stack: bool, reuse_port: bool) -> io::Result<TcpListener> {
     let socket = Socket::new(
         Domain::for_address(address),
@@ -508,7 +506,7 @@ fn bind(address: SocketAddr, dual_stack: bool, reuse_port: bool) -> io::Result<T
     Ok(TcpListener::from_std(socket.into()))
 }
 
-/// A byte arrives in a socket pair for each signal, which makes signals events like any other.
+/// Writes a byte to a socket pair for each signal, so that the poll reports signals.
 fn register_signals(
     registry: &::mio::Registry,
     signals: &[i32],
@@ -523,7 +521,7 @@ fn register_signals(
     Ok(receiver)
 }
 
-/// How many signals have come since the last time; those of a burst beyond some are counted the next time.
+/// The number of signals since the last call; those beyond 16 are counted the next time.
 fn count_signals(receiver: &mut UnixStream) -> usize {
     receiver.read(&mut [0; 16]).unwrap_or(0)
 }
@@ -558,7 +556,7 @@ mod tests {
 
     #[test]
     #[cfg(target_os = "linux")]
-    fn accepted_sockets_inherit_what_the_listener_was_told() {
+    fn accepted_sockets_inherit_the_options_of_the_listener() {
         let listener = bind(SocketAddr::from(([127, 0, 0, 1], 0)), false, false).unwrap();
         let _client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let stream = accept(&listener);
@@ -572,7 +570,7 @@ mod tests {
     }
 
     #[test]
-    fn a_client_of_the_dual_stack_socket_may_come_by_ipv4() {
+    fn the_dual_stack_socket_accepts_ipv4() {
         let listener = listen_everywhere(0, false).unwrap();
         let port = listener.local_addr().unwrap().port();
         let client = std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();
@@ -582,7 +580,7 @@ mod tests {
     }
 
     #[test]
-    fn connections_are_accepted_from_one_listener_after_the_other() {
+    fn listeners_take_turns() {
         let anywhere = SocketAddr::from(([127, 0, 0, 1], 0));
         let doors = Doors {
             public: &Listen::Addresses(vec![anywhere, anywhere]),
@@ -614,7 +612,7 @@ mod tests {
 
     #[test]
     #[cfg(target_os = "linux")]
-    fn a_peer_that_is_gone_is_noticed_in_time() {
+    fn outgoing_connections_have_a_user_timeout() {
         let listener = bind(SocketAddr::from(([127, 0, 0, 1], 0)), false, false).unwrap();
         let stream = connect_tcp(listener.local_addr().unwrap(), None).unwrap();
         let socket = SockRef::from(&stream);
@@ -626,9 +624,9 @@ mod tests {
     }
 
     #[test]
-    fn the_kernel_holds_little_for_a_daemon_that_does_not_read() {
+    fn the_kernel_buffers_little_for_a_daemon_that_does_not_read() {
         let listener = bind(SocketAddr::from(([127, 0, 0, 1], 0)), false, false).unwrap();
-        // What has arrived at the other side is out of our hands.
+        // The receive buffer of the other side counts as well.
         let there = 4 * 1024;
         SockRef::from(&listener)
             .set_recv_buffer_size(there)
@@ -652,7 +650,7 @@ mod tests {
     }
 
     #[test]
-    fn a_socket_that_is_connected_to_itself_is_not_connected() {
+    fn a_connection_to_itself_is_refused() {
         let anywhere = SocketAddr::from(([127, 0, 0, 1], 0));
         let itself = |kind, protocol| {
             let socket = Socket::new(Domain::IPV4, kind, Some(protocol)).unwrap();

@@ -1,6 +1,5 @@
-//! Net: the only system calls. It owns sockets, readiness, the clock and names' resolution, behind one
-//! trait. The program's side of it is `mio`; the tests bring a simulated one (`tests/simulation/net.rs`). It must not
-//! know what the bytes mean.
+//! Net: all system calls, behind one trait. It owns sockets, readiness, the clock and name resolution; it must not know
+//! what the bytes mean. The program uses `mio`, the simulation its own network (`tests/simulation/net.rs`).
 
 pub mod healthcheck;
 mod log;
@@ -22,12 +21,12 @@ use crate::time::Time;
 pub enum Listen {
     /// This port on all addresses of the machine: dual-stack `[::]`, or `0.0.0.0` where there is no IPv6.
     Everywhere(u16),
-    /// These addresses, never empty and without repetitions.
+    /// These addresses, at least one and without duplicates.
     Addresses(Vec<SocketAddr>),
 }
 
 impl Listen {
-    /// How many sockets that takes.
+    /// The number of listening sockets.
     pub fn sockets(&self) -> usize {
         match self {
             Listen::Everywhere(_) => 1,
@@ -36,47 +35,47 @@ impl Listen {
     }
 }
 
-/// Which of the listening sockets a client came to: what is served there may differ.
+/// The kind of listening socket that a client connected to, which may decide what it is served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Door {
-    /// One for everybody.
+    /// For all clients.
     Public,
-    /// One for those who look after the server.
+    /// For administrators (`ADMIN_LISTEN`).
     Admin,
 }
 
-/// The name of a socket, chosen by its user.
+/// Identifies a socket; chosen by the caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Token {
-    /// An accepted socket: its place in a table, and which of the place's holders it is. A late event
-    /// for an earlier holder is told by the second number.
+    /// An accepted socket: its index in a table, and a generation that tells late events for an earlier socket at that
+    /// index apart.
     Client(u32, u32),
-    /// One of few sockets that we connect ourselves.
+    /// An outgoing connection, by its index.
     Upstream(u8),
 }
 
-/// What happened.
+/// An event from the poll.
 #[derive(Debug)]
 pub enum Event {
-    /// Connections may be waiting to be accepted from this door.
+    /// Connections may be waiting to be accepted.
     Acceptable(Door),
-    /// A socket's state has changed. Readiness comes once for each change and not again until a read or
-    /// write said `WouldBlock`; it may also come without a reason.
+    /// A socket became ready. Events are edge-triggered: the next one comes only after a read or write has returned
+    /// `WouldBlock`. They may be spurious.
     Ready {
         /// Which socket.
         token: Token,
-        /// There may be bytes, an end or an error to be read.
+        /// A read may return bytes, the end or an error.
         readable: bool,
-        /// There may be room to write.
+        /// A write may succeed.
         writable: bool,
-        /// The socket is dead in both directions.
+        /// The socket is closed in both directions.
         hung_up: bool,
     },
-    /// A name was resolved, or could not be.
+    /// The result of a name resolution.
     Resolved(Token, io::Result<Vec<SocketAddr>>),
-    /// The process was asked to end.
+    /// The process should stop (`SIGTERM`, `SIGINT`).
     Signal,
-    /// The process was told that what it has read from files may have changed (`SIGHUP`).
+    /// The process should read its files again (`SIGHUP`).
     Reload,
 }
 
@@ -87,88 +86,88 @@ pub enum Peer {
     Tcp {
         /// The address.
         address: SocketAddr,
-        /// How many bytes the kernel may hold for who does not take them; `None` is as it likes.
+        /// The size of the kernel's send buffer; `None` is the default.
         kernel_bytes_max: Option<usize>,
     },
-    /// By UDP: datagrams go there and come from there alone.
+    /// By UDP: datagrams are sent to and received from this address only.
     Udp(SocketAddr),
     /// By a Unix domain socket.
     Unix(PathBuf),
 }
 
-/// What the reactor needs of the world. Every call returns at once.
+/// The system calls that the reactor needs. Except for `poll`, none of them blocks.
 pub trait Net {
-    /// A connection that was accepted and has no name yet.
+    /// An accepted connection that has no token yet.
     type Accepted;
 
-    /// The time since the process began.
+    /// The time since the start of the process.
     fn now(&self) -> Time;
 
     /// The wall clock, in seconds.
     fn unix_seconds(&self) -> u64;
 
-    /// Waits for events, but no longer than `timeout` (for ever without one), and appends them.
+    /// Waits for events, at most for `timeout` if there is one, and appends them.
     ///
     /// # Errors
-    /// Where the kernel refuses; the process cannot go on then.
+    /// If the kernel fails to poll; the process cannot continue then.
     fn poll(&mut self, timeout: Option<Duration>, events: &mut Vec<Event>) -> io::Result<()>;
 
-    /// Takes the next connection that waits at this door, and its client's address (IPv4-mapped ones as IPv4).
+    /// Accepts the next connection, and returns its client's address too (an IPv4-mapped one as IPv4).
     ///
     /// # Errors
-    /// `WouldBlock` when none is waiting; descriptors may also be exhausted.
+    /// `WouldBlock` if none is waiting; the process may also be out of descriptors.
     fn accept(&mut self, door: Door) -> io::Result<(Self::Accepted, IpAddr)>;
 
-    /// Names an accepted connection; events for it come from now on.
+    /// Registers an accepted connection for events.
     ///
     /// # Errors
-    /// Where the kernel refuses to watch it; it is closed then.
+    /// If the kernel refuses to watch it; the connection is then closed.
     fn adopt(&mut self, token: Token, accepted: Self::Accepted) -> io::Result<()>;
 
     /// Closes the listening sockets.
     fn stop_listening(&mut self);
 
-    /// Reads what is there; zero is the end.
+    /// Reads; zero bytes mean the end.
     ///
     /// # Errors
-    /// `WouldBlock` when there is nothing; anything else ends the socket.
+    /// `WouldBlock` if there is nothing to read; after any other error the socket is unusable.
     fn read(&mut self, token: Token, buffer: &mut [u8]) -> io::Result<usize>;
 
-    /// Writes what there is room for.
+    /// Writes as much as fits.
     ///
     /// # Errors
-    /// `WouldBlock` when there is no room; anything else ends the socket.
+    /// `WouldBlock` if nothing fits; after any other error the socket is unusable.
     fn write(&mut self, token: Token, bytes: &[u8]) -> io::Result<usize>;
 
-    /// Sends our end; reading goes on.
+    /// Shuts down the sending side; reading continues.
     fn shutdown_write(&mut self, token: Token);
 
-    /// Closes a socket, if there is one of this name.
+    /// Closes a socket, if the token has one.
     fn close(&mut self, token: Token);
 
-    /// Begins to resolve a name, for a socket to be connected; the answer comes as an event. Only the
-    /// latest question for each socket is answered.
+    /// Starts to resolve a name; the result comes as an event. A further call for the same token cancels the earlier
+    /// one.
     fn resolve(&mut self, token: Token, host: &str, port: u16);
 
-    /// Begins to connect; that it is done, or has failed, comes as readiness to write.
+    /// Starts to connect; the socket becomes writable when the attempt has succeeded or failed.
     ///
     /// # Errors
-    /// Where the attempt fails at once.
+    /// If the attempt fails at once.
     fn connect(&mut self, token: Token, peer: &Peer) -> io::Result<()>;
 
-    /// Whether a connection that was begun stands.
+    /// Whether an outgoing connection is established.
     ///
     /// # Errors
-    /// Why it never will.
+    /// If the attempt has failed.
     fn is_connected(&mut self, token: Token) -> io::Result<bool>;
 
-    /// What the operating system says of this process; some system calls.
+    /// The operating system's figures about this process; takes several system calls.
     fn process(&self) -> Process;
 
-    /// Says whether a socket that we connected is to be reported as readable. While it is not, its end is
-    /// reported all the same; when it is again, what is there to be read is.
+    /// Turns readable events of an outgoing connection on or off. Its end is reported either way; when events are
+    /// turned on again, data that has arrived in between is reported.
     fn listen_to(&mut self, token: Token, readable: bool);
 
-    /// Writes a line to the log, or drops it where the log is too slow, or is not to have it.
+    /// Logs a line, unless its level is disabled or the log is too slow.
     fn log(&mut self, level: Level, line: &str);
 }

@@ -1,12 +1,11 @@
-//! The process as the operating system sees it. It owns the files of `/proc` that say so; it must not be
-//! asked every turn, because each costs a system call or two.
+//! Figures about the process, read from `/proc`. Each file costs several system calls, so do not read them every turn.
 
 use std::fs;
 use std::time::Duration;
 
 use crate::process::Process;
 
-/// Asks for all of it but for the number of descriptors.
+/// Reads all figures but the number of descriptors, which the caller counts.
 pub(super) fn read(descriptors: u64) -> Process {
     let text = |name: &str| fs::read_to_string(name).unwrap_or_default();
     Process {
@@ -26,8 +25,8 @@ fn resident_bytes(status: &str) -> Option<u64> {
     Some(kibibytes * 1024)
 }
 
-/// `utime` and `stime` of `proc_pid_stat(5)`, in ticks of which Linux has always shown 100 a second. The
-/// fields are counted from behind the name, which may hold anything.
+/// `utime` and `stime` of `proc_pid_stat(5)`, in units of 10 ms on Linux. Fields are counted from after the process
+/// name, which may contain anything.
 fn cpu(stat: &str) -> Option<Duration> {
     let (_, fields) = stat.rsplit_once(')')?;
     let ticks =
@@ -35,9 +34,9 @@ fn cpu(stat: &str) -> Option<Duration> {
     Some(Duration::from_millis((ticks(11)? + ticks(12)?) * 10))
 }
 
-/// Counts open descriptors, which takes a millisecond for every few thousand of them: once, at the start.
+/// Counts open descriptors. Called only at startup: every few thousand of them take a millisecond.
 pub(super) fn count_descriptors() -> usize {
-    // The directory that is being read is open, too.
+    // The directory being read is open, too.
     fs::read_dir("/proc/self/fd").map_or(0, |entries| entries.count().saturating_sub(1))
 }
 

@@ -1,5 +1,5 @@
-//! Name resolution, off the loop, because the system's resolver blocks for seconds. It owns one thread for
-//! each question under way; it must not decide when to ask again.
+//! Name resolution, on threads of its own, because the system's resolver may block for seconds. It owns one thread per
+//! pending query; it must not decide when to retry.
 
 use std::collections::HashMap;
 use std::io;
@@ -12,20 +12,20 @@ use ::mio::Waker;
 
 use super::Token;
 
-/// The addresses, or why there are none.
+/// The result of a query.
 pub(super) type Answer = io::Result<Vec<SocketAddr>>;
 
-/// Questions under way.
+/// The pending queries.
 pub(super) struct Resolver {
     waker: Arc<Waker>,
     sender: Sender<(Token, u64, Answer)>,
     receiver: Receiver<(Token, u64, Answer)>,
-    /// The number of the latest question for each socket; answers to earlier ones are outdated.
+    /// The number of the latest query for each socket; answers to earlier ones are discarded.
     asked: HashMap<Token, u64>,
 }
 
 impl Resolver {
-    /// A resolver that wakes the loop for each answer.
+    /// A resolver that wakes the poll for each answer.
     pub(super) fn new(waker: Arc<Waker>) -> Resolver {
         let (sender, receiver) = mpsc::channel();
         Resolver {
@@ -50,7 +50,7 @@ impl Resolver {
         let thread = thread::Builder::new().name("resolver".to_owned());
         let thread = thread.spawn(move || {
             let answer = question.to_socket_addrs().map(Iterator::collect);
-            // Both fail only when the loop is gone.
+            // Both fail only if the process is exiting.
             let _gone = sender.send((token, number, answer));
             let _gone = waker.wake();
         });
@@ -59,7 +59,7 @@ impl Resolver {
         }
     }
 
-    /// The answers that have come to the latest questions.
+    /// The answers that have arrived to the latest queries.
     pub(super) fn answers(&mut self) -> impl Iterator<Item = (Token, Answer)> {
         self.receiver
             .try_iter()
