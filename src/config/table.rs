@@ -162,7 +162,7 @@ options! {
 
     "DYNO", [], "NAME", Words("host name"), "name of this copy in reports",
         |c, v| c.typed.dyno = Some(v.value.clone()), |c| or_none(c.typed.dyno.as_ref());
-    "STREAMER_ENV", ["RACK_ENV", "NODE_ENV", "GO_ENV"], "NAME", Value("development"), "environment of this copy in reports",
+    "STREAMER_ENV", ["RACK_ENV", "NODE_ENV", "GO_ENV"], "NAME", Value("development"), "environment in reports",
         |c, v| c.typed.environment = v.value.clone(), |c| c.typed.environment;
     "GRAPHITE_URL", [], "URL", Words("none"), "Graphite daemon for metrics: udp://host[:2003] or tcp://host[:2003]",
         |c, v| c.typed.graphite_target = Some(graphite::target(v)?),

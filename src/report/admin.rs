@@ -1,10 +1,9 @@
-//! Admin: the page for whoever looks after the server, served at `/admin/`. It owns that one self-contained
-//! file, which reads `status.json` and `cluster.json` beside it; it must not know what they say, nor load
-//! anything from elsewhere.
+//! Admin: the page for administrators, served at `/admin/`. It owns one self-contained file, which reads `status.json`
+//! and `cluster.json` at the same path; it must not load anything from other hosts.
 
 use super::html::Policy;
 
-/// What the browser is to run.
+/// The style and script that the browser may use.
 pub const POLICY: Policy = Policy {
     style_sha256: "Xe2lWwyPkbU3fEPnYaC/5fGaXdkPV9z7Qdqij58KONU=",
     script_sha256: "GPsAPI4DKGjxK3Q9org9WFsOwjhxw9Mn4AmjIQY5lFg=",
@@ -19,13 +18,13 @@ mod tests {
     use crate::report::html;
 
     #[test]
-    fn the_page_keeps_the_rules_of_pages() {
+    fn the_page_is_self_contained_and_matches_its_policy() {
         html::tests::check(HTML, &POLICY);
     }
 
     #[test]
-    fn documents_are_found_beside_the_page() {
-        // A proxy may have put the whole server below a path of its own.
+    fn the_addresses_of_documents_are_relative() {
+        // A proxy may serve the whole server below another path.
         for document in ["status.json", "cluster.json"] {
             assert!(HTML.contains(&format!("\"{document}\"")), "{document}");
             assert!(!HTML.contains(&format!("/{document}")), "{document}");

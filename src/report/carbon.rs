@@ -1,12 +1,11 @@
-//! Carbon: the conversation with a Graphite daemon, which takes lines and says nothing. It owns what is dropped
-//! when the daemon is away or slow; it must not know what the lines say.
+//! Carbon: the conversation with a Graphite daemon, which reads lines and never answers. It owns what is dropped while
+//! the daemon is away or slow; it must not know the contents of the lines.
 //!
-//! Figures are worth something while they are fresh: nothing is kept for a daemon that is away, and what one
-//! has not taken of a report is dropped when the next one comes.
+//! Old figures are useless: nothing is kept for a daemon that is away, and the unsent rest of a report is dropped when
+//! the next one is due.
 //!
-//! A daemon says nothing, so that a report counts as taken when it was sent whole and the connection still
-//! stands as the next one comes: a connection alone may be that of a proxy without a daemon behind it, and
-//! one for datagrams always stands.
+//! A report counts as delivered if it was sent completely and the connection is still up when the next one is due. A
+//! connection alone proves nothing: it may end at a proxy without a daemon, and a UDP socket is always connected.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -22,24 +21,24 @@ use crate::time::Time;
 pub struct Carbon {
     target: Target,
     dialer: Dialer,
-    /// Whole lines, but for the first, of which a part may have been sent.
+    /// Complete lines, except that part of the first may already have been sent.
     outgoing: Vec<u8>,
-    /// Whether the other side has a part of the first line.
+    /// Whether part of the first line has been sent.
     within_line: bool,
-    /// When this connection was given its last report; none before the first.
+    /// When the last report was queued on this connection, if any.
     reported_at: Option<Time>,
-    /// Attempts that failed since a report was last taken.
+    /// Failed attempts since the last delivered report.
     failures: u32,
-    /// Since when nobody takes our figures, once that was said.
+    /// Since when the daemon is away, if that was logged.
     away_since: Option<Time>,
-    /// Whether a report was ever taken.
+    /// Whether a report was ever delivered.
     was_reached: bool,
-    /// When the name is resolved again, because nobody says that a receiver of datagrams has moved.
+    /// When to resolve the name again: over UDP we would not notice that its address has changed.
     renew_at: Option<Time>,
 }
 
 impl Carbon {
-    /// A conversation that begins at once.
+    /// A conversation that connects at once.
     pub fn new(target: Target, seed: u64) -> Carbon {
         Carbon {
             target,
@@ -54,7 +53,7 @@ impl Carbon {
         }
     }
 
-    /// Sends a report of whole lines, and drops what is left of the one before.
+    /// Queues a report of complete lines, and drops the unsent rest of the one before.
     pub fn send(&mut self, report: &[u8], now: Time) {
         if !self.dialer.is_connected() {
             return;
@@ -75,7 +74,7 @@ impl Carbon {
         self.outgoing.extend_from_slice(report);
     }
 
-    /// The report of that moment was taken, which is said where it is news.
+    /// The report queued at that moment was delivered; logged if it is the first, or the first after an outage.
     fn on_taken(&mut self, at: Time) {
         self.failures = 0;
         self.dialer.prefer_address();
@@ -85,7 +84,7 @@ impl Carbon {
             _ if is_first => format!("graphite: sending to {target}"),
             Some(since) => {
                 let seconds = at.since(since).as_secs_f64();
-                format!("graphite: {target} takes figures again after {seconds:.0} s")
+                format!("graphite: {target} is back after {seconds:.0} s")
             }
             None => return,
         };
@@ -106,15 +105,14 @@ impl Conversation for Carbon {
         self.dialer.dial(&self.target, now);
     }
 
-    /// That nobody takes our figures is said once for each time that it begins.
+    /// Logs the failure once per outage.
     fn fail(&mut self, failure: Failure, now: Time) {
         self.failures = self.failures.saturating_add(1);
         let pause = self.dialer.pause_after(self.failures);
         if self.away_since.is_none() {
             self.away_since = Some(now);
             let target = &self.target;
-            let line =
-                format!("graphite: {target}: {failure}; figures are dropped until it is back");
+            let line = format!("graphite: {target}: {failure}; dropping metrics until it is back");
             self.dialer.log(Level::Warn, line);
         }
         self.outgoing.clear();
@@ -130,19 +128,18 @@ impl Conversation for Carbon {
         self.renew_at = may_move.then(|| now + limits::DATAGRAM_TARGET_AGE_MAX);
     }
 
-    /// The daemon says nothing. Its end is read all the same: it says that what was sent last may not have been taken.
+    /// The daemon never answers, but we read to notice its end: the last report may then not have been delivered.
     fn next_message(&mut self, input: &mut &[u8], _now: Time) -> Option<Message> {
         *input = &[];
         None
     }
 
-    /// Whoever does say something is somebody else, and must not hold the turn.
+    /// If the other side does send data, it is no Carbon, and must not take up the turn.
     fn reads_per_turn(&self) -> usize {
         1
     }
 
-    /// When the name is to be resolved again: not before what was begun is sent, because with the connection
-    /// the rest of the report would go.
+    /// When to resolve the name again: not before the report is sent, because reconnecting would drop the rest of it.
     fn talk_deadline(&self) -> Option<Time> {
         self.renew_at.filter(|_| self.outgoing.is_empty())
     }
@@ -182,25 +179,25 @@ mod tests {
 
     const BEAT: Duration = limits::GRAPHITE_INTERVAL;
 
-    /// What becomes of a report.
+    /// What happens to a report.
     #[derive(Clone, Copy, Debug)]
     enum Fate {
-        /// It is sent whole.
+        /// It is sent completely.
         Sent,
-        /// A part of it is sent.
+        /// Part of it is sent.
         SentInPart,
-        /// It is sent whole, and the connection is closed before the next beat.
+        /// It is sent completely, and the connection is closed before the next interval.
         Closed,
-        /// Its first datagram is sent, and comes back.
+        /// Its first datagram is refused by the other host.
         Refused,
     }
 
-    /// A conversation with a host of some addresses, at a time of its own.
+    /// A conversation with a host that has several addresses, on a simulated clock.
     struct World {
         carbon: Carbon,
         addresses: Vec<SocketAddr>,
         now: Time,
-        /// Where it has connected to, and what it has said.
+        /// The addresses it connected to, and the lines it logged.
         connects: Vec<SocketAddr>,
         lines: Vec<String>,
     }
@@ -223,7 +220,7 @@ mod tests {
             world
         }
 
-        /// Grants all its wishes.
+        /// Carries out all its intents.
         fn settle(&mut self) {
             while let Some(intent) = self.carbon.dialer_mut().poll_intent() {
                 self.grant(intent);
@@ -276,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn a_new_report_takes_the_place_of_the_old_one_but_for_a_line_begun() {
+    fn a_new_report_replaces_the_old_one_except_for_a_partly_sent_line() {
         let mut carbon = World::new(Transport::Tcp, "carbon", 1).carbon;
         carbon.send(b"a 1 1\nb 1 1\nc 1 1\n", Time::ZERO);
         carbon.on_sent(8);
@@ -288,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn a_datagram_holds_whole_lines() {
+    fn a_datagram_has_complete_lines() {
         let mut carbon = World::new(Transport::Udp, "carbon", 1).carbon;
         let line = format!("{} 1 1\n", "a".repeat(400));
         carbon.send(line.repeat(7).as_bytes(), Time::ZERO);
@@ -316,35 +313,35 @@ mod tests {
     }
 
     #[test]
-    fn that_figures_are_taken_or_not_is_said_when_it_changes() {
+    fn outages_are_logged_once_when_they_begin_and_end() {
         use Fate::{Closed, Refused, Sent, SentInPart};
         use Transport::{Tcp, Udp};
-        const LOST: &str = "figures are dropped until it is back";
+        const LOST: &str = "dropping metrics until it is back";
         let cases: [(Transport, &[Fate], &[&str]); 11] = [
-            // A report that was sent is not yet one that was taken.
+            // One report alone does not prove delivery.
             (Tcp, &[Sent], &[]),
             (Tcp, &[Sent; 5], &["sending to"]),
             (Udp, &[Sent; 5], &["sending to"]),
             (Tcp, &[SentInPart; 5], &[]),
             (Tcp, &[SentInPart, SentInPart, Sent, Sent], &["sending to"]),
-            // Who was never there cannot be there again.
+            // A daemon that was never reached cannot be back.
             (Udp, &[Refused; 5], &[LOST]),
             (Tcp, &[Closed; 5], &[LOST]),
             (Udp, &[Refused, Refused, Sent, Sent], &[LOST, "sending to"]),
             (
                 Udp,
                 &[Sent, Sent, Refused, Refused, Refused, Sent, Sent, Sent],
-                &["sending to", LOST, "takes figures again after 30 s"],
+                &["sending to", LOST, "is back after 30 s"],
             ),
             (
                 Tcp,
                 &[Sent, Closed, Closed, Sent, SentInPart, Sent],
-                &["sending to", LOST, "takes figures again after 20 s"],
+                &["sending to", LOST, "is back after 20 s"],
             ),
             (
                 Udp,
                 &[Refused, Sent, Sent, Refused, Sent, Sent],
-                &[LOST, "sending to", LOST, "takes figures again after 10 s"],
+                &[LOST, "sending to", LOST, "is back after 10 s"],
             ),
         ];
         for (transport, fates, expected) in cases {
@@ -363,14 +360,14 @@ mod tests {
     }
 
     #[test]
-    fn datagrams_go_to_the_next_address_when_they_come_back() {
+    fn refused_datagrams_go_to_the_next_address() {
         use Fate::{Refused, Sent};
         let cases: [(&[Fate], &[u8], usize); 5] = [
             (&[Sent; 3], &[1], 1),
             (&[Refused, Sent, Sent], &[1, 2], 1),
-            // Nobody is at either of them.
+            // Both addresses refuse.
             (&[Refused; 4], &[1, 2, 1, 2, 1], 1),
-            // The one that has worked is the first of the next round.
+            // The next round starts with the address that worked.
             (&[Refused, Sent, Sent, Refused, Sent], &[1, 2, 2], 2),
             (
                 &[Refused, Sent, Sent, Refused, Refused, Sent, Sent],
@@ -392,7 +389,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_is_resolved_again_when_its_datagrams_are_sent_and_an_address_never() {
+    fn only_the_name_of_a_udp_target_is_resolved_again() {
         let cases = [
             (Transport::Udp, "carbon", true),
             (Transport::Udp, "192.0.2.1", false),

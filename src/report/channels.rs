@@ -1,4 +1,4 @@
-//! Channels and their subscribers, as other programs read them. It owns the encoding; it must not count.
+//! Channels: encodes the channels and their subscribers for `/stats`. It must not count.
 
 use std::io::Write;
 

@@ -1,5 +1,5 @@
-//! The cluster: what all nodes have reported, as one document. It owns which rows count; it must not know how
-//! they were asked for.
+//! The cluster document: the reports of all nodes. It owns which rows are included; it must not know how they are
+//! fetched.
 
 use std::time::Duration;
 
@@ -7,9 +7,9 @@ use serde_json::{Map, Value};
 
 use crate::limits::{CLUSTER_BYTES_MAX, NODE_SILENCE_MAX, NODES_MAX};
 
-/// The rows of all nodes, on their way to a document.
+/// A cluster document under construction.
 pub struct Gathering {
-    /// Nodes whose rows are still to come, the next one last.
+    /// Nodes whose rows are still missing, in reverse order.
     names: Vec<Vec<u8>>,
     rows: Vec<u8>,
     stale: u64,
@@ -18,7 +18,7 @@ pub struct Gathering {
 }
 
 impl Gathering {
-    /// Begins with the names of the nodes, at this time.
+    /// A document for the nodes with these names.
     pub fn new(mut names: Vec<Vec<u8>>, unix_seconds: u64) -> Gathering {
         names.sort_unstable_by(|one, other| other.cmp(one));
         names.truncate(NODES_MAX);
@@ -31,7 +31,7 @@ impl Gathering {
         }
     }
 
-    /// The document of a node that knows of no other, with its row, which needs no look.
+    /// A document for one node that knows of no others, with its own row.
     pub fn alone(row: &[u8], unix_seconds: u64) -> Gathering {
         Gathering {
             rows: row.trim_ascii().to_vec(),
@@ -39,14 +39,13 @@ impl Gathering {
         }
     }
 
-    /// Whose row is next, in the order of the names.
+    /// The node whose row is next, in alphabetical order.
     pub fn next_name(&mut self) -> Option<Vec<u8>> {
         self.names.pop()
     }
 
-    /// Takes a row, which takes some milliseconds where thousands of connections are listed. A node that has
-    /// been silent for too long, and what is no report, is left out and counted. What has been gathered grows
-    /// no further than to its bound by lists of connections: rows beyond are shown without.
+    /// Adds a row; one that lists thousands of connections takes some milliseconds. Rows that are stale or malformed
+    /// are left out and counted. Once the document has reached its limit, rows are added without their connections.
     pub fn add(&mut self, row: &[u8]) {
         let Some((mut document, reported_at)) = parse(row) else {
             self.malformed += 1;
@@ -68,7 +67,7 @@ impl Gathering {
         }
     }
 
-    /// Encodes what was gathered, as JSON: the rows as they were reported.
+    /// Encodes the document as JSON, with each row as it was reported.
     pub fn encode(self) -> Vec<u8> {
         let (at, stale, malformed) = (self.unix_seconds, self.stale, self.malformed);
         let head = format!(
@@ -81,8 +80,7 @@ impl Gathering {
     }
 }
 
-/// A row and when it was reported, in Unix seconds; `None` where it is no report. Servers in other languages
-/// may write a fraction.
+/// A row and its time in Unix seconds; `None` if it is malformed. Servers in other languages may write a fraction.
 fn parse(row: &[u8]) -> Option<(Map<String, Value>, u64)> {
     let Value::Object(document) = serde_json::from_slice(row).ok()? else {
         return None;
@@ -109,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn lists_of_connections_do_not_grow_the_document_beyond_its_bound() {
+    fn lists_of_connections_do_not_exceed_the_limit_of_the_document() {
         let list = "0,".repeat(CLUSTER_BYTES_MAX / 7);
         let row = format!(r#"{{"node":"n","reported_at":1,"connections":[{list}0]}}"#);
         let rows = (0..9).map(|number| (vec![number], row.clone().into_bytes()));
@@ -125,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn rows_that_are_fresh_are_shown_and_others_counted() {
+    fn stale_and_malformed_rows_are_counted_and_left_out() {
         let row = |name: &str, row: &str| (name.as_bytes().to_vec(), row.as_bytes().to_vec());
         let rows = vec![
             row(

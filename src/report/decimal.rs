@@ -1,12 +1,11 @@
-//! Decimal: fractions written as they are. It owns the point and the zeros; it must not round, which is
-//! why it is given whole numbers of the smallest unit, and no floating point.
+//! Decimal: exact decimal fractions. Values are integers in the smallest unit, because floating point would round.
 
 use std::fmt;
 
-/// So many millionths. 17,000 of them are written as `0.017`.
+/// Millionths: 17,000 of them are written as `0.017`.
 pub struct Millionths(pub u64);
 
-/// So many thousandths. 17,000 of them are written as `17`.
+/// Thousandths: 17,000 of them are written as `17`.
 pub struct Thousandths(pub u64);
 
 impl fmt::Display for Millionths {
@@ -21,7 +20,7 @@ impl fmt::Display for Thousandths {
     }
 }
 
-/// Writes a number whose last `places` digits are behind the point, without zeros that say nothing.
+/// Writes a number with its last `places` digits after the point, without trailing zeros.
 fn write(formatter: &mut fmt::Formatter<'_>, number: u64, mut places: u32) -> fmt::Result {
     let unit = 10_u64.pow(places);
     let (whole, mut fraction) = (number / unit, number % unit);
@@ -64,7 +63,7 @@ mod tests {
     }
 
     #[test]
-    fn bounds_of_histograms_have_no_noise() {
+    fn histogram_bounds_are_exact() {
         let seconds = Histogram::BOUNDS_US.map(|bound| Millionths(bound).to_string());
         let expected =
             "0.0001 0.00025 0.0005 0.001 0.0025 0.005 0.01 0.017 0.025 0.05 0.1 0.25 1 5";

@@ -1,5 +1,5 @@
-//! Figures: what Graphite is told, and when. It owns the beat, the link to the daemon and the counters that were told
-//! last; it must not know how a line looks, which `graphite` does.
+//! Figures: reports to Graphite. It owns their interval, the link to the daemon and the counters of the last report; it
+//! must not know the format, which `graphite` does.
 
 use std::io;
 use std::net::SocketAddr;
@@ -12,21 +12,21 @@ use crate::limits;
 use crate::net::{Net, Token};
 use crate::time::Time;
 
-/// The name of the socket, among those that we connect; Redis has those before.
+/// The index of the socket among outgoing connections; Redis uses the lower ones.
 const SOCKET: u8 = 2;
 
-/// What Graphite is told.
+/// The reports to Graphite.
 pub struct Figures {
     link: Link<Carbon>,
-    /// What stands before each name.
+    /// The prefix of each metric's path.
     root: String,
     due_at: Time,
-    /// The counters that were told last.
+    /// The counters of the last report.
     before: Option<bus::Counters>,
 }
 
 impl Figures {
-    /// Figures whose names begin with `root`, over this conversation.
+    /// Reports over this conversation; all paths begin with `root`.
     pub fn new(carbon: Carbon, root: String) -> Figures {
         Figures {
             link: Link::new(SOCKET, carbon),
@@ -36,22 +36,22 @@ impl Figures {
         }
     }
 
-    /// Whether the socket is the daemon's.
+    /// Whether this socket belongs to the daemon.
     pub fn owns(&self, token: Token) -> bool {
         self.link.token() == token
     }
 
-    /// The socket's state has changed.
+    /// The socket has become ready.
     pub fn handle_ready(&mut self, readable: bool, writable: bool) {
         self.link.on_ready(readable, writable);
     }
 
-    /// The answer to a question for the daemon's addresses.
+    /// The daemon's name was resolved.
     pub fn handle_resolved(&mut self, result: io::Result<Vec<SocketAddr>>, now: Time) {
         self.link.on_resolved(result, now);
     }
 
-    /// Reads, which shows whether the daemon is still there.
+    /// Reads, to notice when the daemon closes the connection.
     pub fn receive<N: Net>(&mut self, net: &mut N, now: Time) {
         self.link.serve(net, now);
         while self.link.poll_message(net, true, now).is_some() {}
@@ -62,7 +62,7 @@ impl Figures {
         self.due_at <= now
     }
 
-    /// Takes the report that is due.
+    /// Queues the report that is due.
     pub fn report(&mut self, snapshot: &Snapshot<'_>, channels: &[ChannelRow<'_>], now: Time) {
         self.due_at = now.next_beat(limits::GRAPHITE_INTERVAL);
         let mut lines = Vec::new();
@@ -72,12 +72,12 @@ impl Figures {
         self.link.conversation_mut().send(&lines, now);
     }
 
-    /// Sends what there is to send.
+    /// Sends what is queued.
     pub fn send<N: Net>(&mut self, net: &mut N, now: Time) {
         self.link.serve(net, now);
     }
 
-    /// When a report is due, or the link must be served.
+    /// When a report is due or the link needs a call.
     pub fn deadline(&self) -> Option<Time> {
         let link = self.link.deadline();
         Some(link.map_or(self.due_at, |at| at.min(self.due_at)))

@@ -1,5 +1,5 @@
-//! Graphite: what is sent to Carbon, in its plaintext protocol. It owns the paths below the root, of which
-//! the old server's must not change, and which figures are of an interval; it must not know how lines travel.
+//! Graphite: encodes reports in Carbon's plaintext protocol. It owns the paths below the root (those of the old server
+//! must not change) and which figures cover an interval; it must not know how lines are sent.
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
@@ -9,24 +9,22 @@ use super::decimal::Thousandths;
 use super::{dropped, names};
 use crate::engine::stats::{ChannelRow, CloseReason, Histogram, Snapshot, Stream, bus};
 
-/// The longest line, its end included. Carbon takes longer ones, but several must fit into one datagram,
-/// which networks pass on undivided up to some 1,400 bytes.
+/// The longest line, line end included. Carbon accepts longer ones, but several must fit into one datagram, which
+/// networks deliver unfragmented up to some 1,400 bytes.
 pub const LINE_BYTES_MAX: usize = 400;
 
-/// The longest root. What stands behind it in a line has less than 80 bytes, whatever the figures.
+/// The longest root. The rest of a line always has less than 80 bytes.
 pub const ROOT_BYTES_MAX: usize = LINE_BYTES_MAX - 80;
 
-/// Appends the lines `<root>.<path> <value> <unix time>` of one report, some 50, the time being that of the
-/// snapshot. `root` is one or more segments as `names` makes them, and at most [`ROOT_BYTES_MAX`] long.
+/// Appends one report of some 50 lines `<root>.<path> <value> <unix time>`, with the time of the snapshot. `root`
+/// consists of segments as made by `names`, and is at most [`ROOT_BYTES_MAX`] long.
 ///
-/// Counters are sent as totals since the start, not as differences: a report that is lost on its way, as a
-/// datagram may be, then costs a point and no count. Apply `nonNegativeDerivative` to them, which also takes
-/// a restart for what it is.
+/// Counters are totals since the start, not differences, so that a lost datagram costs a point but no count. Apply
+/// `nonNegativeDerivative` to them, which also copes with restarts.
 ///
-/// Quantiles and means are of the interval since `before`, the counters of the report before this one, and
-/// since the start where there was none. They are in milliseconds, and missing where nothing happened. A
-/// quantile is the upper bound of its bucket, so `max` is what nothing was longer than; five seconds stand
-/// for anything beyond.
+/// Quantiles and means cover the time since `before`, the counters of the previous report (since the start if there
+/// is none). They are in milliseconds, and left out if nothing happened. A quantile is the upper bound of its
+/// bucket; five seconds stand for anything longer.
 pub fn encode(
     out: &mut Vec<u8>,
     root: &str,
@@ -42,9 +40,9 @@ pub fn encode(
     rest(lines, snapshot);
 }
 
-/// Appends a line for each of these channels, `<root>.channels.<name>.clients`, with its subscribers. Names that are
-/// one when they are cleaned and cut are one line. Each new name is a new file at the other end: the caller bounds
-/// how many there are at a time, and whoever lets clients invent names had better send none.
+/// Appends a line `<root>.channels.<name>.clients` with the number of subscribers for each of these channels. Channels
+/// whose names become equal by cleaning and truncation share a line. Each new name becomes a file in Graphite, so the
+/// caller limits their number; set it to zero if clients may invent names.
 pub fn encode_channels(out: &mut Vec<u8>, root: &str, rows: &[ChannelRow<'_>], at: u64) {
     let name_bytes_max = ROOT_BYTES_MAX.saturating_sub(root.len()) + CHANNEL_NAME_BYTES_MIN;
     let mut names: BTreeMap<String, usize> = BTreeMap::new();
@@ -59,10 +57,10 @@ pub fn encode_channels(out: &mut Vec<u8>, root: &str, rows: &[ChannelRow<'_>], a
     }
 }
 
-/// What can be said of a channel's name behind the longest root.
+/// How much of a channel's name fits after the longest root.
 const CHANNEL_NAME_BYTES_MIN: usize = 16;
 
-/// What the old server called the streams. Dashboards know these names.
+/// The names that the old server used for the streams, and that dashboards use.
 fn stream_name(stream: Stream) -> &'static str {
     match stream {
         Stream::Raw => "raw",
@@ -136,7 +134,7 @@ fn rest(lines: &mut Lines<'_>, snapshot: &Snapshot<'_>) {
     lines.push("descriptors", process.descriptors);
 }
 
-/// Lines of one report, which have the root and the time in common.
+/// The lines of one report, which share the root and the time.
 struct Lines<'a> {
     out: &'a mut Vec<u8>,
     root: &'a str,
@@ -151,7 +149,7 @@ impl Lines<'_> {
         debug_assert!(out.len() - end <= LINE_BYTES_MAX, "a line is too long");
     }
 
-    /// What can be said of the durations of one interval.
+    /// Mean and quantiles of the durations in one interval.
     fn interval(&mut self, path: impl Display, times: &Histogram) {
         if let Some(mean_us) = times.sum_us().checked_div(times.total()) {
             self.push(format_args!("{path}_mean"), Thousandths(mean_us));
@@ -179,7 +177,7 @@ mod tests {
         text.strip_prefix("kept\n").unwrap().to_owned()
     }
 
-    /// The paths and values of a report, whose root and time were checked.
+    /// The paths and values of a report, after checking root and time.
     fn figures<'a>(text: &'a str, root: &str) -> Vec<(&'a str, &'a str)> {
         let mut figures = Vec::new();
         for line in text.lines() {
@@ -196,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn channels_have_a_line_each_that_is_no_longer_than_others() {
+    fn channel_lines_are_merged_and_bounded_in_length() {
         let row = |name, subscribers| ChannelRow { name, subscribers };
         let long = "x".repeat(200);
         let rows = [
@@ -227,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn figures_stand_under_their_names() {
+    fn each_figure_has_its_path() {
         let totals = example::totals();
         let text = encoded("key.web.1", &example::snapshot(&totals), None);
         assert!(text.starts_with("key.web.1.stream.raw.clients 2 1700000100\n"));
@@ -294,10 +292,10 @@ mod tests {
     }
 
     #[test]
-    fn durations_are_those_of_the_interval() {
+    fn durations_cover_the_interval_only() {
         let before = example::totals();
         let mut totals = before.clone();
-        // The first is what the second says, after what `before` says.
+        // Observations after `before`, and the figures expected from them.
         let table: [(&[(u64, u64)], &[(&str, &str)]); 4] = [
             (&[], &[]),
             (
@@ -333,7 +331,7 @@ mod tests {
     }
 
     #[test]
-    fn no_line_is_longer_than_allowed() {
+    fn no_line_exceeds_the_maximum() {
         let most = u64::MAX;
         let mut totals = example::totals();
         totals.counters.closes = [most; CloseReason::ALL.len()];
@@ -357,7 +355,7 @@ mod tests {
     }
 
     #[test]
-    fn a_path_is_sent_once_and_never_above_another() {
+    fn paths_are_unique_and_none_is_a_prefix_of_another() {
         let mut totals = example::totals();
         totals.bus.delivery = std::array::from_fn(|_| example::histogram(&[(1, 1)]));
         let text = encoded("a", &example::snapshot(&totals), None);

@@ -1,12 +1,12 @@
-//! HTML: what the pages have in common. It owns the policy they are served with and the rules that they
-//! keep; it must not know what they show.
+//! HTML: what the pages have in common. It owns their content security policy and the rules that they follow; it must
+//! not know what they show.
 
 use std::sync::Arc;
 
 use crate::proto::reply::Reply;
 
-/// What a page contains, by the SHA-256 digests in Base64 of what stands in its one style and its one script
-/// element. A test says what they should be.
+/// The content security policy of a page: SHA-256 digests, in Base64, of its one style and its one script element. If
+/// they are out of date, a test prints the new ones.
 pub struct Policy {
     /// Of the style.
     pub style_sha256: &'static str,
@@ -15,9 +15,9 @@ pub struct Policy {
 }
 
 impl Policy {
-    /// The value of `Content-Security-Policy`: nothing but this very style and script, an icon that is part
-    /// of the page, and requests to the server it came from. Trusted types without a policy make the browser
-    /// refuse to turn any string, such as a tweet's text or a client's name, into markup or code.
+    /// The value of `Content-Security-Policy`. It allows only this style and script, an embedded icon, and requests to
+    /// the same server. Trusted types without a policy make the browser refuse to turn a string, such as the text of
+    /// a tweet, into markup or code.
     fn value(&self) -> String {
         let Policy {
             style_sha256,
@@ -32,7 +32,7 @@ impl Policy {
     }
 }
 
-/// A page, which several clients may share.
+/// The reply with a page, whose bytes all clients share.
 pub fn reply(page: &Arc<[u8]>, policy: &Policy) -> Reply {
     Reply {
         content_type: Some("text/html; charset=utf-8"),
@@ -47,10 +47,10 @@ pub(super) mod tests {
     use super::*;
     use base64::{Engine, prelude::BASE64_STANDARD};
 
-    /// The rules of pages.
+    /// Checks the rules that all pages follow.
     pub fn check(html: &str, policy: &Policy) {
-        nothing_is_loaded_from_elsewhere(html);
-        no_text_is_ever_taken_for_markup(html);
+        nothing_is_loaded_from_other_hosts(html);
+        text_is_never_parsed_as_markup(html);
         assert_eq!(
             [policy.style_sha256, policy.script_sha256],
             [digest(html, "style"), digest(html, "script")],
@@ -62,8 +62,8 @@ pub(super) mod tests {
         assert!(!value.contains("unsafe"), "{value}");
     }
 
-    fn nothing_is_loaded_from_elsewhere(html: &str) {
-        // What stands in an icon is no address: it is not loaded.
+    fn nothing_is_loaded_from_other_hosts(html: &str) {
+        // The XML namespace in an icon is not loaded.
         let html = html.replace("xmlns='http%3A//www.w3.org/2000/svg'", "");
         let html = html.replace("\"http://www.w3.org/2000/svg\"", "");
         for elsewhere in ["http:", "https:", "\"//", "'//", "@import", "url(", "src="] {
@@ -77,7 +77,7 @@ pub(super) mod tests {
         }
     }
 
-    fn no_text_is_ever_taken_for_markup(html: &str) {
+    fn text_is_never_parsed_as_markup(html: &str) {
         for sink in [
             "innerHTML",
             "outerHTML",
@@ -91,7 +91,7 @@ pub(super) mod tests {
         }
     }
 
-    /// The digest of what stands in the only element with this tag and no attributes.
+    /// The digest of the content of the only element with this tag and no attributes.
     fn digest(html: &str, tag: &str) -> String {
         let (begin, end) = (format!("<{tag}>"), format!("</{tag}>"));
         assert_eq!(html.matches(&begin).count(), 1, "{tag}");

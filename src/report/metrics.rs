@@ -1,6 +1,5 @@
-//! Metrics: what Prometheus fetches, in its text format 0.0.4. It owns the names of the families and what
-//! is said about them; a label must not have values that clients choose, because every new value is a
-//! time series for ever at the other end.
+//! Metrics: encodes what Prometheus scrapes, in its text format 0.0.4. It owns the names and help texts of the metrics.
+//! A label must not have values that clients choose, because each new value creates a time series in Prometheus.
 
 use std::fmt::Display;
 use std::io::Write;
@@ -9,11 +8,11 @@ use super::decimal::Millionths;
 use super::dropped;
 use crate::engine::stats::{CloseReason, Histogram, Snapshot, Stream, bus};
 
-/// The `Content-Type` of what [`encode`] makes.
+/// The `Content-Type` of the document.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// Encodes the document: some 12 KB, whatever the number of clients. Everything that is counted is there
-/// from the start, with zero, so that the first of a kind is seen as a change.
+/// Encodes the document: some 12 KB, independent of the number of clients. All counters are present from the start, as
+/// zero, so that their first increment is visible as a change.
 pub fn encode(snapshot: &Snapshot<'_>) -> Vec<u8> {
     let mut out = Vec::with_capacity(16 * 1024);
     state(&mut out, snapshot);
@@ -24,7 +23,7 @@ pub fn encode(snapshot: &Snapshot<'_>) -> Vec<u8> {
     out
 }
 
-/// Begins the names of all families but those of the process, which every program calls the same.
+/// The prefix of all metrics but those of the process, whose names are the same for every program.
 const PREFIX: &str = "emojitrack_streamer_";
 
 #[derive(Clone, Copy)]
@@ -34,37 +33,37 @@ enum Kind {
     Histogram,
 }
 
-/// What runs, and on what.
+/// The version and the state of the sources.
 fn state(out: &mut Vec<u8>, snapshot: &Snapshot<'_>) {
     let version = [("version", env!("CARGO_PKG_VERSION"))];
-    let help = "The version that is running; always 1.";
+    let help = "Version of the server; the value is always 1.";
     family(out, Kind::Gauge, PREFIX, "build_info", help).sample(&version, 1);
     let sources = || [&snapshot.source].into_iter().chain(&snapshot.exchange);
-    let help = "Whether messages can come from the source.";
+    let help = "Whether the source is connected: 1 or 0.";
     let mut up = family(out, Kind::Gauge, PREFIX, "source_up", help);
     for source in sources() {
         up.sample(&[("source", source.kind)], u8::from(source.is_live));
     }
-    let help = "Times that the source was lost.";
+    let help = "Times that the connection to the source was lost.";
     let mut losses = family(out, Kind::Counter, PREFIX, "source_losses_total", help);
     for source in sources() {
         losses.sample(&[("source", source.kind)], source.losses);
     }
 }
 
-/// The families of one number each.
+/// Metrics without labels.
 fn traffic(out: &mut Vec<u8>, snapshot: &Snapshot<'_>) {
     let Snapshot {
         counters, bus, log, ..
     } = snapshot;
     #[rustfmt::skip]
     let gauges = [
-        ("sockets_open", "Open connections of clients, streams and others.", snapshot.sockets),
-        ("log_bytes", "Memory that the message log takes.", log.bytes),
-        ("log_max_bytes", "Memory that the message log may take.", log.bytes_max),
-        ("log_frames", "Frames in the message log.", log.messages),
-        ("log_reach_seconds", "Age of the oldest frames in the log.", log.reach.as_secs() as usize),
-        ("channels", "Channels that the source is asked for.", snapshot.channels),
+        ("sockets_open", "Open client connections, with or without a stream.", snapshot.sockets),
+        ("log_bytes", "Memory used by the message log, in bytes.", log.bytes),
+        ("log_max_bytes", "Maximum size of the message log, in bytes.", log.bytes_max),
+        ("log_frames", "Messages in the log.", log.messages),
+        ("log_reach_seconds", "Age of the oldest message in the log.", log.reach.as_secs() as usize),
+        ("channels", "Channels in demand from the source.", snapshot.channels),
     ];
     for (name, help, value) in gauges {
         family(out, Kind::Gauge, PREFIX, name, help).sample(&[], value);
@@ -72,33 +71,33 @@ fn traffic(out: &mut Vec<u8>, snapshot: &Snapshot<'_>) {
     #[rustfmt::skip]
     let totals = [
         ("connections_accepted_total", "Connections accepted.", counters.accepted),
-        ("subscriptions_total", "Subscriptions begun.", counters.subscribed),
-        ("subscriptions_shed_total", "Subscriptions refused for want of room.", counters.shed),
-        ("messages_received_total", "Messages that came from the source.", counters.messages_in),
-        ("frames_total", "Frames put into the message log.", bus.kept),
-        ("events_sent_total", "Events handed to the kernel, summed over clients.", counters.events_out),
-        ("bytes_sent_total", "Bytes handed to the kernel.", counters.bytes_out),
-        ("conflations_total", "Times that missed increments became one event.", bus.conflations),
-        ("publications_total", "Publications of clients that were taken.", counters.published),
-        ("ticks_total", "Ticks of the rollup that had something to send.", bus.ticks),
+        ("subscriptions_total", "Subscriptions accepted.", counters.subscribed),
+        ("subscriptions_shed_total", "Subscriptions shed because a limit was reached.", counters.shed),
+        ("messages_received_total", "Messages received from the source.", counters.messages_in),
+        ("frames_total", "Messages that had subscribers, plus ticks.", bus.kept),
+        ("events_sent_total", "Events sent, summed over all clients.", counters.events_out),
+        ("bytes_sent_total", "Bytes sent to clients.", counters.bytes_out),
+        ("conflations_total", "Events that sum up several ticks for a client that was behind.", bus.conflations),
+        ("publications_total", "Publications accepted from clients.", counters.published),
+        ("ticks_total", "Ticks that had something to send.", bus.ticks),
     ];
     for (name, help, value) in totals {
         family(out, Kind::Counter, PREFIX, name, help).sample(&[], value);
     }
 }
 
-/// The families that a label divides.
+/// Metrics with labels.
 fn divided(out: &mut Vec<u8>, snapshot: &Snapshot<'_>) {
     let counters = snapshot.counters;
     let mut subscribers = family(out, Kind::Gauge, PREFIX, "subscribers", "Open streams.");
     for (stream, count) in Stream::ALL.into_iter().zip(snapshot.streams) {
         subscribers.sample(&[("stream", stream.segment())], count);
     }
-    let help = "Clients that came back with an event id, and whether it was worth something.";
+    let help = "Clients that reconnected with an event id, by whether the replay was possible.";
     let mut replays = family(out, Kind::Counter, PREFIX, "replays_total", help);
     replays.sample(&[("result", "served")], counters.replayed);
     replays.sample(&[("result", "refused")], counters.replay_refused);
-    let help = "Connections ended, by reason.";
+    let help = "Connections closed, by reason.";
     let mut closed = family(out, Kind::Counter, PREFIX, "connections_closed_total", help);
     for (reason, count) in CloseReason::ALL.into_iter().zip(counters.closes) {
         closed.sample(&[("reason", reason.name())], count);
@@ -111,18 +110,18 @@ fn divided(out: &mut Vec<u8>, snapshot: &Snapshot<'_>) {
 }
 
 fn durations(out: &mut Vec<u8>, counters: &bus::Counters) {
-    let help = "How late ticks were served.";
+    let help = "How late ticks were.";
     let name = "tick_lateness_seconds";
     family(out, Kind::Histogram, PREFIX, name, help).histogram(None, &counters.tick_lateness);
-    let help = "From a message's arrival to its last write of one pass, by stream.";
+    let help = "Time from the arrival of a message to the last write of its pass, by stream.";
     let mut delivery = family(out, Kind::Histogram, PREFIX, "delivery_seconds", help);
     for (stream, times) in Stream::ALL.into_iter().zip(&counters.delivery) {
         delivery.histogram(Some(("stream", stream.segment())), times);
     }
 }
 
-/// The figures that client libraries of Prometheus give of every process, under their names. What the
-/// operating system does not tell is left out, as they do.
+/// The standard process metrics of Prometheus client libraries. As in those, a figure that the operating system does
+/// not provide is left out.
 fn process(out: &mut Vec<u8>, snapshot: &Snapshot<'_>) {
     let process = &snapshot.process;
     #[rustfmt::skip]
@@ -137,7 +136,7 @@ fn process(out: &mut Vec<u8>, snapshot: &Snapshot<'_>) {
             family(out, Kind::Gauge, "process_", name, help).sample(&[], value);
         }
     }
-    // The time on processors may be zero and known; it comes from where the memory comes from.
+    // A CPU time of zero may be correct; it is known whenever the memory is.
     if process.resident_bytes > 0 {
         let cpu = Millionths(process.cpu.as_micros() as u64);
         let help = "Total user and system CPU time spent in seconds.";
@@ -145,15 +144,14 @@ fn process(out: &mut Vec<u8>, snapshot: &Snapshot<'_>) {
     }
 }
 
-/// What is being written under one name. Its samples must stand together, which is why it holds on to the
-/// document.
+/// The metric being written. It borrows the document, because the samples of a metric must be contiguous.
 struct Family<'a> {
     out: &'a mut Vec<u8>,
     prefix: &'a str,
     name: &'a str,
 }
 
-/// Begins a family. `help` has neither backslashes nor line ends.
+/// Begins a metric family. `help` must not contain backslashes or line ends.
 fn family<'a>(
     out: &'a mut Vec<u8>,
     kind: Kind,
@@ -173,7 +171,7 @@ fn family<'a>(
     Family { out, prefix, name }
 }
 
-/// The name of a label, and its value.
+/// Name and value of a label.
 type Label<'a> = (&'a str, &'a str);
 
 impl Family<'_> {
@@ -181,7 +179,7 @@ impl Family<'_> {
         self.line("", labels, value);
     }
 
-    /// Buckets that are summed up, as Prometheus wants them, with bounds and sum in seconds.
+    /// Writes cumulative buckets, with bounds and sum in seconds.
     fn histogram(&mut self, label: Option<Label<'_>>, histogram: &Histogram) {
         let own = label.as_slice();
         let bounds = Histogram::BOUNDS_US.map(|bound| Millionths(bound).to_string());
@@ -207,7 +205,7 @@ impl Family<'_> {
     }
 }
 
-/// A label's value as it stands between quotation marks.
+/// Escapes the value of a label.
 fn escaped(text: &str) -> String {
     let text = text.replace('\\', "\\\\").replace('"', "\\\"");
     text.replace('\n', "\\n")
@@ -226,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn figures_stand_under_their_names() {
+    fn each_figure_has_its_name() {
         let totals = example::totals();
         let text = encoded(&example::snapshot(&totals));
         let own = [
@@ -283,10 +281,10 @@ mod tests {
     }
 
     #[test]
-    fn buckets_are_summed_up_to_the_count() {
+    fn buckets_are_cumulative() {
         let totals = example::totals();
         let text = encoded(&example::snapshot(&totals));
-        let family = r#"# HELP emojitrack_streamer_tick_lateness_seconds How late ticks were served.
+        let family = r#"# HELP emojitrack_streamer_tick_lateness_seconds How late ticks were.
 # TYPE emojitrack_streamer_tick_lateness_seconds histogram
 emojitrack_streamer_tick_lateness_seconds_bucket{le="0.0001"} 2
 emojitrack_streamer_tick_lateness_seconds_bucket{le="0.00025"} 2
@@ -320,7 +318,7 @@ emojitrack_streamer_tick_lateness_seconds_count 6
         }
     }
 
-    /// The document's families, in the order in which they come: name, kind and samples.
+    /// The families of a document in order: name, kind and samples.
     fn families(text: &str) -> Vec<(&str, &str, Vec<&str>)> {
         assert!(text.ends_with('\n') && !text.contains("\n\n"));
         let mut families = Vec::new();
@@ -339,7 +337,7 @@ emojitrack_streamer_tick_lateness_seconds_count 6
     }
 
     #[test]
-    fn each_family_is_introduced_once_and_stands_together() {
+    fn each_family_is_declared_once_and_contiguous() {
         let totals = example::totals();
         let text = encoded(&example::snapshot(&totals));
         let mut names = BTreeSet::new();
@@ -369,7 +367,7 @@ emojitrack_streamer_tick_lateness_seconds_count 6
     }
 
     #[test]
-    fn labels_are_of_a_fixed_set() {
+    fn labels_do_not_depend_on_clients() {
         let mut totals = example::totals();
         totals.counters.accepted = 1;
         let mut snapshot = example::snapshot(&totals);
@@ -410,7 +408,7 @@ emojitrack_streamer_tick_lateness_seconds_count 6
     }
 
     #[test]
-    fn what_the_system_does_not_tell_is_left_out() {
+    fn unknown_process_figures_are_left_out() {
         let totals = example::Totals::default();
         let mut snapshot = example::snapshot(&totals);
         snapshot.process = Process::default();

@@ -1,5 +1,5 @@
-//! Reports: the state as others want to read it. It owns formats and when what is due; it reads `engine::stats` and
-//! nothing else of the engine.
+//! Reports: the state of the server in the formats of its readers. It owns these formats and when each report is due;
+//! of the engine it reads `engine::stats` only.
 
 pub mod admin;
 pub mod carbon;
@@ -24,7 +24,7 @@ use crate::engine::stats::Snapshot;
 use crate::limits;
 use crate::proto::reply::Reply;
 
-/// The answer to a probe: 200, or 503 and why.
+/// The reply to a health probe: 200, or 503 with a reason.
 pub fn probe_reply(state: Result<(), &str>) -> Reply {
     let (status, word) = match state {
         Ok(()) => (200, "ok"),
@@ -37,17 +37,17 @@ pub fn probe_reply(state: Result<(), &str>) -> Reply {
     }
 }
 
-/// The live page, as [`page::render`] made it.
+/// The reply with the live page, as made by [`page::render`].
 pub fn page_reply(page: &Arc<[u8]>) -> Reply {
     html::reply(page, &page::POLICY)
 }
 
-/// The admin page, which is [`admin::HTML`].
+/// The reply with the admin page, [`admin::HTML`].
 pub fn admin_reply(page: &Arc<[u8]>) -> Reply {
     html::reply(page, &admin::POLICY)
 }
 
-/// The figures for Prometheus.
+/// The reply with the metrics for Prometheus.
 pub fn metrics_reply(snapshot: &Snapshot<'_>) -> Reply {
     Reply {
         content_type: Some(metrics::CONTENT_TYPE),
@@ -55,7 +55,7 @@ pub fn metrics_reply(snapshot: &Snapshot<'_>) -> Reply {
     }
 }
 
-/// What is said where the broker has not answered, and for how long.
+/// The reply to a request that the broker did not answer, and when the client may retry.
 pub fn no_answer(broker: &str, unanswered: &Unanswered) -> (Reply, Duration) {
     let (words, again_in) = match unanswered {
         Unanswered::Refused(words) => (format!("{broker} refuses: {words}"), limits::REFUSAL_RETRY),
@@ -77,7 +77,7 @@ pub fn no_answer(broker: &str, unanswered: &Unanswered) -> (Reply, Duration) {
     (reply, again_in)
 }
 
-/// Messages dropped, by cause, under the names that all reports give the causes.
+/// Messages dropped by cause, with the name that all reports use for the cause.
 fn dropped(snapshot: &Snapshot<'_>) -> [(&'static str, u64); 5] {
     let counters = snapshot.counters;
     [
@@ -91,14 +91,14 @@ fn dropped(snapshot: &Snapshot<'_>) -> [(&'static str, u64); 5] {
 
 #[cfg(test)]
 mod example {
-    //! What the tests of several reports have in common: figures of which no two are equal.
+    //! Test data for several reports: no two figures are equal.
 
     use std::time::Duration;
 
     use crate::engine::stats::bus;
     use crate::engine::stats::{Counters, Histogram, LogState, Process, Snapshot, SourceState};
 
-    /// What is counted.
+    /// All counters.
     #[derive(Clone, Default)]
     pub(super) struct Totals {
         pub counters: Counters,
@@ -128,7 +128,7 @@ mod example {
                 dropped_unknown: 110,
                 dropped_relays: 112,
                 events_out: 113,
-                // No floating point has this number.
+                // No floating-point number has this value.
                 bytes_out: u64::MAX,
                 published: 117,
             },

@@ -1,15 +1,14 @@
-//! Names: texts made fit to be parts of a metric's path. It owns which letters those are; it must not be
-//! given a client's words, because every new name is a file at the other end: channels, which clients do name, are
-//! bounded by whoever reports them.
+//! Names: turns text into segments of a metric's path. It owns the allowed characters. Each new name becomes a file in
+//! Graphite, so the caller must bound names that clients choose, such as those of channels.
 
-/// One segment of a path: letters, digits, `-` and `_`; anything else, a dot included, becomes `_`.
+/// One segment of a path: letters, digits, `-` and `_`; any other character, including a dot, becomes `_`.
 pub fn segment(text: &str) -> String {
     let fit = |letter: char| letter.is_ascii_alphanumeric() || letter == '-' || letter == '_';
     let clean = |letter| if fit(letter) { letter } else { '_' };
     text.chars().map(clean).collect()
 }
 
-/// A path of several segments, divided by dots as in the text; empty segments are left out.
+/// A path whose segments are separated by dots in the text; empty segments are left out.
 pub fn path(text: &str) -> String {
     let segments = text.split('.').filter(|part| !part.is_empty());
     let segments: Vec<String> = segments.map(segment).collect();
@@ -21,7 +20,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_not_fit_becomes_an_underscore() {
+    fn other_characters_become_underscores() {
         let table = [
             ("web-1", "web-1", "web-1"),
             ("web.1", "web_1", "web.1"),

@@ -1,9 +1,9 @@
-//! Page: the live page that is served at `/`. It owns that one self-contained file; it must not know where
-//! the table of emoji comes from, nor load anything from elsewhere.
+//! Page: the live page served at `/`. It owns one self-contained file; it must not know where the table of emoji comes
+//! from, nor load anything from other hosts.
 
 use super::html::Policy;
 
-/// What the browser is to run.
+/// The style and script that the browser may use.
 pub const POLICY: Policy = Policy {
     style_sha256: "dERgvvNnxV2MUfiCPZSgZ3EGbXwrempOo5UA+NvPcSs=",
     script_sha256: "T4d2tUVC/apzepyuiKSBQER/KVNGdKQjFGPvV6zpc6M=",
@@ -11,24 +11,23 @@ pub const POLICY: Policy = Policy {
 
 const HTML: &str = include_str!("page.html");
 
-/// Stands in the HTML where the table goes; a JSON string, so that the file itself is well-formed.
+/// The placeholder for the table; a JSON string, so that the file itself is well-formed.
 const PLACEHOLDER: &str = "\"THE TABLE OF EMOJI\"";
 
-/// Stands in the HTML where the page says what the counts are.
+/// The placeholder for the sentence that explains the counts.
 const ORIGIN: &str = "THE ORIGIN OF THE COUNTS";
 
-/// The page in UTF-8, with the emoji it shows: the unified ID, the score to count on from and the Unicode
-/// name of each, in the order in which they are shown. Where there is no name, it is empty; emoji that are
-/// not among them appear on the page once they are used.
+/// The page in UTF-8, with the emoji that it shows, in this order: the unified ID, the score to start from and the
+/// Unicode name (may be empty) of each. Other emoji appear on the page when they are first used.
 pub fn render<'a>(emoji: impl IntoIterator<Item = (&'a str, u64, &'a str)>) -> Vec<u8> {
-    let origin = "The counts are all uses that this server's feed has seen.";
+    let origin = "Each count is the total number of uses in this server's feed.";
     render_with(origin, emoji)
 }
 
-/// The same page where updates and tweets are made up, which it says.
+/// The page for the demo, which says that updates and tweets are random.
 pub fn render_demo<'a>(emoji: impl IntoIterator<Item = (&'a str, u64, &'a str)>) -> Vec<u8> {
-    let origin = "This is a demo: updates and tweets are made up by this server, weighted by how often each \
-        emoji was used on Twitter up to June 2020, which is also where the counts begin.";
+    let origin = "This is a demo: the server generates random updates and tweets. Counts start from how often each \
+        emoji had been used on Twitter by June 2020, and updates follow the same distribution.";
     render_with(origin, emoji)
 }
 
@@ -36,14 +35,14 @@ fn render_with<'a>(
     origin: &str,
     emoji: impl IntoIterator<Item = (&'a str, u64, &'a str)>,
 ) -> Vec<u8> {
-    // The table comes last: what stands in it is not looked at again.
+    // The table comes last, so that nothing in it is taken for a placeholder.
     let page = HTML.replacen(ORIGIN, origin, 1);
     page.replacen(PLACEHOLDER, &table_json(emoji), 1)
         .into_bytes()
 }
 
-/// The table as JSON that can stand in a script element: without a less-than sign nothing in it can end
-/// the element or begin a comment.
+/// The table as JSON for a script element: without a less-than sign nothing in it can end the element or begin a
+/// comment.
 fn table_json<'a>(emoji: impl IntoIterator<Item = (&'a str, u64, &'a str)>) -> String {
     let rows = emoji
         .into_iter()
@@ -68,7 +67,7 @@ mod tests {
     }
 
     #[test]
-    fn the_table_takes_the_place_of_the_placeholder() {
+    fn the_table_replaces_the_placeholder() {
         assert_eq!(HTML.matches(PLACEHOLDER).count(), 1);
         let page = rendered([("1F602", 5, "FACE"), ("2764", 3, "HEART")]);
         assert!(!page.contains(PLACEHOLDER));
@@ -87,23 +86,23 @@ mod tests {
     }
 
     #[test]
-    fn the_page_keeps_the_rules_of_pages() {
+    fn the_page_is_self_contained_and_matches_its_policy() {
         html::tests::check(HTML, &POLICY);
-        // What is put in leaves the style and the script as they are.
+        // The table changes neither the style nor the script.
         html::tests::check(&rendered([("1F602", 5, HOSTILE)]), &POLICY);
     }
 
     #[test]
-    fn only_the_demo_is_said_to_be_made_up() {
+    fn only_the_demo_says_that_updates_are_random() {
         assert_eq!(HTML.matches(ORIGIN).count(), 1);
         let demo = String::from_utf8(render_demo([("1F602", 5, ORIGIN)])).unwrap();
-        assert!(demo.contains("are made up"));
-        assert!(!rendered([]).contains("are made up"));
+        assert!(demo.contains("random updates"));
+        assert!(!rendered([]).contains("random updates"));
         assert!(demo.contains(&format!(r#"[["1F602",5,"{ORIGIN}"]]"#)));
     }
 
     #[test]
-    fn the_page_is_small_with_as_many_emoji_as_there_are() {
+    fn the_page_is_small_even_with_all_emoji() {
         let longer_than_average = (
             "1F1FA-1F1F8",
             1_234_567_890,

@@ -1,8 +1,7 @@
-//! Recent documents: what was made a moment ago is given out again. It owns how often a document is made and
-//! how many versions of it exist; it must not know what it says.
+//! Recent documents: a cache. It owns how often a document is encoded and how many versions of it exist; it must not
+//! know what it contains.
 //!
-//! A document about ten thousand connections is megabytes. Anybody may ask for it, as often as they like,
-//! and take it as slowly as they like.
+//! A document about ten thousand connections takes megabytes, and clients may request it often and read it slowly.
 
 use std::sync::{Arc, Weak};
 
@@ -13,19 +12,19 @@ use crate::time::Time;
 #[derive(Default)]
 pub struct Recent {
     latest: Option<Version>,
-    /// All versions that somebody may still hold.
+    /// All versions that may still be in transfer.
     held: Vec<Weak<[u8]>>,
 }
 
 struct Version {
     made_at: Time,
-    /// What the document depends on; where it has changed, the document is outdated.
+    /// A stamp of what the document depends on; if it has changed, the document is outdated.
     state: u64,
     bytes: Arc<[u8]>,
 }
 
 impl Recent {
-    /// A version that will do for `state` at `now`, if there is one.
+    /// A version that is fresh enough, if there is one.
     pub fn get(&mut self, state: u64, now: Time) -> Option<Arc<[u8]>> {
         self.held.retain(|version| version.strong_count() > 0);
         let latest = self.latest.as_ref()?;
@@ -34,7 +33,7 @@ impl Recent {
         (is_fresh || is_last || latest.made_at == now).then(|| Arc::clone(&latest.bytes))
     }
 
-    /// Keeps a version that was made just now.
+    /// Stores a version encoded just now.
     pub fn put(&mut self, state: u64, now: Time, bytes: Vec<u8>) -> Arc<[u8]> {
         let bytes: Arc<[u8]> = bytes.into();
         self.held.push(Arc::downgrade(&bytes));

@@ -1,11 +1,11 @@
-//! The row: where all nodes leave their status, at a broker that keeps more than messages, and the admin service reads
-//! it. It owns when our row is written and removed; it must not know how.
+//! The row: the status of this node in Redis, where the admin service reads it. It owns when the row is written and
+//! removed; it must not know how.
 
 use crate::broker::Store;
 use crate::limits;
 use crate::time::Time;
 
-/// What is to be done with our row.
+/// What to do with our row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Due {
     /// Write it.
@@ -18,14 +18,13 @@ pub enum Due {
 pub struct Row {
     write_at: Time,
     is_written: bool,
-    /// It is gone, as far as we can tell.
     is_removed: bool,
-    /// When the process was asked to end: the row goes first.
+    /// When the process was asked to stop.
     stopped_at: Option<Time>,
 }
 
 impl Row {
-    /// A row that was never written.
+    /// A row that has not been written yet.
     pub fn new() -> Row {
         Row {
             write_at: Time::ZERO + limits::REPORT_INTERVAL,
@@ -35,12 +34,12 @@ impl Row {
         }
     }
 
-    /// The process was asked to end.
+    /// The process was asked to stop.
     pub fn handle_stop(&mut self, now: Time) {
         self.stopped_at = Some(now);
     }
 
-    /// What is due by now.
+    /// What is due, if anything.
     pub fn poll(&mut self, store: Store, now: Time) -> Option<Due> {
         if self.stopped_at.is_some() {
             return (!self.is_removed).then_some(Due::Remove);
@@ -52,7 +51,7 @@ impl Row {
         Some(Due::Write)
     }
 
-    /// What was due has been sent.
+    /// The due command has been sent.
     pub fn handle_sent(&mut self, due: Due) {
         match due {
             Due::Write => self.is_written = true,
@@ -60,7 +59,7 @@ impl Row {
         }
     }
 
-    /// When something is due, or the end need not wait any longer.
+    /// When something is due, or the process stops waiting for the removal.
     pub fn deadline(&self, store: Store, now: Time) -> Option<Time> {
         match self.stopped_at {
             None => Some(self.write_at).filter(|_| is_up(store)),
@@ -68,7 +67,7 @@ impl Row {
         }
     }
 
-    /// Whether the end need not wait: our row is gone, or it has been waited for.
+    /// Whether the process may exit: the row is removed, or the wait has timed out.
     pub fn is_settled(&self, store: Store, now: Time) -> bool {
         let is_late = |at: Time| at + limits::ROW_REMOVAL_DEADLINE <= now;
         match store {
@@ -87,7 +86,7 @@ impl Default for Row {
     }
 }
 
-/// Whether there is a connection for commands.
+/// Whether the command connection is up.
 fn is_up(store: Store) -> bool {
     matches!(store, Store::Sending | Store::Idle)
 }
@@ -97,7 +96,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_row_is_written_on_its_beat_and_removed_at_the_end() {
+    fn the_row_is_written_at_intervals_and_removed_at_the_end() {
         let mut row = Row::default();
         let mut now = Time::ZERO + limits::REPORT_INTERVAL;
         assert_eq!(row.poll(Store::Down, now), None);
@@ -121,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn the_end_waits_for_no_row_that_was_never_written() {
+    fn the_process_does_not_wait_for_a_row_that_was_never_written() {
         let mut row = Row::default();
         row.handle_stop(Time::ZERO);
         assert!(row.is_settled(Store::None, Time::ZERO));

@@ -1,5 +1,5 @@
-//! The status document of one node, as the admin service reads it. It owns its names; it must not know
-//! where it goes.
+//! The status document of one node, in the format of the admin service. It owns the field names; it must not know where
+//! the document is sent.
 
 use std::borrow::Cow;
 use std::io::Write;
@@ -10,8 +10,8 @@ use serde_json::{Map, Value, json};
 use super::dropped;
 use crate::engine::stats::{CloseReason, ConnectionRow, Histogram, Snapshot, SourceState, Stream};
 
-/// Encodes the document, as JSON. Connections that do not fit into `bytes_max` are left out; the total
-/// beside them is true.
+/// Encodes the document as JSON. Connections that do not fit into `bytes_max` are left out; `connections_total` still
+/// counts them.
 pub fn encode(snapshot: &Snapshot<'_>, bytes_max: usize) -> Vec<u8> {
     let mut out = Vec::with_capacity(256 + 256 * snapshot.connections.len());
     out.extend_from_slice(b"{\"node\":");
@@ -39,7 +39,7 @@ pub fn encode(snapshot: &Snapshot<'_>, bytes_max: usize) -> Vec<u8> {
     out
 }
 
-/// What this server says beyond what the admin service reads.
+/// Figures beyond those that the admin service reads.
 fn stats(snapshot: &Snapshot<'_>) -> Value {
     let Snapshot {
         counters,
@@ -134,7 +134,7 @@ fn encode_row(out: &mut Vec<u8>, row: &ConnectionRow<'_>) {
     let _infallible = write!(out, ",\"msgs_sent\":{sent},\"behind\":{behind}}}");
 }
 
-/// What a path subscribes to. Where the path does not say so itself, the list does that stands behind it.
+/// The namespaces that a request subscribes to: those in the query if it has any, otherwise the one in the path.
 fn namespace_of(path: &str) -> Cow<'_, str> {
     match path.split_once("?ns=") {
         Some((_, names)) => names.replace("&ns=", ",").into(),
@@ -142,8 +142,8 @@ fn namespace_of(path: &str) -> Cow<'_, str> {
     }
 }
 
-/// A JSON string of a client's words as they are. The encoder escapes ASCII's control characters; those above
-/// steer terminals as well, and somebody may look at the document in one.
+/// Writes a client's text as a JSON string. The encoder escapes only ASCII control characters; others can control a
+/// terminal as well, and somebody may view the document in one.
 fn foreign_text(out: &mut Vec<u8>, words: &str) {
     if !words.contains(char::is_control) {
         return text(out, words);
@@ -156,7 +156,6 @@ fn foreign_text(out: &mut Vec<u8>, words: &str) {
     }
 }
 
-/// A JSON string.
 fn text(out: &mut Vec<u8>, text: &str) {
     let _infallible = serde_json::to_writer(out, text);
 }
@@ -171,7 +170,7 @@ mod tests {
     use crate::report::example;
 
     #[test]
-    fn the_document_has_the_names_that_the_admin_service_reads() {
+    fn the_document_has_the_fields_that_the_admin_service_reads() {
         let counters = Counters::default();
         let bus = bus::Counters {
             kept: 7,
@@ -255,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn a_namespace_is_what_a_path_or_the_list_behind_it_subscribes_to() {
+    fn namespaces_come_from_the_path_or_the_query() {
         let table = [
             ("/subscribe/eps", "/eps"),
             ("/subscribe/details/2665", "/details/2665"),
@@ -272,11 +271,11 @@ mod tests {
     }
 
     #[test]
-    fn as_many_connections_as_can_be_asked_for_fit_into_the_row_in_redis() {
+    fn the_maximum_number_of_connections_fits_into_the_row_in_redis() {
         let totals = example::totals();
         let id = "1F1FA-1F1F8";
         let path = format!("/subscribe/details/{id}");
-        // Long in all that a client is free to choose, as ordinary clients go.
+        // The longest row of an ordinary client.
         let row = ConnectionRow {
             request_path: &path,
             tag: Some(id),

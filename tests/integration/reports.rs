@@ -343,7 +343,7 @@ fn a_graphite_that_is_not_there_is_said_once_and_changes_nothing() {
     let server = ServerOptions::demo()
         .variable("GRAPHITE_URL", &format!("tcp://localhost:{absent}"))
         .start();
-    server.wait_for_log("figures are dropped until it is back");
+    server.wait_for_log("dropping metrics until it is back");
     let mut subscriber = server.subscribe("/subscribe/eps");
     subscriber.next_data(20);
     let began_at = Instant::now();
@@ -362,6 +362,6 @@ fn a_graphite_that_takes_connections_and_nothing_else_is_said_once() {
         drop(balancer.accept().expect("a connection"));
     }
     let line = server.wait_for_log("graphite:");
-    assert!(line.contains("figures are dropped"), "{line}");
+    assert!(line.contains("dropping metrics"), "{line}");
     assert_eq!(server.count_log("graphite:"), 1);
 }

@@ -203,16 +203,16 @@ class Reporter:
         if abs(time.time() - at) > REPORT_SECONDS:
             raise Failure(f"{self.title}: the time {at} is not now")
         if self.points("source.up")[at] != 1:
-            raise Failure(f"{self.title}: the source is said to be down")
+            raise Failure(f"{self.title}: the source is reported as down")
 
     def check_log(self):
-        """Carbon was away once."""
+        """The log has one outage of Carbon."""
         said = [line.split("graphite: ")[1] for line in self.streamer.lines if "graphite: " in line]
         target = re.escape(self.target)
         patterns = [
             f"sending to {target}",
-            f"{target}: .*; figures are dropped until it is back",
-            f"{target} takes figures again after [0-9]+ s",
+            f"{target}: .*; dropping metrics until it is back",
+            f"{target} is back after [0-9]+ s",
         ]
         if len(said) != len(patterns) or not all(map(re.fullmatch, patterns, said)):
             raise Failure(f"{self.title} said {said}")
@@ -242,14 +242,14 @@ def check():
         carbon.stop()
         for reporter in reporters:
             reporter.streams["eps"].pop().close()
-        # Two reports find nobody, which over UDP shows only then, and is no news the second time.
+        # Long enough for two failed reports, of which only the first is logged. UDP notices the outage only then.
         time.sleep(21)
         carbon.start()
         restarted = int(time.time())
         for reporter in reporters:
             reporter.wait_for_counts(restarted)
             reporter.check_names()
-            reporter.streamer.wrote("graphite: .* takes figures again")
+            reporter.streamer.wrote("graphite: .* is back after")
             reporter.check_log()
         print(f"Carbon was away, and had the new counts {int(time.time()) - restarted} s after its return")
         for reporter in reporters:

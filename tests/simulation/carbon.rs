@@ -73,7 +73,7 @@ impl Carbon {
             let Some(words) = line.strip_prefix("graphite: ") else {
                 continue;
             };
-            let is_away = words.ends_with("figures are dropped until it is back");
+            let is_away = words.ends_with("dropping metrics until it is back");
             let before = self.is_said_away.replace(is_away);
             assert_ne!(before, Some(is_away), "said again: {line}");
         }
