@@ -5,8 +5,8 @@ use super::html::Policy;
 
 /// The style and script that the browser may use.
 pub const POLICY: Policy = Policy {
-    style_sha256: "Xe2lWwyPkbU3fEPnYaC/5fGaXdkPV9z7Qdqij58KONU=",
-    script_sha256: "GPsAPI4DKGjxK3Q9org9WFsOwjhxw9Mn4AmjIQY5lFg=",
+    style_sha256: "a5+9fwhSvD53cTHKCup+JdatdeG5nH4AMgTHdrV0Oc4=",
+    script_sha256: "5KI3ev1MHLdtXgXsav546V0lzbhVqsAHq3OVVm5lQl0=",
 };
 
 /// The page in UTF-8.

@@ -5,8 +5,8 @@ use super::html::Policy;
 
 /// The style and script that the browser may use.
 pub const POLICY: Policy = Policy {
-    style_sha256: "dERgvvNnxV2MUfiCPZSgZ3EGbXwrempOo5UA+NvPcSs=",
-    script_sha256: "T4d2tUVC/apzepyuiKSBQER/KVNGdKQjFGPvV6zpc6M=",
+    style_sha256: "y/qlZ5fipSqyesWGJoVRxj067NIRplRmwh34idg8dkM=",
+    script_sha256: "s7hFSl7FpRXDtFPZW9ySJ+yZEhk7w60a2YHWigqSMn4=",
 };
 
 const HTML: &str = include_str!("page.html");

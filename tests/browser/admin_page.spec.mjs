@@ -1,5 +1,5 @@
-// The admin page in a real browser: what it shows of the real program, and what it makes of documents that
-// a test cannot have a server send, such as those of thousands of connections.
+// The admin page in a real browser: with the real program, and with documents that a test cannot make a server send,
+// such as those of thousands of connections.
 
 import assert from 'node:assert/strict';
 import { WireReader, closeClients, fetchWhole, pause, until } from '../spec/clients.mjs';
@@ -70,7 +70,7 @@ inBrowser('the admin page', (tab) => {
       await openPage();
       const messages = await total('Messages in');
       await until(async () => (await total('Messages in')) > messages + 100, 'the totals rise');
-      await until(async () => numberIn((await rowsOf('totals'))[0][2]) > 0, 'there is a minute to speak of');
+      await until(async () => numberIn((await rowsOf('totals'))[0][2]) > 0, 'the last minute has figures');
 
       const expected = { raw: '1', eps: '1', details: '1', kiosk_interaction: '0', channels: '0', several: '0' };
       assert.deepEqual(await subscribers(), expected);
@@ -84,7 +84,7 @@ inBrowser('the admin page', (tab) => {
         assert.match(words, /: [\d,.]+ per second now; in the last five minutes between [\d,.]+ and [\d,.]+$/);
       }
       const lateness = await tab.page.getAttribute('#chart-late svg', 'aria-label');
-      assert.match(lateness, /of \d+ ticks, last \d+ s, half were [\d.]+ ms late/);
+      assert.match(lateness, /\d+ ticks, last \d+ s; p50 [\d.]+ ms, p99 [\d.]+ m?s, max [\d.]+ m?s$/);
       assert.deepEqual(tab.complaints, []);
       tab.assertNothingIsFromElsewhere(streamer.url('/'));
     });
@@ -111,14 +111,14 @@ inBrowser('the admin page', (tab) => {
       const { eps, channels: alone, several } = await subscribers();
       assert.deepEqual({ eps, alone, several }, { eps: '1', alone: '4', several: '1' });
       assert.equal(await total('Publications'), 1);
-      assert.match(await tab.page.textContent('#process'), /Channels4Sockets/);
+      assert.match(await tab.page.textContent('#process'), /Channels4Connections/);
       assert.deepEqual(tab.complaints, []);
       closeClients();
       await channels.stop();
     });
 
     it('shows what clients send as text', async () => {
-      // The rest of what is hostile cannot stand in a header.
+      // The other hostile strings cannot be sent in a header.
       const agents = HOSTILE.filter((agent) => /^[\x20-\x7e]+$/.test(agent) && agent.length < 300);
       assert.ok(agents.length >= 4);
       await Promise.all(agents.map((agent) => subscribe('/details/1F602', agent)));
@@ -171,7 +171,7 @@ inBrowser('the admin page', (tab) => {
       await guarded.stop();
     });
 
-    it('says that figures are old while there is no answer, and goes on after that', async () => {
+    it('marks figures as old while there is no answer, and recovers', async () => {
       await subscribe('/eps', 'before');
       await openPage();
       await until(async () => (await total('Messages in')) > 500, 'there is something to lose');
@@ -194,7 +194,7 @@ inBrowser('the admin page', (tab) => {
       await refreshed(2);
       const words = await tab.page.getAttribute('#chart-in svg', 'aria-label');
       assert.doesNotMatch(words, /-\d/, 'no rate is less than nothing');
-      // The browser itself says that it could not connect.
+      // The browser itself reports that it could not connect.
       const others = tab.complaints.filter((complaint) => !/Failed to load resource/.test(complaint));
       assert.deepEqual(others, []);
     });
@@ -206,7 +206,7 @@ inBrowser('the admin page', (tab) => {
         document.dispatchEvent(new Event('visibilitychange'));
       };
       await tab.page.evaluate(hide, true);
-      // What is under way may still come to its end.
+      // A request under way may still complete.
       await pause(500);
       const before = tab.requests.length;
       await pause(6_000);
@@ -264,12 +264,12 @@ inBrowser('the admin page', (tab) => {
       assert.equal(await range(), '101–200 of 5,000');
 
       await tab.page.getByLabel('Filter by namespace').fill('DETAILS/1F1FA');
-      assert.match(await range(), /^1–100 of [\d,]+ that match$/);
+      assert.match(await range(), /^1–100 of [\d,]+ matching$/);
       assert.deepEqual(new Set(await column(0)), new Set(['/details/1F1FA-1F1F8']));
-      await tab.page.getByLabel('Filter by address or agent').fill('2001:db8');
+      await tab.page.getByLabel('Filter by address or user agent').fill('2001:db8');
       assert.ok((await column(4)).every((address) => address.startsWith('2001:db8::')));
       await tab.page.getByLabel('Filter by namespace').fill('/nowhere');
-      assert.equal(await range(), 'none that match');
+      assert.equal(await range(), 'none matching');
       assert.deepEqual(await rowsOf('connections'), []);
       assert.deepEqual(tab.complaints, []);
     });
@@ -279,7 +279,7 @@ inBrowser('the admin page', (tab) => {
       await tab.page.getByLabel('Filter by namespace').fill('details');
       await press('Sent');
       await press('Next page');
-      await tab.page.getByLabel('Filter by address or agent').focus();
+      await tab.page.getByLabel('Filter by address or user agent').focus();
       const selected = await tab.page.evaluate(() => {
         scrollTo(0, 400);
         const table = document.querySelector('#connections-scroll');
@@ -301,7 +301,7 @@ inBrowser('the admin page', (tab) => {
       assert.deepEqual(before.scrolled, [400, 321]);
       await refreshed(2);
       assert.deepEqual(await state(), before);
-      assert.match(await tab.page.textContent('#connections-note'), /held while text is selected/);
+      assert.match(await tab.page.textContent('#connections-note'), /not updated while text is selected/);
 
       const rows = await rowsOf('connections');
       await tab.page.evaluate(() => getSelection().removeAllRanges());
@@ -322,12 +322,12 @@ inBrowser('the admin page', (tab) => {
 
     it('spells out what cannot be seen, and cuts off what is too long', async () => {
       await openPage();
-      await tab.page.getByLabel('Filter by address or agent').fill('\u202E');
+      await tab.page.getByLabel('Filter by address or user agent').fill('\u202E');
       assert.deepEqual(
         new Set(await column(5)),
         new Set(['\\u{202e}txt.exe\\u{202c} \\u{2067}right to left\\u{2069}']),
       );
-      await tab.page.getByLabel('Filter by address or agent').fill('a very long name');
+      await tab.page.getByLabel('Filter by address or user agent').fill('a very long name');
       const [longest] = await column(5);
       assert.equal(longest.length, 301);
       assert.ok(longest.endsWith('…'));
@@ -353,7 +353,7 @@ inBrowser('the admin page', (tab) => {
       await until(async () => (await rates()).every((rate) => numberIn(rate) > 100), 'rates are known');
       assert.equal(
         await tab.page.textContent('#nodes-note'),
-        '5 reporting, 1 silent for too long, 2 that cannot be read',
+        '5 reporting, 1 stale, 2 malformed',
       );
       assert.deepEqual(tab.complaints, []);
     });
@@ -394,13 +394,13 @@ inBrowser('the admin page', (tab) => {
       });
     }
 
-    it('says why the cluster is not known', async () => {
+    it('says why the cluster is unavailable', async () => {
       await tab.page.route('**/admin/cluster.json', (route) =>
         route.fulfill({ status: 503, json: { status: 'Service Unavailable', error: 'redis does not answer' } }),
       );
       await openPage();
       await until(
-        async () => (await tab.page.textContent('#nodes-note')) === 'not known: redis does not answer',
+        async () => (await tab.page.textContent('#nodes-note')) === 'unavailable: redis does not answer',
         'the reason is shown',
       );
       assert.equal(await tab.page.textContent('#state'), 'live');

@@ -1,5 +1,4 @@
-// The browser of the tests: one for each suite, with a new page for each test, and what that page complained
-// about or asked elsewhere for.
+// The browser of the tests: one per suite, with a new page for each test, and the errors and requests of that page.
 
 import assert from 'node:assert/strict';
 import { availableParallelism, loadavg } from 'node:os';

@@ -1,4 +1,4 @@
-// The live page in a real browser: what it counts, how smoothly, and that it cleans up behind itself.
+// The live page in a real browser: its counts, its frame rate, and its cleanups.
 
 import assert from 'node:assert/strict';
 import { fetchWhole, pause, until } from '../spec/clients.mjs';
@@ -25,7 +25,7 @@ inBrowser('the live page', (tab) => {
     let proxy;
     before(async () => {
       streamer = await Streamer.start(['--demo', '--sse-force-refresh', '--verbose']);
-      // Otherwise the end of the browser's own connections would do what the beacon is there for.
+      // Otherwise the browser's closed connections would have the effect of the beacon.
       proxy = await RecordingProxy.start(streamer.url(''), { hidesDepartures: true });
     });
     after(async () => {
@@ -42,7 +42,7 @@ inBrowser('the live page', (tab) => {
       await tab.page.goto(proxy.url('/'));
       const before = await total();
       await until(async () => (await total()) > before + 100, 'the counts rise');
-      // The tweets of the first emoji are a second stream.
+      // The second stream has the tweets of the first emoji.
       await tab.page.click('.cell');
       await tab.page.waitForSelector('#tweets > li');
       const namespaces = (await connections()).map((connection) => connection.namespace).sort();
@@ -116,12 +116,12 @@ inBrowser('the live page', (tab) => {
     ];
 
     it('begins with nothing, and takes emoji in as they are used', async () => {
-      // Where Redis cannot be asked yet, the page begins with all emoji that have a name.
+      // Until Redis can be queried, the page starts with all emoji that have a name.
       await until(async () => {
         await tab.page.goto(proxy.url('/'));
         return tab.page.isVisible('#empty');
       }, 'the page begins without emoji');
-      assert.doesNotMatch(await tab.page.innerText('main'), /demo|made up/);
+      assert.doesNotMatch(await tab.page.innerText('main'), /demo|random/);
       await isLive();
       for (const id of [
         '<img src=x onerror=alert(1)>',
@@ -187,7 +187,7 @@ inBrowser('the live page', (tab) => {
         async () => (await total()) >= Object.values(expected).reduce((sum, count) => sum + count),
         'all is counted',
       );
-      // Longer than a lifetime and a pause, so that what would come twice has the time to.
+      // Longer than a lifetime and a pause, so that a duplicate would have time to arrive.
       await pause(3_000);
       assert.deepEqual(await shown(), expected);
       const reconnects = proxy.requestsFor('/subscribe/eps').length - before;

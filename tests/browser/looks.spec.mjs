@@ -1,5 +1,4 @@
-// How both pages look: on a phone and on a desktop, light and dark. Pictures of each are left in
-// target/screenshots, for whoever changes them.
+// How both pages look: on a phone and on a desktop, light and dark. Screenshots are saved in target/screenshots.
 
 import assert from 'node:assert/strict';
 import { mkdirSync } from 'node:fs';

@@ -1,16 +1,15 @@
 #!/usr/bin/env bash
-# Checks with a real browser what only a real browser shows; see each *.spec.mjs. Arguments are handed to
-# mocha: run.sh --grep page
+# Runs the tests that need a real browser; see each *.spec.mjs. Arguments are passed to mocha: run.sh --grep page
 set -euo pipefail
 cd -- "$(dirname -- "${BASH_SOURCE[0]}")"
 source ../tools.sh
 
-# The servers are those of the spec, which has packages of its own.
+# The helpers of tests/spec need packages of their own.
 install_packages ../spec
 install_packages .
 build_program
 
-# The tests start it with no environment but the PATH, and it must be found all the same.
+# The tests start programs with no environment but PATH, so find Chromium here.
 CHROMIUM=${CHROMIUM:-$(command -v chromium)}
 export CHROMIUM
 
