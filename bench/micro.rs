@@ -1,7 +1,7 @@
-//! Micro-benchmarks: what the parts cost without a kernel, so that a regression is seen by itself. What
-//! is private to the engine is measured through its public side, with a network that takes everything.
+//! Micro-benchmarks: the cost of the parts without a kernel, so that regressions can be located. What is private to the
+//! engine is measured through its public interface, with a network that accepts everything.
 //!
-//! `cargo bench --bench micro` runs all of them, `cargo bench --bench micro -- raw` those of that name.
+//! `cargo bench --bench micro` runs all of them, `cargo bench --bench micro -- raw` those with that name.
 
 use std::ffi::OsString;
 use std::io;

@@ -23,7 +23,7 @@ function count(lines) {
 FNR == 1 {
     is_test = held = fields = 0
     struct = ""
-    # The room of src/net/mio.rs is net, and so is that of src/net.rs.
+    # Both src/net/mio.rs and src/net.rs belong to net.
     room = FILENAME
     sub(/^src\//, "", room)
     sub(/(\/.*|\.rs)$/, "", room)
@@ -32,7 +32,7 @@ FNR == 1 {
 
 is_test { next }
 
-# An attribute for tests is held back until it is known what it belongs to.
+# Whether this attribute counts depends on the item that follows.
 /^#\[cfg\(test\)\]$/ || (held && /^#\[/) { held++; next }
 held {
     if (/^(pub(\([a-z]+\))? )?mod [a-z_]+ \{/) { is_test = 1; next }
@@ -43,7 +43,7 @@ held {
 
 { count(1) }
 
-# rustfmt ends a struct with a brace at the indentation of its beginning.
+# rustfmt puts the closing brace of a struct at the indentation of its first line.
 /^ *(pub(\([a-z]+\))? )?struct [A-Za-z0-9_]+/ {
     struct = $0
     sub(/^.*struct /, "", struct)
@@ -51,7 +51,7 @@ held {
     match($0, /^ */)
     indent = substr($0, 1, RLENGTH)
     fields = 0
-    # Neither a tuple nor an empty struct has named fields.
+    # Tuple structs and empty structs have no named fields.
     if (/;$|\}$/) struct = ""
     next
 }

@@ -1,23 +1,20 @@
 #!/usr/bin/env bash
-# Installs what the tests need, as far as it is missing, and runs all of them: format, lints,
-# documentation, the spec of the API against the real program, what only a browser shows, what clients in
-# Python see, what Prometheus and Graphite make of the reports, and everything that `cargo test` knows.
-# It ends at the first failure, with the exit code of what failed.
+# Installs what the tests need and runs all of them: format, lints, documentation, the API spec against the real program,
+# the tests with a browser, with Python clients, with Prometheus and with Graphite, and `cargo test`. Stops at the first
+# failure, with its exit code.
 set -euo pipefail
 cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.."
 
-# Nothing here asks questions, so a step that waits for an answer fails instead of hanging.
+# No standard input, so that a step that asks a question fails instead of hanging.
 exec </dev/null
 
-# Thousands of clients are thousands of descriptors. Where the limit cannot be raised, what there is must
-# do.
+# Thousands of clients need thousands of descriptors; raise the limit as far as allowed.
 ulimit -S -n "$(ulimit -H -n)" || true
 
-# Debian installs servers where the PATH of ordinary users does not lead, and rustup may not have been
-# added to it.
+# Debian installs servers in sbin, which may not be in PATH, and neither may the directory of rustup.
 PATH=$PATH:/usr/sbin:/sbin:${HOME:-}/.cargo/bin
 
-# Each program that the tests call, and the Debian package that it comes from.
+# Each program that the tests need, and its Debian package.
 readonly programs=(
     redis-server redis-server
     node nodejs
@@ -30,14 +27,13 @@ readonly programs=(
     rabbitmq-server rabbitmq-server
 )
 
-# The module of Python that makes virtual environments complete. Debian has it in a package of its own,
-# which brings no program.
+# The Python module that virtual environments need; in Debian a separate package without a program.
 readonly python_module=ensurepip python_package=python3-venv
 
-# The same for the other client of RabbitMQ that the tests know, which is there for Debian's Python alone.
+# A RabbitMQ client, which Debian packages for its own Python.
 readonly pika_module=pika pika_package=python3-pika
 
-# The oldest Node.js that mocha and the EventSource run on; Debian 12 has this one.
+# The oldest Node.js that mocha and EventSource support, which is the one of Debian 12.
 readonly node_major_min=18
 
 fail() {
@@ -49,13 +45,13 @@ has() {
     command -v -- "$1" >/dev/null
 }
 
-# Announces a command and the time so far, and runs it.
+# Prints the elapsed time and a command, and runs it.
 step() {
     printf '\n==> %d s: %s\n' "$SECONDS" "$*"
     "$@"
 }
 
-# Prints the packages of the programs that are not there.
+# Prints the missing packages.
 missing_packages() {
     local index
     for ((index = 0; index < ${#programs[@]}; index += 2)); do
@@ -87,7 +83,7 @@ install_missing() {
     fi
     printf '\n==> %d s: installing %s\n' "$SECONDS" "${missing[*]}"
     forbid_services
-    # One list that cannot be updated need not be the one that the packages are in.
+    # One package list may fail to update although the others have the packages.
     apt_get update || printf 'contrib/test.sh: apt-get update failed; trying all the same\n' >&2
     apt_get install --yes --no-install-recommends "${missing[@]}" || fail "apt-get failed; $by_hand"
     allow_services
@@ -100,8 +96,8 @@ apt_get() {
         apt-get --quiet --option DPkg::Lock::Timeout=120 --option Acquire::Retries=3 "$@"
 }
 
-# The tests start servers of their own, on ports of their own; the ones that packages start by themselves
-# would stay behind. Debian asks this file first. Where there is one already, somebody has decided.
+# Keeps packages from starting their services, which would go on running; the tests start their own servers. Debian asks
+# this file before it starts a service; an existing file is left alone.
 readonly policy=/usr/sbin/policy-rc.d
 forbid_services() {
     if [[ -e $policy ]]; then
@@ -146,6 +142,6 @@ step tests/metrics/run.sh prometheus
 step tests/metrics/run.sh graphite
 step env REQUIRE_RABBITMQ=1 cargo test --locked --all-features --lib --test amqp
 step cargo test --locked --doc
-# The last, so that the output closes with its counts. Without the variables, a test that finds no
-# redis-server, or no nginx, is skipped.
+# Comes last, so that the output ends with its counts. Without the variables, tests without redis-server or nginx would
+# be skipped.
 step env REQUIRE_REDIS=1 REQUIRE_NGINX=1 cargo test --locked --lib --bins --tests

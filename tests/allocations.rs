@@ -1,5 +1,4 @@
-//! Allocations, counted: what a message costs must not grow by an allocation for each client that gets it, nor
-//! what a client costs by one for each message. A count is the same on every machine, as a time is not.
+//! Counts allocations: there must be none per message and client. Unlike times, counts are the same on every machine.
 
 use std::ffi::OsString;
 use std::net::Ipv4Addr;
@@ -45,7 +44,7 @@ impl Bench {
         bench
     }
 
-    /// One turn, whose writes are all taken whole.
+    /// One turn; all writes are complete.
     fn turn(&mut self, messages: &[Message]) {
         self.now_us += 17_000;
         let now = Time::from_micros(self.now_us);
@@ -66,7 +65,7 @@ impl Bench {
         self.engine.end_turn(now);
     }
 
-    /// Turns until everybody has everything.
+    /// Runs turns until all clients have everything.
     fn finish(&mut self) {
         while self.engine.has_work() {
             self.turn(&[]);
@@ -126,7 +125,7 @@ fn fan_out_does_not_allocate_for_each_event() {
         let writes = bench.writes - before;
         let everybody = u64::from(CLIENTS) * paths.len() as u64;
         assert!(writes >= TURNS * everybody, "{paths:?}: {writes} writes");
-        // What there is are the log's segments, one for hundreds of frames.
+        // Only segments of the log are allocated, one per hundreds of messages.
         let per_turn = counted.count_total as f64 / TURNS as f64;
         assert!(
             per_turn < 0.2,
@@ -142,7 +141,7 @@ fn fan_out_does_not_allocate_for_each_event() {
 }
 
 #[test]
-fn sums_for_those_who_lag_do_not_allocate_either() {
+fn sums_for_slow_clients_do_not_allocate() {
     let scores = ["1F602", "2764", "2665"].map(|id| message("stream.score_updates", id));
     // More clients than one turn has writes for, so that ticks come while the last one is under way.
     let mut bench = Bench::new(&["/subscribe/eps"; 8]);

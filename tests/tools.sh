@@ -1,10 +1,8 @@
 # shellcheck shell=bash
-# What the tests that run tools of others have in common: each run.sh sources it, and installs and builds
-# with it what is missing.
+# Helpers for the tests that need other tools: each run.sh sources this file to install and build what is missing.
 
-# Installs the packages of a folder with npm. An installation takes longer than the tests, so it is
-# repeated only when there is something new. The stamp is inside what `npm ci` removes first, so a failed
-# installation leaves none.
+# Installs the packages of a folder with npm, only if they have changed, because that takes longer than the tests. The
+# stamp is in the directory that `npm ci` removes first, so a failed installation leaves none.
 install_packages() {
     local folder=$1
     local stamp=$folder/node_modules/.installed-package-lock.json
@@ -14,9 +12,8 @@ install_packages() {
     fi
 }
 
-# Makes the virtual environment `target/NAME` with the packages of the folder's requirements.txt, unless it is
-# there already, and sets `python` to its interpreter. An interpreter of the system that was replaced by a newer
-# one makes it useless, so a module is imported to see whether it works.
+# Creates the virtual environment `target/NAME` with the packages of requirements.txt unless it exists, and sets
+# `python` to its interpreter. An upgrade of the system's Python breaks it, so import a module to check it.
 install_python_packages() {
     local name=$1 module=$2
     local environment=../../target/$name
@@ -32,9 +29,8 @@ install_python_packages() {
     python=$environment/bin/python
 }
 
-# Builds the program, unless STREAMER_BINARY names one already, and exports that. Only Cargo knows where it
-# puts a program: the folder and the target can be configured in many places. Its messages are lines of JSON,
-# of which only the program's own names an executable.
+# Builds the program unless STREAMER_BINARY is set, and exports its path. The path comes from Cargo's JSON messages,
+# because the target directory can be configured in many places; only the program's message names an executable.
 build_program() {
     if [[ -z ${STREAMER_BINARY:-} ]]; then
         STREAMER_BINARY=$(

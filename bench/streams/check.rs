@@ -1,5 +1,5 @@
-//! The judge: what clients received, against the plan. It owns every client's place in the plan and the
-//! times that events took; it must not know how they came.
+//! Checks what clients received against the plan. It owns each client's position in the plan and the delivery times; it
+//! must not know how events arrive.
 
 use std::sync::Arc;
 

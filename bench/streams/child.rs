@@ -1,5 +1,4 @@
-//! Child processes: each on one core, and gone when it is dropped or when this process is. It owns their
-//! lives; it must not know what they do.
+//! Child processes: each runs on one core, and is killed when dropped or when this process exits.
 
 use std::fs::File;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};

@@ -1,5 +1,5 @@
-//! The crowd: all clients of one measurement, on one epoll. It owns their sockets and when they connect,
-//! read and stall; what they receive is for the judge.
+//! The crowd: all clients of one measurement, on one epoll. It owns their sockets and when they connect, read and
+//! stall; `check` judges what they receive.
 
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr};

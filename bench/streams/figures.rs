@@ -1,4 +1,4 @@
-//! Figures: what one measurement gave, and what several give together.
+//! Figures: the results of one measurement, and their summary over several.
 
 use std::collections::BTreeMap;
 

@@ -1,6 +1,6 @@
-//! The floor: what it costs to write the same frames to the same sockets with one system call for each
-//! client and event, and to do nothing else. It makes its messages by itself, has no timeouts, no
-//! reports and no protection against anybody, and is no server: it is the limit of that design.
+//! The floor: the cost of writing the same bytes to the same sockets with one system call per client and event, and
+//! nothing else. It generates its own messages, and has no timeouts, reports or limits: it is the lower bound of that
+//! design, not a server.
 
 use std::io::{self, Read, Write};
 use std::net::SocketAddr;
@@ -114,7 +114,7 @@ pub fn run(options: Options) -> Result<(), Failure> {
     }
 }
 
-/// Everybody who is connected.
+/// All connected clients.
 struct Floor {
     clients: Vec<Option<Client>>,
     /// For each ID, who asked for it.

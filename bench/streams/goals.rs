@@ -1,5 +1,5 @@
-//! Goals: what this server promises of itself, beside what was measured. It owns the bounds; how figures
-//! come about is for the workloads.
+//! Goals: what this server should achieve, next to what was measured. It owns the bounds; the workloads own the
+//! measurements.
 
 use crate::report::Report;
 use crate::servers::Server;

@@ -1,4 +1,4 @@
-//! A histogram of times: fixed memory, and quantiles that are right to 2 %.
+//! A histogram of times: fixed memory, and quantiles within 2 %.
 
 /// Parts that each power of two is cut into.
 const PARTS: u64 = 64;

@@ -1,5 +1,4 @@
-//! The machine: its clock, its cores, and what `/proc` says of processes. It owns what is read from the
-//! system; it must not know what any figure is for.
+//! The machine: its clock, its cores, and the figures of processes from `/proc`.
 
 use std::fs;
 use std::io;

@@ -1,9 +1,8 @@
-//! The instrument: starts each server under test on one core, loads it from another, and reports what a
-//! delivered event costs, as a ratio to a floor. `bench/README.md` says how to run it and what the
-//! figures mean.
+//! The benchmark: starts each server under test on one core, loads it from another, and reports the cost of a delivered
+//! event as a ratio to the floor. `bench/README.md` says how to run it and what the figures mean.
 //!
-//! It owns the order of a run. The same program is the floor and the launcher of its children, which it
-//! becomes by its first argument.
+//! It owns the order of a run. Depending on its first argument, the program is also the floor or the launcher of its
+//! children.
 
 mod check;
 mod child;

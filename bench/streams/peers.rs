@@ -1,5 +1,5 @@
-//! Other people's servers, as packages give them: what each needs, and the command that starts it.
-//! `bench/peers` has their programs, and `install.sh`, which installs what they are made of.
+//! Peers: other servers to compare with, what each needs, and the command that starts it. `bench/peers` has their
+//! programs, and `install.sh`, which installs their dependencies.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};

@@ -1,6 +1,5 @@
-//! The plan: every message of one measurement, settled before it begins, so that the publisher, the
-//! floor and whoever checks what arrives need not tell each other anything. It owns what messages say; it
-//! must not know when they are sent, only keep when they were.
+//! The plan: all messages of one measurement, fixed in advance, so that the publisher, the floor and the checker need not
+//! communicate. It owns the messages and records when each was sent; it does not decide when.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};

@@ -1,5 +1,4 @@
-//! The prober: asks a server for other things while it is under load. It owns those requests and the
-//! longest that each took.
+//! The prober: sends other requests to a server under load. It owns these requests and the longest time of each.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -38,7 +37,7 @@ impl Prober {
             let mut longest = [Duration::ZERO; REQUESTS.len()];
             while !until.load(Ordering::Relaxed) {
                 for ((path, _), longest) in REQUESTS.iter().zip(&mut longest) {
-                    // Who gets no answer has waited in vain, which is as long as it can be.
+                    // No answer counts as the longest possible time.
                     let took = ask(address, path).unwrap_or(PATIENCE);
                     *longest = took.max(*longest);
                     thread::sleep(PAUSE);

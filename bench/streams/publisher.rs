@@ -1,5 +1,5 @@
 //! The publisher: sends the plan's messages when they are due, on a thread of its own. It owns the
-//! schedule and the two ways to publish; it must not know who receives.
+//! schedule and the two ways to publish; it must not know the receivers.
 
 use std::collections::BTreeMap;
 use std::io::{self, Read, Write};

@@ -1,4 +1,4 @@
-//! Redis: a server of our own for one run, and the commands that a measurement needs of it.
+//! Redis: a server for one run, and the commands that a measurement needs.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};

@@ -1,4 +1,4 @@
-//! The report: all figures and goals of one run, as Markdown and as JSON. It owns how they look.
+//! The report: all figures and goals of one run, as Markdown and as JSON.
 
 use std::fmt::Write;
 use std::path::Path;

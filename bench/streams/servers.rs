@@ -1,5 +1,5 @@
-//! The servers under test: how each is started, fed and asked. It owns their names and commands; what is
-//! measured of them is for the workloads.
+//! The servers under test: how to start, feed and query each of them. It owns their names and commands; the workloads
+//! own what is measured.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};

@@ -1,6 +1,5 @@
-//! The receiving side of HTTP and Server-Sent Events, written apart from the server's own code: what it
-//! gets wrong, this must not get wrong as well. It owns one client's input; it must not know what the
-//! events mean.
+//! A receiver of HTTP and Server-Sent Events that shares no code with the server, so that they cannot share an error. It
+//! owns the input of one client; it must not know what the events mean.
 
 /// What a client has of its stream.
 #[derive(Default)]

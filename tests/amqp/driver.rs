@@ -1,5 +1,5 @@
-//! The session over a plain blocking socket: what the server's loop does for it, without the loop. One thread drives
-//! one or more sessions, each a step at a time, until what a test waits for has happened.
+//! Drives sessions over plain blocking sockets, without the reactor. One thread advances one or more sessions step by
+//! step until the condition of a test holds.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};

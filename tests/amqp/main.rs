@@ -1,7 +1,7 @@
-//! AMQP: the session, and the program that has it, against a real RabbitMQ on loopback.
+//! AMQP: the session and the program against a real RabbitMQ on loopback.
 //!
-//! Tests that need it say loudly that they are skipped where `rabbitmq-server` is not installed. With
-//! `REQUIRE_RABBITMQ=1` in the environment they fail instead.
+//! Without `rabbitmq-server`, tests report that they are skipped; with `REQUIRE_RABBITMQ=1` in the environment they fail
+//! instead.
 
 // The exceptions that Clippy makes for tests cover the test functions, but not what they call.
 #![allow(clippy::panic, clippy::unwrap_used)]

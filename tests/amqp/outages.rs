@@ -1,4 +1,4 @@
-//! Outages: a broker that refuses us, falls over, or says farewell, and what comes back by itself.
+//! Outages: a broker that refuses the login, crashes or closes the connection, and the recovery.
 
 use emojitrack_streamer::broker::Unanswered;
 use emojitrack_streamer::broker::amqp::ExchangeType;
@@ -8,7 +8,7 @@ use crate::driver::{Driver, endpoint};
 use crate::rabbit::{Rabbit, is_installed_or_skip, shared_or_skip};
 
 #[test]
-fn a_wrong_login_and_a_missing_virtual_host_are_said_and_tried_again() {
+fn a_wrong_login_or_virtual_host_is_logged_and_retried() {
     let Some(rabbit) = shared_or_skip() else {
         return;
     };
@@ -44,7 +44,7 @@ fn a_wrong_login_and_a_missing_virtual_host_are_said_and_tried_again() {
 }
 
 #[test]
-fn an_exchange_that_may_not_be_made_is_said() {
+fn an_exchange_that_cannot_be_declared_is_logged() {
     let Some(rabbit) = shared_or_skip() else {
         return;
     };
@@ -55,7 +55,7 @@ fn an_exchange_that_may_not_be_made_is_said() {
 }
 
 #[test]
-fn all_comes_back_after_the_broker_was_killed_and_after_it_said_farewell() {
+fn bindings_return_after_the_broker_is_killed_or_closes_the_connection() {
     if !is_installed_or_skip() {
         return;
     }
@@ -77,7 +77,7 @@ fn all_comes_back_after_the_broker_was_killed_and_after_it_said_farewell() {
     publisher.run_until("the loss is noticed", |publisher| !publisher.amqp.is_live());
     assert!(publisher.answers.contains(&(7, Err(Unanswered::Lost))));
     assert!(!publisher.amqp.publish(8, b"a", b"dropped"));
-    // What is wanted may change while there is nobody to be told.
+    // The demand may change while there is no connection.
     listener.amqp.subscribe(b"b", false);
     listener.amqp.unsubscribe(b"gone");
     listener.wait_for_log(&["Connection refused", "trying again in"]);

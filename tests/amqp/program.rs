@@ -1,4 +1,4 @@
-//! The program itself with a real RabbitMQ: what clients get over HTTP, from publishers of any make.
+//! The program with a real RabbitMQ: what clients receive over HTTP from various publishers.
 
 use std::time::{Duration, Instant};
 
@@ -144,7 +144,7 @@ fn each_client_has_its_channels_messages_once_and_in_order() {
 }
 
 #[test]
-fn whoever_has_seen_a_stream_begin_misses_nothing() {
+fn a_client_whose_stream_has_begun_misses_nothing() {
     if !publisher::is_installed_or_skip() {
         return;
     }

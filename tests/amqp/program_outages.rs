@@ -1,4 +1,4 @@
-//! The program and a broker that falls over, will not have it, is not there, or is none.
+//! The program with a broker that crashes, refuses the login, is away, or is no broker.
 
 use std::collections::BTreeSet;
 use std::io::{ErrorKind, Read, Write};
@@ -225,7 +225,7 @@ fn what_is_acknowledged_is_delivered_although_the_broker_is_killed() {
 }
 
 #[test]
-fn a_broker_that_will_not_have_us_is_said_and_tried_again() {
+fn a_broker_that_refuses_the_login_is_logged_and_retried() {
     let Some(rabbit) = shared_or_skip() else {
         return;
     };

@@ -1,5 +1,5 @@
-//! A publisher that has nothing in common with ours: Python's pika, which publishes what it is told line by line and
-//! says of each message whether a queue was there for it.
+//! An independent publisher: Python's pika, which publishes one message per input line and reports for each whether it
+//! was routed to a queue.
 
 use std::io::{BufRead, BufReader, Lines, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};

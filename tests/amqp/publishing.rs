@@ -1,4 +1,4 @@
-//! Publishing: every message is answered, by the broker or for it.
+//! Publishing: every message gets an answer, from the broker or on its behalf.
 
 use emojitrack_streamer::broker::Unanswered;
 use emojitrack_streamer::broker::amqp::{Endpoint, ExchangeType};

@@ -1,5 +1,5 @@
-//! RabbitMQ as a process: a real broker on loopback that keeps what it has in a directory of its own, and goes with
-//! its owner. Starting one takes some eight seconds on two cores, so tests that do nothing to it share one.
+//! RabbitMQ as a process on loopback, with its own directory; it stops when dropped. Starting one takes some eight
+//! seconds on two cores, so tests that do not disturb it share one.
 
 use std::fs;
 use std::io::Write;

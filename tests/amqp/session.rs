@@ -1,4 +1,4 @@
-//! Listening: what is asked for arrives, over each type of exchange, and nothing else does.
+//! Receiving: messages on demanded channels arrive over each type of exchange, and no others.
 
 use std::process::Command;
 use std::time::Duration;

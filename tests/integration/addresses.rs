@@ -1,4 +1,4 @@
-//! Client addresses: the socket's, or what so many trusted proxies vouch for; never a claim of the client.
+//! Client addresses: taken from the socket or from trusted proxies, never from what the client claims.
 
 use crate::support::http::request;
 use crate::support::{Server, ServerOptions, Subscriber};
@@ -52,7 +52,7 @@ fn what_a_client_claims_has_no_effect_where_no_proxy_is_trusted() {
 }
 
 #[test]
-fn spoofed_addresses_close_nobody_elses_streams() {
+fn spoofed_addresses_do_not_close_the_streams_of_others() {
     let server = trusting("1");
     let subscribe = |forwarded_for: &str| {
         let head = format!("\r\nX-Forwarded-For: {forwarded_for}\r\n\r\n");
@@ -119,7 +119,7 @@ fn so_many_proxies_as_are_trusted_vouch_for_an_address() {
 }
 
 #[test]
-fn on_heroku_one_proxy_is_trusted_unless_told_otherwise() {
+fn on_heroku_one_proxy_is_trusted_by_default() {
     let heroku = ServerOptions::demo().variable("DYNO", "web.1");
     let lines = ["6.6.6.6, 10.0.0.1"];
     assert_eq!(client_ip(&heroku.start(), &lines), "10.0.0.1");

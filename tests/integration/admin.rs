@@ -1,5 +1,4 @@
-//! Who may see what: the admin pages, the token that they may ask for, the door that they may have to
-//! themselves, the health check, and what the server says about itself at its start.
+//! Administration: the admin pages, `ADMIN_TOKEN`, `ADMIN_LISTEN`, the health check, and the lines logged at startup.
 
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -396,7 +395,7 @@ fn a_log_of_errors_is_silent_while_there_are_none() {
 }
 
 #[test]
-fn a_log_for_debugging_says_who_came_and_went() {
+fn the_debug_level_logs_connects_and_disconnects() {
     let server = ServerOptions::demo().variable("LOG_LEVEL", "DEBUG").start();
     drop(server.subscribe("/subscribe/eps"));
     server.wait_for_log("debug connect /subscribe/eps from 127.0.0.1");

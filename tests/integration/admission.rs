@@ -1,5 +1,5 @@
-//! Admission: who is let in when there is no room, and how the others are told to come again. A browser
-//! gives up for good on any answer but a stream, so that is what it gets.
+//! Admission: which clients are shed when a limit is reached, and how. A browser never reconnects after a reply that is
+//! not a stream, so it gets a stream that ends at once.
 
 use std::collections::BTreeSet;
 
@@ -49,7 +49,7 @@ fn subscribe_as(server: &Server, client_ip: &str) -> Subscriber {
 }
 
 #[test]
-fn beyond_the_bound_of_all_streams_clients_are_told_to_come_again() {
+fn streams_beyond_the_total_limit_are_shed() {
     let server = ServerOptions::demo()
         .variable("MAX_CONNECTIONS", "5")
         .start();
@@ -74,7 +74,7 @@ fn beyond_the_bound_of_all_streams_clients_are_told_to_come_again() {
 }
 
 #[test]
-fn who_does_not_want_a_stream_is_told_in_plain_http() {
+fn clients_that_do_not_accept_streams_get_a_503() {
     let server = ServerOptions::demo()
         .variable("MAX_CONNECTIONS", "1")
         .start();
@@ -135,7 +135,7 @@ fn connections_that_are_no_streams_take_no_place() {
 }
 
 #[test]
-fn beyond_the_bound_of_an_address_only_that_address_is_told_to_come_again() {
+fn streams_beyond_the_limit_of_an_address_are_shed() {
     let server = ServerOptions::demo()
         .variable("TRUST_PROXY", "1")
         .variable("MAX_CONNECTIONS_PER_IP", "2")

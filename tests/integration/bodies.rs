@@ -1,5 +1,4 @@
-//! Request bodies: nothing here needs one, so they are read, discarded, and found the end of, because the
-//! next request stands behind it.
+//! Request bodies: most endpoints ignore them, but the server must find their end, because the next request follows.
 
 use crate::support::{Connection, ServerOptions};
 

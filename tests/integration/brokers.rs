@@ -1,4 +1,4 @@
-//! Brokers: every way to find a Redis and to log in to it.
+//! Brokers: all ways to address Redis and to log in.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -101,7 +101,7 @@ fn an_ipv6_address_is_found() {
 }
 
 #[test]
-fn a_name_with_an_address_that_nobody_listens_on_is_found() {
+fn a_name_with_one_dead_address_is_reached() {
     let Some(redis) = redis_or_skip() else { return };
     // On most machines this is `::1` as well, and comes first.
     let url = redis.url().replace("127.0.0.1", "localhost");

@@ -1,4 +1,4 @@
-//! Redis on demand: a channel is subscribed to with its first client, and for a while after its last one.
+//! Demand: the server subscribes to a channel with its first client, and unsubscribes some time after its last.
 
 use std::cell::{Cell, RefCell};
 use std::time::{Duration, Instant};
@@ -76,7 +76,7 @@ fn commands_of(redis: &Redis, name: &str) -> u64 {
 }
 
 #[test]
-fn whoever_comes_back_in_time_costs_redis_nothing() {
+fn a_timely_reconnect_costs_redis_nothing() {
     let Some(redis) = redis_or_skip() else { return };
     let server = options(&redis).variable("REPLAY_SEC", "2").start();
     let mut subscriber = server.subscribe("/?channels=a");
@@ -189,7 +189,7 @@ fn the_server_is_asked_for_channels_before_there_is_a_redis() {
 }
 
 #[test]
-fn what_a_user_has_no_right_to_is_said_once_and_others_go_on() {
+fn a_forbidden_channel_is_logged_once_and_others_continue() {
     if !is_installed_or_skip() {
         return;
     }

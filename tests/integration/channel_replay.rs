@@ -1,5 +1,5 @@
-//! Replay on channels: every message has an id, so that an abrupt disconnect loses nothing. Who comes back with the
-//! last id gets what was missed, once and first; what cannot be sent any more is said to be missing, once.
+//! Replay on channels: every message has an id, so that an abrupt disconnect loses nothing. A client that reconnects
+//! with its last id first gets what it missed, exactly once, or one `gap` if that is no longer available.
 
 use std::thread;
 use std::time::Duration;
@@ -22,7 +22,7 @@ fn expect_gap(mut subscriber: Subscriber, server: &Server, what: &str) {
     let id = event.id;
     let expected = format!(":\nid: {id}\nevent: gap\ndata: null\n\n");
     assert_eq!(subscriber.text(), expected, "{what}");
-    // It is said once: with the new id there is a place to come back to.
+    // Only once: the client can resume from the new id.
     drop(subscriber);
     let mut subscriber = come_back(server, "/?channels=a", &id);
     publish(server, "a", "after");
@@ -34,7 +34,7 @@ fn expect_gap(mut subscriber: Subscriber, server: &Server, what: &str) {
     );
 }
 
-/// The same for a stream that does continue: it begins with this message.
+/// Makes sure that the stream continues with this message.
 #[track_caller]
 fn expect_message(subscriber: &mut Subscriber, data: &str) -> String {
     let event = subscriber.next_event();
@@ -121,13 +121,13 @@ fn other_channels_continue_from_the_same_id() {
         let mut subscriber = come_back(&server, path, &id);
         assert_eq!(subscriber.next_data(expected.len()), expected, "{path}");
     }
-    // Of a channel that nobody listened to, nobody knows.
+    // Nothing is known about a channel that had no subscribers.
     let mut subscriber = come_back(&server, "/?channels=a,d", &id);
     assert_eq!(subscriber.next_event().name, "gap");
 }
 
 #[test]
-fn an_id_that_is_worth_nothing_is_a_gap() {
+fn an_id_that_cannot_be_resumed_is_a_gap() {
     let server = embedded().start();
     let mut first = server.subscribe("/?channels=a");
     let id = id_of(&mut first);
@@ -163,7 +163,7 @@ fn an_id_that_is_worth_nothing_is_a_gap() {
 }
 
 #[test]
-fn a_gap_is_said_to_http_10_clients_as_well() {
+fn http_10_clients_receive_gaps_too() {
     let server = embedded().start();
     let request = "GET /?channels=a HTTP/1.0\r\nLast-Event-ID: 1-1\r\n\r\n";
     let subscriber = Subscriber::request(server.connect(), request.as_bytes());
@@ -171,7 +171,7 @@ fn a_gap_is_said_to_http_10_clients_as_well() {
 }
 
 #[test]
-fn what_came_after_nobody_listened_any_more_is_a_gap() {
+fn messages_without_a_subscription_are_a_gap() {
     let Some(redis) = redis_or_skip() else { return };
     let server = options(&redis).variable("REPLAY_SEC", "1").start();
     let mut first = server.subscribe("/?channels=a");

@@ -1,4 +1,4 @@
-//! Channels: which can be asked for, and the exact bytes of their events.
+//! Channels: which names a client may subscribe to, and the exact bytes of their events.
 
 use serde_json::json;
 
@@ -113,7 +113,7 @@ fn events_are_exact_and_in_the_order_of_publishing() {
 }
 
 #[test]
-fn a_page_is_told_when_to_come_back_like_that_of_a_detail() {
+fn channel_streams_have_the_retry_of_details() {
     let server = embedded().variable("SSE_RECONNECT_MS", "70").start();
     let mut subscriber = server.subscribe("/?channels=a");
     let id = id_of(&mut subscriber);

@@ -1,5 +1,5 @@
-//! Cleanups: a page asks for the end of its own streams, because a router in between would not say that it
-//! has left. It closes its own and nobody else's, on every copy of the server.
+//! Cleanups: a page asks the server to close its streams, because a router in between may hide that it has left. A
+//! cleanup closes that page's streams only, on every copy of the server.
 
 use serde_json::json;
 
@@ -97,7 +97,7 @@ fn one_detail_of_an_address_is_closed_and_nothing_else() {
 }
 
 #[test]
-fn with_a_token_only_what_carries_it_is_closed_whatever_the_address() {
+fn a_token_closes_the_streams_that_have_it_from_any_address() {
     let Some(redis) = redis_or_skip() else { return };
     let server = options(&redis).start();
     let own = subscribe_as(&server, "/subscribe/eps?token=mine", "10.0.0.1");
@@ -252,7 +252,7 @@ fn pages_of_other_origins_may_ask() {
 }
 
 #[test]
-fn an_address_that_asks_too_often_is_told_when_to_ask_again() {
+fn too_many_cleanups_get_a_retry_after() {
     let Some(redis) = redis_or_skip() else { return };
     let server = options(&redis).start();
     let ask = |client_ip: &str| clean_up_as(&server, SCORE_CLEANUP, client_ip);

@@ -1,4 +1,4 @@
-//! The demo: a server without a broker is fed by itself, with what looks like the real thing.
+//! The demo: a server without a broker generates realistic messages itself.
 
 use std::time::{Duration, Instant};
 
@@ -108,7 +108,7 @@ fn updates_come_at_once_on_a_connection_that_was_idle() {
 }
 
 #[test]
-fn updates_begin_again_for_whoever_comes_next() {
+fn updates_resume_for_the_next_client() {
     let server = ServerOptions::demo().start();
     for _ in 0..3 {
         let mut subscriber = server.subscribe("/subscribe/eps");

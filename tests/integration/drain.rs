@@ -1,5 +1,5 @@
-//! The end: clients are sent away in order, and come back elsewhere to what they have missed; those who
-//! look after the server are told in time. And how the server says how it is while it runs.
+//! Shutdown: clients are drained in slices and resume on another copy, and probes report it in time. Also the probes
+//! of a running server.
 
 use std::collections::BTreeSet;
 use std::io::{Read, Write};
@@ -120,7 +120,7 @@ fn a_second_signal_ends_it_at_once() {
 }
 
 #[test]
-fn nobody_is_let_in_any_more() {
+fn new_clients_are_refused_during_a_drain() {
     let mut server = options_with_stalled_client().start();
     let stalled = stalled_client(&server);
     let mut kept_alive = server.connect();
@@ -128,9 +128,9 @@ fn nobody_is_let_in_any_more() {
     assert_eq!(kept_alive.read_reply().head.status(), 200);
     server.signal("TERM");
     server.wait_for_log(STOPPING);
-    // The load balancer's own connection is told, or ended, which it takes for the same.
+    // A load balancer's kept-alive connection gets a 503 or is closed; both count as not ready.
     assert!(is_not_ready(&mut kept_alive));
-    // So is a new one, as soon as nobody listens any more.
+    // New connections are refused once the listeners are closed.
     wait_until("connections are refused", || {
         TcpStream::connect(server.address()).is_err()
     });

@@ -1,5 +1,4 @@
-//! Departures that nobody tells of: behind a router that hides them, only a stream's lifetime and the page's
-//! own cleanup free its place.
+//! Hidden disconnects: behind a router that hides them, only a lifetime or a cleanup ends a stream.
 
 use std::time::{Duration, Instant};
 

@@ -1,5 +1,4 @@
-//! Long polls: a request of a script that says that it is one is answered with the next event, and with nothing that
-//! is missed between two of them.
+//! Long polls: a poll is answered with the next event, and no event is lost between two polls.
 
 use std::ops::RangeInclusive;
 use std::thread;
@@ -124,7 +123,7 @@ fn a_poll_is_empty_when_nothing_comes() {
 }
 
 #[test]
-fn a_poll_is_told_of_a_gap_at_once_and_once() {
+fn a_poll_receives_a_gap_at_once_and_only_once() {
     let server = patient().start();
     let mut connection = server.connect();
     for path in ["/?channels=a", "/?channels=a,b&event=channel"] {
@@ -173,7 +172,7 @@ fn what_is_no_poll_is_a_stream() {
         let head = connection.read_head();
         assert_eq!(head.field("Transfer-Encoding"), Some("chunked"), "{path}");
     }
-    // A poll for what there is not is refused like any request.
+    // A poll for an unknown path is refused like any request.
     let mut connection = server.connect();
     connection.send(poll("/?channels=stream.score_updates", ""));
     assert_eq!(connection.read_reply().head.status(), 403);
@@ -214,7 +213,7 @@ fn polls_end_with_the_server() {
     assert!(server.wait_for_exit().success());
 }
 
-/// Makes sure that a script is told to pause for so many seconds, as every HTTP client understands it.
+/// Makes sure that the reply is a 503 with a `Retry-After` in this range.
 #[track_caller]
 fn expect_unavailable(reply: &Reply, seconds: RangeInclusive<u64>) {
     assert_eq!(reply.head.status(), 503, "{reply:?}");
@@ -226,7 +225,7 @@ fn expect_unavailable(reply: &Reply, seconds: RangeInclusive<u64>) {
 }
 
 #[test]
-fn polls_for_which_there_is_no_room_are_told_to_pause() {
+fn shed_polls_get_a_retry_after() {
     let server = patient().variable("MAX_CONNECTIONS", "1").start();
     let _stream = server.subscribe("/?channels=a");
     for path in ["/?channels=a", "/subscribe/channels/a"] {

@@ -1,13 +1,12 @@
-//! Integration tests: the program itself, as it is built, against a real `redis-server` over real sockets
-//! on loopback. What it must do is written down in the contract of its wire and its configuration; the
-//! clients here (HTTP, Server-Sent Events, Redis) share no code with the server, so that an error in an
-//! encoder cannot hide behind the same error in a decoder.
+//! Integration tests: the built program against a real `redis-server`, over loopback sockets. The clients here (HTTP,
+//! Server-Sent Events, Redis) share no code with the server, so that an error in an encoder cannot hide behind the same
+//! error in a decoder.
 //!
-//! Nothing here sleeps in the hope that something has happened by then: tests wait for conditions, up to
-//! a generous deadline. Where a test pauses all the same, the passing of time is what it is about.
+//! Tests wait for conditions with a generous deadline, and never sleep and hope. A test pauses only if it is about the
+//! passing of time.
 //!
-//! Tests that need Redis say loudly that they are skipped where `redis-server` is not installed. With
-//! `REQUIRE_REDIS=1` in the environment they fail instead. It is the same with nginx and `REQUIRE_NGINX=1`.
+//! Without `redis-server`, tests that need it report that they are skipped; with `REQUIRE_REDIS=1` in the environment
+//! they fail instead. The same holds for nginx and `REQUIRE_NGINX=1`.
 
 // The exceptions that Clippy makes for tests cover the test functions, but not what they call.
 #![allow(clippy::panic, clippy::unwrap_used)]

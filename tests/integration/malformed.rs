@@ -1,5 +1,4 @@
-//! Malformed requests: each is answered with exactly the status that says what is wrong, and costs its
-//! sender the connection, and nobody else anything.
+//! Malformed requests: each gets the exact status for its error and closes its connection, without affecting others.
 
 use std::time::{Duration, Instant};
 
@@ -263,7 +262,7 @@ const GIVEN_UP_AFTER: std::ops::Range<Duration> =
     Duration::from_millis(9_500)..Duration::from_millis(15_000);
 
 #[test]
-fn a_request_has_ten_seconds_to_become_whole() {
+fn a_request_must_be_complete_within_ten_seconds() {
     let server = ServerOptions::demo().start();
     let partial = [
         "G",
@@ -293,7 +292,7 @@ fn a_request_has_ten_seconds_to_become_whole() {
     for (connection, text) in late.iter_mut().zip(partial) {
         expect_refusal(connection, text, 408);
     }
-    // Whoever has asked for nothing is told nothing: a browser would take it for an answer.
+    // Without a request there is no reply: a browser would take it for the reply to its next request.
     silent.expect_end();
     kept.expect_end();
     let elapsed = started.elapsed();

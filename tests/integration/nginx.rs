@@ -1,5 +1,4 @@
-//! Behind nginx, as Debian packages it: with HTTP/1.0 and 1.1 towards the server, and with the buffering
-//! that it does unless told otherwise.
+//! Behind nginx as packaged by Debian: with HTTP/1.0 and 1.1 to the server, and with its default buffering.
 
 use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
@@ -160,7 +159,7 @@ fn the_clients_address_is_the_one_that_nginx_saw() {
 }
 
 #[test]
-fn whoever_leaves_nginx_frees_the_place() {
+fn a_client_that_disconnects_from_nginx_frees_its_place() {
     for directives in [HTTP_10, HTTP_11] {
         let Some(setup) = Setup::start(directives, &[]) else {
             return;
@@ -239,7 +238,7 @@ fn forced_closes_lose_nothing_behind_nginx() {
 }
 
 #[test]
-fn clients_that_there_is_no_room_for_are_told_so_through_nginx() {
+fn shedding_works_through_nginx() {
     let Some(setup) = Setup::start(HTTP_11, &[("MAX_CONNECTIONS_PER_IP", "2")]) else {
         return;
     };

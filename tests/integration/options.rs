@@ -1,4 +1,4 @@
-//! Options: what the command line and the environment may say, and what is said about the rest.
+//! Options: valid flags and variables, and the errors for invalid ones.
 
 use std::process::{Command, Output};
 
@@ -242,7 +242,7 @@ fn the_start_says_where_it_listens_and_what_to_try() {
 }
 
 #[test]
-fn verbose_says_who_came_and_went() {
+fn verbose_logs_connects_and_disconnects() {
     let server = ServerOptions::demo().variable("VERBOSE", "y").start();
     let subscriber = server.subscribe("/subscribe/details/1F4C2");
     server.wait_for_log("connect /subscribe/details/1F4C2 from 127.0.0.1");

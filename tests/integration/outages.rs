@@ -1,5 +1,5 @@
-//! Outages: whatever happens to the broker, clients stay connected, and get every message that is
-//! published after the server has found it again.
+//! Outages: when the broker fails, clients stay connected, and get every message published after the server has
+//! reconnected.
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
@@ -131,7 +131,7 @@ fn a_connection_that_redis_ends_is_made_again() {
 }
 
 #[test]
-fn a_redis_that_comes_back_elsewhere_is_found_there() {
+fn a_redis_that_moves_to_another_server_is_found() {
     let Some(mut first) = redis_or_skip() else {
         return;
     };
@@ -191,7 +191,7 @@ fn a_redis_that_freezes_is_given_up_and_taken_again_when_it_thaws() {
 }
 
 #[test]
-fn a_server_that_was_suspended_catches_up_and_loses_nobody() {
+fn a_suspended_server_catches_up_and_keeps_all_clients() {
     // More than the smallest log holds, and less than it and the kernel's buffers for a client hold
     // together: nobody is slow here, however late the machine lets this test read.
     const UPDATES: usize = 8_000;
@@ -242,7 +242,7 @@ const GARBAGE: [&[u8]; 9] = [
 ];
 
 #[test]
-fn a_broker_that_talks_nonsense_costs_nobody_anything() {
+fn a_broker_that_sends_garbage_does_not_affect_clients() {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a listener");
     let address = listener.local_addr().expect("its address");
     let server = ServerOptions::redis_url(&format!("redis://{address}"))

@@ -1,4 +1,4 @@
-//! Payloads: what comes from the broker arrives as it was, or, where it could do harm, not at all.
+//! Payloads: messages arrive unchanged, and harmful ones not at all.
 
 use crate::support::redis::{SCORES, TWEETS};
 use crate::support::server::SUBSCRIBED;
@@ -133,7 +133,7 @@ fn a_channel_with_control_bytes_is_dropped() {
 }
 
 #[test]
-fn a_megabyte_arrives_whole() {
+fn a_megabyte_arrives_complete() {
     let Some(redis) = redis_or_skip() else { return };
     let server = ServerOptions::redis(&redis).start();
     let channel = format!("{TWEETS}1F4C2");

@@ -1,4 +1,4 @@
-//! Connections: which of them are kept for further requests, and what their ends mean.
+//! Persistent connections: which are kept alive, and what a half-close or reset does.
 
 use crate::support::redis::SCORES;
 use crate::support::{Event, ServerOptions, Subscriber, redis_or_skip};
@@ -219,7 +219,7 @@ fn a_subscriber_that_has_ended_its_side_gets_its_events() {
 }
 
 #[test]
-fn resets_disturb_nobody_else() {
+fn resets_do_not_disturb_others() {
     let Some(redis) = redis_or_skip() else { return };
     let server = ServerOptions::redis(&redis).start();
     let mut stays = server.subscribe("/subscribe/raw");

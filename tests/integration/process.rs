@@ -1,4 +1,4 @@
-//! The process: how it starts and ends, and what it takes of the machine.
+//! The process: startup, exit, and its use of resources.
 
 use std::fs;
 use std::net::TcpListener;
@@ -77,7 +77,7 @@ fn a_client_that_does_not_read_cannot_keep_it_from_ending() {
 }
 
 #[test]
-fn a_log_that_nobody_reads_stops_nothing() {
+fn a_log_that_is_not_read_does_not_block_the_server() {
     // Where it listens is the first line; then the pipe fills up.
     let mut server = ServerOptions::demo()
         .variable("VERBOSE", "true")
@@ -107,7 +107,7 @@ fn a_port_in_use_is_reported() {
 }
 
 #[test]
-fn several_processes_share_a_port_when_told_to() {
+fn several_processes_share_a_port_with_reuse_port() {
     let options = ServerOptions::demo().variable("REUSE_PORT", "true");
     let first = options.clone().variable("DYNO", "first").start();
     let port = format!("--port={}", first.address().port());
@@ -146,7 +146,7 @@ fn the_port_of_the_admin_is_not_shared() {
 }
 
 #[test]
-fn without_being_told_to_it_does_not_share_its_port() {
+fn a_port_is_not_shared_by_default() {
     let first = ServerOptions::demo().start();
     let port = format!("--port={}", first.address().port());
     let command = ServerOptions::demo().argument(&port).command().spawn();
@@ -198,7 +198,7 @@ fn at_rest_it_does_not_wake_up() {
 }
 
 #[test]
-fn a_demo_that_nobody_listens_to_does_not_wake_up() {
+fn a_demo_without_clients_does_not_wake_up() {
     let server = ServerOptions::demo().start();
     let mut subscriber = server.subscribe("/subscribe/eps");
     subscriber.next_event();

@@ -1,4 +1,4 @@
-//! Publishing over HTTP: with the programs that people publish with, and with whatever may go wrong.
+//! Publishing over HTTP: with common clients, and with everything that may go wrong.
 
 use std::collections::BTreeSet;
 use std::io::Write;
@@ -113,7 +113,7 @@ fn curl_publishes_forms_and_documents() {
             );
         }
     }
-    // To nobody is not refused: nobody knows who listens at another copy.
+    // Without subscribers it is still accepted: another copy may have some.
     let (status, _) = curl(
         &server,
         &["-H", &bearer, "-d", "channel=nobody&message=x"],
@@ -123,7 +123,7 @@ fn curl_publishes_forms_and_documents() {
 }
 
 #[test]
-fn curl_sends_large_bodies_when_it_is_told_to_go_on() {
+fn curl_sends_large_bodies_after_100_continue() {
     expect_large_bodies(&embedded().start());
     let Some(redis) = redis_or_skip() else { return };
     expect_large_bodies(&options(&redis).start());
@@ -346,7 +346,7 @@ fn too_much_for_all_channels_together_is_refused() {
     assert_eq!(publish_over(&mut connection, &body), 200);
     let body = format!("channel=a&channel=b&channel=c&message={message}");
     assert_eq!(publish_over(&mut connection, &body), 413);
-    // What the log cannot take is refused as well, where nobody but we could say so.
+    // Without a broker, a message too large for the log is refused.
     let server = embedded().variable("LOG_BYTES_MAX", "262144").start();
     let body = format!("channel=a&message={}", "x".repeat(200_000));
     assert_eq!(publish_over(&mut server.connect(), &body), 413);
@@ -383,7 +383,7 @@ fn one_connection_publishes_again_and_again() {
 }
 
 #[test]
-fn two_copies_of_the_server_deliver_what_either_is_told() {
+fn two_copies_deliver_publications_to_either() {
     let Some(redis) = redis_or_skip() else { return };
     let servers = [options(&redis).start(), options(&redis).start()];
     let mut subscribers = servers.each_ref().map(|it| it.subscribe("/?channels=a"));
@@ -481,7 +481,7 @@ fn nothing_is_taken_while_redis_is_away() {
 }
 
 #[test]
-fn a_redis_that_does_not_answer_is_said_to_be_away() {
+fn a_redis_that_does_not_answer_is_a_503() {
     let Some(redis) = redis_or_skip() else { return };
     let server = options(&redis).start();
     let mut subscriber = server.subscribe("/?channels=a");
@@ -494,7 +494,7 @@ fn a_redis_that_does_not_answer_is_said_to_be_away() {
     assert_eq!(status, 503);
     assert!(elapsed > Duration::from_millis(1_500), "{elapsed:?}");
     assert!(elapsed < Duration::from_secs(10), "{elapsed:?}");
-    // It was not acknowledged; that it may be delivered after all is what nobody can rule out.
+    // It was not acknowledged, but Redis may still deliver it, and here it does.
     assert_eq!(subscriber.next_event().data, "1");
     assert_eq!(publish_over(&mut connection, "channel=a&message=2"), 200);
     assert_eq!(subscriber.next_event().data, "2");
@@ -716,7 +716,7 @@ fn what_unproven_senders_have_us_hold_is_bounded() {
 }
 
 #[test]
-fn a_burst_without_a_broker_reaches_whoever_reads() {
+fn a_burst_without_a_broker_reaches_all_that_read() {
     const PUBLISHERS: usize = 40;
     let server = embedded().start();
     let mut reader = server.subscribe("/?channels=a");

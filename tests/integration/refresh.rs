@@ -1,6 +1,5 @@
-//! Force refresh: what the server does of itself where a router hides that a client has left. Each family
-//! of streams has a pause before reconnects and a lifetime of its own, and a stream that has come to the
-//! end of its lifetime says where it stood.
+//! Force refresh, for routers that hide disconnects: each family of streams has its own retry time and lifetime, and a
+//! stream at the end of its lifetime sends its position.
 
 use std::time::{Duration, Instant};
 

@@ -1,5 +1,5 @@
-//! Replay: nothing is lost across a forced close. A client that comes back with the id it was given gets
-//! what it has missed, once, and forgets the id; one whose id is worth nothing gets what comes from now on.
+//! Replay: nothing is lost across a forced close. A client that reconnects with its id gets what it missed, exactly
+//! once, and forgets the id; one with an invalid id gets only new messages.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Barrier, OnceLock};
@@ -49,7 +49,7 @@ fn options(redis: &Redis) -> ServerOptions {
 struct Progress {
     ready: Barrier,
     forced: AtomicUsize,
-    /// Set by a client that has failed, so that nobody waits for its share.
+    /// Set by a client that has failed, so that others do not wait for it.
     failed: AtomicBool,
     /// How many updates there were, once there are no more.
     published: OnceLock<usize>,
@@ -308,7 +308,7 @@ fn a_client_that_missed_nothing_only_forgets_its_id() {
 }
 
 #[test]
-fn ids_that_are_worth_nothing_replay_nothing() {
+fn invalid_ids_replay_nothing() {
     let Some(redis) = redis_or_skip() else { return };
     let server = options(&redis).start();
     let mut first = server.subscribe("/subscribe/raw");
@@ -397,7 +397,7 @@ fn what_is_not_kept_any_more_is_not_replayed_in_part() {
 }
 
 #[test]
-fn an_id_of_the_process_before_is_worth_nothing() {
+fn an_id_of_an_earlier_process_replays_nothing() {
     let Some(redis) = redis_or_skip() else { return };
     let before = options(&redis).start();
     let mut first = before.subscribe("/subscribe/raw");

@@ -1,5 +1,5 @@
-//! Reports: what all nodes say of themselves, the scores that the live page begins with, and the figures that
-//! Graphite is sent. The broker may be away, silent or unwilling; clients' streams must not notice.
+//! Reports: the cluster document, the scores that the live page starts with, and metrics for Graphite. The broker may be
+//! away, silent or refuse; streams must not be affected.
 
 use std::net::{TcpListener, UdpSocket};
 use std::time::{Duration, Instant};
@@ -26,7 +26,7 @@ fn node_names(document: &Value) -> Vec<&str> {
 }
 
 #[test]
-fn all_nodes_are_shown_but_for_the_silent_and_the_malformed() {
+fn stale_and_malformed_nodes_are_left_out() {
     let Some(redis) = redis_or_skip() else { return };
     let start = |dyno: &str| ServerOptions::redis(&redis).variable("DYNO", dyno).start();
     let servers = [start("web.2"), start("web.1")];
@@ -65,7 +65,7 @@ fn all_nodes_are_shown_but_for_the_silent_and_the_malformed() {
 }
 
 #[test]
-fn many_who_ask_at_once_cost_the_broker_one_question() {
+fn simultaneous_requests_share_one_query() {
     let Some(redis) = redis_or_skip() else { return };
     let server = ServerOptions::redis(&redis).start();
     wait_until("the connection for commands stands", || {
@@ -125,7 +125,7 @@ fn without_the_broker_the_cluster_is_unknown_and_the_node_is_not() {
 }
 
 #[test]
-fn a_silent_broker_is_waited_for_two_seconds_and_nobody_else_waits() {
+fn a_silent_broker_times_out_after_two_seconds_without_delaying_others() {
     let Some(redis) = redis_or_skip() else { return };
     let server = ServerOptions::redis(&redis).start();
     wait_until("the connection for commands stands", || {
@@ -290,7 +290,7 @@ fn the_live_page_begins_with_the_scores_of_the_broker() {
 }
 
 #[test]
-fn graphite_is_sent_whole_lines_in_datagrams() {
+fn datagrams_to_graphite_have_complete_lines() {
     let daemon = UdpSocket::bind("127.0.0.1:0").expect("a socket");
     // Where localhost begins with another address, the first report is lost there.
     daemon
@@ -338,7 +338,7 @@ fn graphite_is_sent_whole_lines_in_datagrams() {
 }
 
 #[test]
-fn a_graphite_that_is_not_there_is_said_once_and_changes_nothing() {
+fn a_missing_graphite_is_logged_once_and_has_no_effect() {
     let absent = free_port();
     let server = ServerOptions::demo()
         .variable("GRAPHITE_URL", &format!("tcp://localhost:{absent}"))
@@ -354,7 +354,7 @@ fn a_graphite_that_is_not_there_is_said_once_and_changes_nothing() {
 }
 
 #[test]
-fn a_graphite_that_takes_connections_and_nothing_else_is_said_once() {
+fn a_graphite_that_closes_every_connection_is_logged_once() {
     let balancer = TcpListener::bind("127.0.0.1:0").expect("a socket");
     let url = format!("tcp://{}", balancer.local_addr().expect("an address"));
     let server = ServerOptions::demo().variable("GRAPHITE_URL", &url).start();

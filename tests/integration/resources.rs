@@ -1,4 +1,4 @@
-//! Resources: which paths there are, and which methods each of them takes.
+//! Resources: the paths, and the methods that each of them accepts.
 
 use crate::support::ServerOptions;
 
@@ -53,7 +53,7 @@ const PATHS: [&str; 4] = [
 ];
 
 #[test]
-fn other_methods_are_told_which_there_are() {
+fn other_methods_get_an_allow_header() {
     let server = ServerOptions::demo().start();
     for path in PATHS {
         for method in ["POST", "PUT", "DELETE", "PATCH", "TRACE", "get", "X-OWN"] {
@@ -95,7 +95,7 @@ fn other_origins_may_ask_for_streams() {
 }
 
 #[test]
-fn options_may_be_asked_of_the_server_as_a_whole() {
+fn options_asterisk_is_answered() {
     let server = ServerOptions::demo().start();
     assert_eq!(server.ask("OPTIONS", "*").head.status(), 204);
     assert_eq!(server.ask("GET", "*").head.status(), 400);

@@ -1,4 +1,4 @@
-//! Scale: thousands of clients at once, all of which get everything.
+//! Scale: thousands of clients at once all receive everything.
 
 use std::cell::RefCell;
 

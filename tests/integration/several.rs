@@ -85,7 +85,7 @@ fn a_cleanup_of_a_part_closes_the_whole() {
 }
 
 #[test]
-fn what_cannot_be_had_is_refused_as_a_whole() {
+fn a_request_with_any_invalid_namespace_is_refused() {
     let server = ServerOptions::demo()
         .variable("ENABLE_RAW_STREAM", "false")
         .start();

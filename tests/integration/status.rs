@@ -1,4 +1,4 @@
-//! The status document: what the admin service reads about this node and its live connections.
+//! The status document: the figures of this node and its connections, for the admin service.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 

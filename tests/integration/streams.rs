@@ -1,4 +1,4 @@
-//! Streams: which messages each of them sends, to whom, and the head that each begins with.
+//! Streams: the messages of each, and the response head.
 
 use std::time::{Duration, Instant};
 

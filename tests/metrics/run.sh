@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Checks with the tools of others what is reported to them: run.sh [prometheus|graphite]
+# Checks the metrics with Prometheus' and Graphite's own software: run.sh [prometheus|graphite]
 set -euo pipefail
 cd -- "$(dirname -- "${BASH_SOURCE[0]}")"
 source ../tools.sh
 
-# What Python compiles would lie among the sources.
+# Keep compiled Python files out of the source tree.
 export PYTHONDONTWRITEBYTECODE=1
 
 install_python_packages metrics-python prometheus_client

@@ -1,5 +1,5 @@
-//! A simulated Redis: it answers what the session sends, publishes at random, falls over and comes back.
-//! It owns the list of messages that certainly reached the server, which is what clients are judged by.
+//! A simulated Redis: it answers commands, publishes at random, crashes and returns. It owns the list of messages that
+//! certainly reached the server; the oracles compare what clients received with it.
 
 use std::collections::{HashSet, VecDeque};
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! A caller: one connection with one request, whose user says when it reads, how much, and when it leaves.
+//! A caller: one connection with one request; the test decides when it reads, how much, and when it leaves.
 
 use std::net::{IpAddr, Ipv4Addr};
 

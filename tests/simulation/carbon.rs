@@ -1,7 +1,6 @@
-//! A simulated Graphite daemon: it takes lines, as slowly as it likes, falls over and comes back with the
-//! broker, and checks that what it got are whole lines whose times do not go back. Now and then it says more
-//! than anybody wants to hear, and checks that one turn does not hear it all; what the server says of it is
-//! to be news.
+//! A simulated Graphite daemon: it reads slowly, crashes and returns with the broker, and checks that it gets complete
+//! lines in order of time. Now and then it sends a flood of data, of which one turn must read only a part; the server
+//! must log each outage only once.
 
 use emojitrack_streamer::limits;
 use emojitrack_streamer::random::Random;
@@ -67,7 +66,7 @@ impl Carbon {
         }
     }
 
-    /// That we are away is said once for each time, and that figures are taken as well.
+    /// Outages are logged once when they begin and once when they end.
     fn check_log(&mut self, net: &SimNet) {
         for line in &net.lines()[self.log_lines..] {
             let Some(words) = line.strip_prefix("graphite: ") else {
@@ -80,7 +79,7 @@ impl Carbon {
         self.log_lines = net.lines().len();
     }
 
-    /// It falls over.
+    /// Crashes.
     pub fn fall(&mut self, net: &mut SimNet) {
         if let Some(pipe) = self.pipe.take() {
             net.peer_reset(pipe);

@@ -30,9 +30,9 @@ use crate::{seeds, server};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Source {
     Redis,
-    /// Nowhere but from publishers, of whom there is one who waits for each answer.
+    /// Only from one publisher, which waits for each answer.
     OnePublisher,
-    /// The same, but of several; a visitor who has everything tells their order.
+    /// Only from several publishers; a visitor that receives everything determines their order.
     Publishers,
 }
 
@@ -197,7 +197,7 @@ impl World {
         self.check_demand();
     }
 
-    /// The source is asked for what somebody is there for, and for nothing else.
+    /// The demand on the source is what visitors are subscribed to, and nothing else.
     fn check_demand(&self) {
         let net = self.reactor.net();
         let is_there =
@@ -212,7 +212,7 @@ impl World {
         let streaming = streaming.into_iter().filter(is_there);
         let streaming = streaming.filter_map(Visitor::current);
         let wanted: BTreeSet<&str> = streaming.flat_map(|it| it.wish.topics.clone()).collect();
-        // Who polls, or is sent away, is there at some moments and not at others.
+        // A visitor that polls or was drained is connected at some moments only.
         let lately = polling
             .into_iter()
             .flat_map(|it| it.attempts.iter().rev().take(9));

@@ -1,5 +1,5 @@
-//! Simulated clients: each asks for something, reads as it likes, and leaves as it likes. It owns their
-//! behaviour and what each received; the judgement is the oracle's (`main`).
+//! Simulated clients: each makes a request, reads at its own pace, and leaves at random. This module owns their behaviour
+//! and what each received; `emoji_verdict` judges it.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;

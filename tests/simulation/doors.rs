@@ -1,5 +1,5 @@
-//! The doors: a crowd at the public one, more than there is room for, must neither keep out who looks after the
-//! server nor keep the server busy.
+//! Listeners: a crowd that exceeds the limits of the public listener must neither lock out administrators nor keep the
+//! server busy.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
@@ -53,11 +53,11 @@ fn pass(server: &mut Reactor<SimNet>, span: Duration) {
 }
 
 #[test]
-fn whoever_is_connected_when_the_server_is_to_stop_is_answered() {
+fn clients_in_the_accept_queue_are_answered_at_shutdown() {
     for seed in 0..200 {
         let mut random = Random::new(seed);
         let server = &mut server(&mut random, false);
-        // Whoever wants a stream is told when to come back.
+        // A shed stream has a retry time.
         let asked = [
             (Door::Public, "/subscribe/eps", 200),
             (Door::Public, "/subscribe/cleanup/scores", 503),

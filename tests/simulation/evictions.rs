@@ -1,6 +1,6 @@
-//! Evictions: a reader stops in the middle of an event, what it was in the middle of leaves the log, and its lifetime
-//! ends. It must then have been sent whole events, one after the other, and either its stream has a proper end, or
-//! it was closed upon without one. It never sees the beginning of one event followed by anything else.
+//! Evictions: a reader stops within an event, that event is evicted from the log, and the lifetime of the stream ends. The
+//! reader must have received complete events in order, and then the proper end of the stream or an abrupt close. The
+//! beginning of an event must never be followed by anything but its rest.
 
 use std::time::Duration;
 

@@ -18,7 +18,7 @@ use crate::{seeds, server};
 /// About the largest message that a log of the default size takes; the log here is four times that size.
 const LARGE: usize = 2 * 1024 * 1024 - 200;
 
-/// How long whoever takes everything at once may wait for a message after the server has read it.
+/// How soon a client that reads at once must get a message after the server has read it.
 const WAIT_MAX: Duration = Duration::from_millis(600);
 
 /// A stream, and whether its messages are the large ones.
@@ -187,7 +187,7 @@ impl Reader {
             .resize(events.max(self.received_at.len()), now);
     }
 
-    /// Everything came, once and in order, and soon to whoever took it at once.
+    /// Everything arrived, once and in order, and soon at clients that read at once.
     fn judge(&self, stage: &Stage) {
         let delivered = stage.broker.delivered.iter();
         let wanted: Vec<_> = delivered.filter(|it| it.channel == self.stream.1).collect();

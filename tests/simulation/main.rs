@@ -70,7 +70,7 @@ fn a_reader_that_stops_within_an_event_never_sees_a_torn_one() {
 }
 
 #[test]
-fn large_messages_reach_narrow_readers_and_keep_nobody_waiting() {
+fn large_messages_reach_slow_readers_without_delaying_others() {
     seeds::run::<large_messages::World>(20);
 }
 

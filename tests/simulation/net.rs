@@ -1,10 +1,9 @@
-//! The simulated side of [`Net`]: pipes with faults, a clock that jumps, and everything from one seed. It
-//! owns what a kernel would; it must not know what clients and brokers do, which is their simulators'
-//! part.
+//! The simulated [`Net`]: pipes with faults and a clock that jumps, all determined by one seed. It owns what a kernel
+//! would; it must not know what clients and brokers do.
 //!
-//! Readiness is an edge here as it is on epoll, so that a missed drain shows: an event comes when bytes
-//! or an end arrive, or when room appears after a write that found none, and not again. Beside those,
-//! events come without a reason, and for sockets that are gone.
+//! Readiness is edge-triggered as with epoll, so that reading or writing too little shows: an event comes when bytes or
+//! an end arrive, or when there is room again after a write that found none, and only once. There are also spurious
+//! events, and events for closed sockets.
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
@@ -119,7 +118,7 @@ impl SimNet {
         self.spins
     }
 
-    /// A client connects to a door; `room` bytes fit on the way to it. `None` where nobody listens.
+    /// A client connects; `room` bytes fit into the buffer towards it. `None` if there is no listener.
     pub fn dial(&mut self, door: Door, client_ip: IpAddr, room: usize) -> Option<PipeId> {
         if !self.listening {
             return None;

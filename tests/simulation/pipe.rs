@@ -1,4 +1,4 @@
-//! A pipe: one simulated connection, as the kernel keeps it.
+//! A pipe: the kernel's side of one simulated connection.
 
 use std::collections::VecDeque;
 

@@ -1,4 +1,4 @@
-//! Plain requests: what is asked on a connection that is no stream, and how each must be answered.
+//! Plain requests: requests other than streams, and the reply that each must get.
 
 use emojitrack_streamer::net::Door;
 use emojitrack_streamer::random::Random;

@@ -1,4 +1,4 @@
-//! What is published: ids, tweets and messages of channels, ordinary ones and odd ones.
+//! Test messages: ids, tweets and messages of channels, ordinary and odd.
 
 use emojitrack_streamer::random::Random;
 

@@ -1,4 +1,4 @@
-//! Redis' protocol as the simulated broker speaks it.
+//! The Redis protocol, from the broker's side.
 
 /// A string of a reply.
 pub fn bulk(text: &str) -> String {

@@ -1,4 +1,4 @@
-//! Seeds: each decides one run of a world. It runs many of them, and says of those that failed what is to be known.
+//! Seeds: each determines one run of a world. This module runs many of them, and prints what is known about failures.
 //!
 //! `SIM_SEED=n` repeats one, `SIM_SEEDS=n` says how many are run.
 

@@ -1,4 +1,4 @@
-//! The server under test, as deployers may have configured it.
+//! The server under test, in various configurations.
 
 use std::time::Duration;
 

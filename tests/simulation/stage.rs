@@ -1,4 +1,4 @@
-//! A stage: a server and a simulated Redis, for worlds in which others act.
+//! A stage: a server and a simulated Redis, on which a world places its clients.
 
 use std::sync::Arc;
 use std::time::Duration;

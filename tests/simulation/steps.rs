@@ -1,7 +1,7 @@
-//! The last steps of somebody simulated, kept so that a failed verdict can be understood without a debugger.
+//! The last steps of a simulated client or broker, so that a failed verdict can be understood without a debugger.
 //!
-//! A step is noted in some nanoseconds: a few words, a number and the first bytes of what it was about. It becomes
-//! text only when a verdict has failed.
+//! Recording a step takes some nanoseconds: a label, a number and the first bytes concerned. Steps are formatted only
+//! after a failure.
 
 use std::collections::VecDeque;
 use std::fmt::{Debug, Write};

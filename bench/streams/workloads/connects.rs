@@ -1,5 +1,4 @@
-//! Connections: what one costs, how many there can be in a second, and what happens when thousands come
-//! at once.
+//! Connections: the cost of one, how many per second are possible, and what happens when thousands connect at once.
 
 use std::time::{Duration, Instant};
 
@@ -73,7 +72,7 @@ pub fn herd(bench: &Bench, server: Server, clients: usize) -> Result<Figures, Fa
     let running = server.start(bench, task)?;
     let span = Duration::from_secs(10) + 2 * CONNECT_DEADLINE;
     let (plan, _) = server.plan(task, span);
-    // Who comes back gets a run from then on, whose beginning nobody knows.
+    // A client that reconnects receives a run of messages that begins at an unknown position.
     let mut judge = Judge::new(plan.clone(), Expectation::Run, task.clients);
     let paths = (0..task.clients).map(|client| server.path(task.stream, &plan, client));
     let mut crowd = Crowd::new(running.address, paths)?;

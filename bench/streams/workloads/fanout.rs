@@ -1,5 +1,5 @@
-//! Fan-out: so many clients, so many messages a second, and what each delivered event costs. It owns the
-//! order of such a measurement: connect everybody, publish, measure a window, and wait until all have all.
+//! Fan-out: the cost of a delivered event for a number of clients and a message rate. It owns the order of such a
+//! measurement: connect all clients, publish, measure a window, and wait until all have received everything.
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
-//! Workloads: what is measured, of whom, and which figures of it are shown. Each file owns one kind of
-//! measurement from the start of a server to its figures.
+//! Workloads: what is measured, for which servers, and which figures are shown. Each file owns one kind of measurement
+//! from the start of a server to its figures.
 
 mod connects;
 mod fanout;

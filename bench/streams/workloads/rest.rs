@@ -1,4 +1,4 @@
-//! At rest: what a connected client costs that gets nothing, and how often a server wakes up for nothing.
+//! At rest: the cost of idle clients, and how often an idle server wakes up.
 
 use std::time::Duration;
 

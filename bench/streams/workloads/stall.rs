@@ -1,5 +1,5 @@
-//! Stalls: some clients stop to read, for a while, and then go on. What it costs the server's memory and
-//! everybody else, and whether all have all in the end.
+//! Stalls: some clients stop reading for a while and then continue. Measures the server's memory, the effect on other
+//! clients, and whether all receive everything in the end.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! The start: how long until the first answer, and how large the program is.
+//! Startup: the time until the first answer, and the size of the program.
 
 use std::process::Stdio;
 use std::time::{Duration, Instant};

@@ -1,4 +1,4 @@
-//! What tests of channels have in common: servers that have some, and clients that come back to them and publish.
+//! Helpers for tests of channels: servers with channels, and clients that reconnect and publish.
 
 use super::http::Connection;
 use super::redis::Redis;
@@ -15,7 +15,7 @@ pub fn options(redis: &Redis) -> ServerOptions {
     with_channels(ServerOptions::redis(redis))
 }
 
-/// The same without a broker.
+/// A server with channels and without a broker.
 pub fn embedded() -> ServerOptions {
     with_channels(ServerOptions::redis_url("none").without_waiting())
 }

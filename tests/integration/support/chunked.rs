@@ -1,5 +1,4 @@
-//! The chunked transfer coding (RFC 9112 §7.1), from the receiver's side, and strict: what a lenient
-//! receiver would let pass is a fault of the server here.
+//! A strict decoder of the chunked transfer coding (RFC 9112 §7.1): it rejects what a lenient one would accept.
 
 /// Decodes one body, fed in pieces of any size.
 #[derive(Debug, Default)]

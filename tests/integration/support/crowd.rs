@@ -1,4 +1,4 @@
-//! A crowd: as many clients of streams as a test wants, all driven by one thread.
+//! A crowd: any number of stream clients on one thread.
 
 use std::io::{self, Read, Write};
 use std::net::SocketAddr;

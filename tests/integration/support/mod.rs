@@ -1,4 +1,4 @@
-//! What the tests have in common: the server and Redis as processes, clients for both, and waiting.
+//! Helpers for all tests: the server and Redis as processes, clients for both, and waiting for conditions.
 
 pub mod channels;
 pub mod chunked;
@@ -34,7 +34,7 @@ pub const DEADLINE: Duration = Duration::from_secs(20);
 /// How often a condition is tried that nothing announces.
 const TRY_INTERVAL: Duration = Duration::from_millis(5);
 
-/// Waits until the condition holds; `what` says what was waited for in vain.
+/// Waits until the condition holds; `what` names it if it never does.
 #[track_caller]
 pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
     let started = Instant::now();

@@ -1,4 +1,4 @@
-//! nginx as a process: a real one in front of the server, with a configuration of the test's choosing.
+//! nginx as a process in front of the server, configured by the test.
 
 use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};

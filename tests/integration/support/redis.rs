@@ -1,4 +1,4 @@
-//! Redis as a process: a real `redis-server` that keeps nothing and goes with its owner.
+//! Redis as a process: a real `redis-server` that stores nothing and stops when dropped.
 
 use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};

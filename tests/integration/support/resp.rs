@@ -1,5 +1,4 @@
-//! A client of Redis that can do what the tests need: send commands, many of them at a time, and read
-//! their answers.
+//! A small Redis client: sends commands, also pipelined, and reads the replies.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -71,13 +70,13 @@ impl RedisClient {
         self.read_value()
     }
 
-    /// Publishes a message that somebody has to receive.
+    /// Publishes a message, which must have a subscriber.
     #[track_caller]
     pub fn publish(&mut self, channel: impl AsRef<[u8]>, payload: impl AsRef<[u8]>) {
         self.publish_all([(channel, payload)]);
     }
 
-    /// Publishes messages in this order, each of which somebody has to receive.
+    /// Publishes messages in this order, each of which must have a subscriber.
     #[track_caller]
     pub fn publish_all<C: AsRef<[u8]>, P: AsRef<[u8]>>(
         &mut self,

@@ -1,5 +1,4 @@
-//! A client that comes back, as a browser does: it waits for as long as it was told, and says which id it
-//! has had last.
+//! A client that reconnects like a browser: it waits for the retry time, and sends its last id.
 
 use std::net::SocketAddr;
 use std::thread;

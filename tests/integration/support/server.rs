@@ -1,5 +1,5 @@
-//! The server as a process: started with an environment of the test's choosing, and killed when it is
-//! dropped. What it says on standard error is kept, and shown when its test fails.
+//! The server as a process: started with the options of the test, and killed when dropped. Its log is kept, and
+//! printed when the test fails.
 
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
@@ -69,14 +69,14 @@ impl ServerOptions {
         ServerOptions::redis_url(&redis.url())
     }
 
-    /// The same, with a URL, or several.
+    /// With these URLs of Redis servers.
     pub fn redis_url(url: &str) -> ServerOptions {
         let mut options = ServerOptions::new().variable("REDIS_URL", url);
         options.awaits_redis = true;
         options
     }
 
-    /// On all addresses of the machine, as it does when it is told nothing.
+    /// On all addresses of the machine, which is the default.
     pub fn everywhere(mut self) -> ServerOptions {
         self.arguments
             .retain(|argument| !argument.starts_with("--listen"));
@@ -105,7 +105,7 @@ impl ServerOptions {
         self
     }
 
-    /// With a log that nobody reads any further after so many lines.
+    /// With a log that the test stops reading after so many lines.
     pub fn reading_no_more_than(mut self, log_lines_max: usize) -> ServerOptions {
         self.log_lines_max = Some(log_lines_max);
         self

@@ -1,5 +1,5 @@
-//! The event stream format as its receiver reads it, written from the WHATWG HTML Standard, section 9.2.6
-//! ("Interpreting an event stream"), and from nothing else.
+//! A parser of event streams, written only from the WHATWG HTML Standard, section 9.2.6 ("Interpreting an event
+//! stream").
 
 /// What a stream says. Browsers show the page only events; the others are there to be tested.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,4 +1,4 @@
-//! A subscriber: one connection that a stream has begun on.
+//! A subscriber: a connection with a stream.
 
 use std::collections::VecDeque;
 use std::io;
@@ -143,7 +143,7 @@ impl Subscriber {
         &self.body
     }
 
-    /// The same as text.
+    /// The bytes received so far, as text.
     pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.body).into_owned()
     }
