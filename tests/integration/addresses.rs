@@ -3,7 +3,7 @@
 use crate::support::http::request;
 use crate::support::{Server, ServerOptions, Subscriber};
 
-/// Options for so many trusted proxies.
+/// Options with this number of trusted proxies.
 fn trusting(proxies: &str) -> Server {
     ServerOptions::demo()
         .variable("TRUST_PROXY", proxies)

@@ -333,7 +333,7 @@ fn the_start_shows_the_settings_without_their_secrets() {
         .variable("ADMIN_TOKEN", "secret")
         .variable("PUBLISH_KEY", "secret")
         .variable("HOSTEDGRAPHITE_APIKEY", "secret")
-        // A port of loopback where nobody listens.
+        // A loopback port without a listener.
         .variable("GRAPHITE_URL", "udp://127.0.0.1:9")
         .variable("DYNO", "web 1")
         .variable("ENABLE_DEMO_PAGE", "yes")

@@ -62,7 +62,7 @@ fn streams_beyond_the_total_limit_are_shed() {
         retries.len() > 20,
         "who came together comes together again: {retries:?}"
     );
-    // Those who are there go on, and everything but a stream is still answered.
+    // Existing streams continue, and all other requests are still answered.
     for subscriber in &mut subscribers {
         subscriber.next_event();
     }
@@ -196,6 +196,6 @@ fn without_a_bound_descriptors_are_one() {
     };
     assert_eq!(shed.status(), 200);
     assert!(subscribers.len() >= 16, "{} streams", subscribers.len());
-    // There is still room for those who look after it.
+    // There is still room for administrators.
     assert_eq!(server.connections().len(), subscribers.len());
 }

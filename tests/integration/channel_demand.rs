@@ -11,7 +11,7 @@ use crate::support::resp::Value;
 use crate::support::server::SUBSCRIBED;
 use crate::support::{Crowd, Redis, Server, redis_or_skip, wait_until};
 
-/// The channels that somebody is subscribed to at Redis, beside the pipeline's own, in alphabetical order.
+/// The channels with subscribers at Redis, except those of the emoji streams, in alphabetical order.
 #[track_caller]
 fn channels_at(redis: &Redis) -> Vec<String> {
     let Value::Array(names) = redis.client().command("PUBSUB CHANNELS") else {

@@ -525,14 +525,14 @@ fn a_message_that_is_dropped_is_a_gap() {
         let block = format!("\n\nid: {gap}\nevent: gap\ndata: null\n\n");
         let text = first.text();
         assert_eq!(text.matches(&block).count(), 1, "{what}: {text:?}");
-        // Whoever was away meanwhile is told as well; whoever knows of it already is not told again.
+        // A client that was away receives the gap, too; one that has already received it does not get it again.
         let mut second = come_back(&server, "/?channels=a", &before);
         assert_eq!(second.next_event().name, "gap", "{what}");
         assert_eq!(second.next_data(1), ["2"], "{what}");
         let mut second = come_back(&server, "/?channels=a", &gap);
         assert_eq!(second.next_data(1), ["2"], "{what}");
     }
-    // It is nobody else's.
+    // Other channels have no gap.
     client.publish("b", "3");
     let event = stranger.next_event();
     assert_eq!((event.name.as_str(), event.data.as_str()), ("message", "3"));
@@ -578,7 +578,7 @@ fn statistics_count_the_clients_of_each_channel() {
     assert_eq!(reply.head.field("Content-Type"), Some("application/json"));
     let streams = &server.status()["stats"]["streams"];
     assert_eq!(streams["channels"], 5, "{streams}");
-    // What lingers has nobody.
+    // A lingering channel has no subscribers.
     crowd.remove(0).reset();
     crowd.remove(2).reset();
     wait_until("the gone are not counted", || {

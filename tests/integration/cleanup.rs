@@ -270,7 +270,7 @@ fn too_many_cleanups_get_a_retry_after() {
     let seconds = refusal.head.field("Retry-After").expect("a time");
     let seconds: u64 = seconds.parse().expect("a number of seconds");
     assert!((1..=11).contains(&seconds), "{seconds}");
-    // A person who reloads a page as fast as possible must not come to the limit.
+    // Reloading a page as fast as a person can must not reach the limit.
     assert!(granted >= 30, "{granted} granted");
 
     // Meanwhile it closes nothing of its own, and its neighbour is served.
@@ -352,7 +352,7 @@ fn a_cleanup_reaches_the_other_copies() {
     assert_eq!(neighbour.next_event().data, r#"{"2665":1}"#);
 }
 
-/// Whether so many servers have their second connection to Redis, on which they send commands.
+/// Whether this many servers have their command connection to Redis.
 fn can_publish(redis: &Redis, servers: usize) -> bool {
     let clients = redis.client().command("CLIENT LIST TYPE normal").text();
     clients.matches("name=rust-").count() >= servers
@@ -419,7 +419,7 @@ fn relays_that_make_no_sense_are_ignored() {
     for payload in table {
         client.publish(RELAY, payload);
     }
-    // Nor is anybody closed who is not meant.
+    // No other stream is closed.
     for payload in [
         r#"{"epoch":"1","scope":"scores","client_ip":"10.0.0.2"}"#,
         r#"{"epoch":"1","scope":"scores","token":"t","client_ip":"10.0.0.1"}"#,

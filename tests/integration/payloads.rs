@@ -168,7 +168,7 @@ fn what_is_too_large_to_be_kept_is_dropped_and_the_next_message_arrives() {
     client.publish(SCORES, long_payload(3 * 1024 * 1024));
     client.publish(SCORES, "1F4C2");
     assert_eq!(subscriber.next_event(), Event::message("1F4C2"));
-    // This one is too large even to be read: the server takes leave of Redis, and comes back.
+    // This one exceeds the limit of a reply: the server disconnects from Redis and reconnects.
     client.publish(SCORES, long_payload(9 * 1024 * 1024));
     server.wait_for_log_count(SUBSCRIBED, 2);
     client.publish(SCORES, "2665");

@@ -362,7 +362,7 @@ fn one_connection_publishes_again_and_again() {
             let form = format!("channel=a&message={number}");
             assert_eq!(publish_over(&mut connection, &form), 200);
         }
-        // And without waiting for the answers, which come in order all the same.
+        // Pipelined requests are answered in order.
         let pipelined: String = (200..400)
             .map(|number| match number % 10 {
                 9 => publication("channel=a"),
@@ -737,7 +737,7 @@ fn a_burst_without_a_broker_reaches_all_that_read() {
 #[test]
 fn large_bodies_without_a_key_do_not_keep_out_small_ones() {
     let server = embedded().start();
-    // Each is whole but for its last byte.
+    // Each lacks only its last byte.
     let _held: Vec<Connection> = (0..9)
         .map(|_| {
             let mut connection = server.connect();

@@ -87,7 +87,7 @@ fn other_origins_may_ask_for_streams() {
         assert!(methods.is_some_and(|methods| methods.contains("GET")));
         let age = head.field("Access-Control-Max-Age").expect("an age");
         assert!(age.parse::<u32>().is_ok_and(|age| age > 0), "{age}");
-        // A 204 has neither a body nor a length (RFC 9110 §8.6), and the connection goes on.
+        // A 204 has neither a body nor a length (RFC 9110 §8.6), and the connection is kept.
         assert_eq!(head.field("Content-Length"), None);
         connection.send(format!("HEAD {path} HTTP/1.1\r\nHost: a\r\n\r\n"));
         assert_eq!(connection.read_head().status(), 200, "{path}");

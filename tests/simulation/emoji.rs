@@ -44,7 +44,7 @@ impl seeds::World for World {
             short_writes: fault(&mut random),
             spurious_events: fault(&mut random),
             stale_events: fault(&mut random),
-            // Each costs all who wait half a second.
+            // Each delays all waiting clients by half a second.
             accept_failures: 10 * fault(&mut random),
         };
         let busy_until = Time::from_micros(6_000_000);

@@ -89,7 +89,7 @@ impl Reader {
         }
     }
 
-    /// Dials, or reads a part of what there is, and perhaps leaves in the middle of it.
+    /// Connects, or reads part of what is available, and sometimes disconnects within an event.
     fn act(
         &mut self,
         stage: &mut Stage,
@@ -180,7 +180,7 @@ pub struct World {
     /// The reader that is acting or being judged.
     about: Option<usize>,
     random: Random,
-    /// Whether somebody always has everything that there is.
+    /// Whether one reader always reads everything.
     is_anchored: bool,
     busy_until: Time,
     ends_at: Time,

@@ -184,7 +184,7 @@ impl World {
         };
         let net = self.stage.net();
         let mut callers: Vec<Caller> = STREAMS.iter().map(|it| call(net, it.target)).collect();
-        // What nobody else may see.
+        // Messages that no other client may see.
         callers.push(call(net, "/?channels=secret"));
         for _ in 0..8 {
             self.publish_on_all();

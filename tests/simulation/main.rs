@@ -8,7 +8,7 @@
 //! | `channels` | visitors with ids and long polls, publishers, a broker or none | runs, gaps and their reasons: `verdict` |
 //! | `groups` | readers of groups with `eps`, cut off anywhere | one run over all connections: `group_verdict` |
 //! | `evictions` | a reader that stops within an event until its lifetime ends | whole events, or closed as slow |
-//! | `large_messages` | messages of 2 MiB for readers with little room | all is received, and nobody waits |
+//! | `large_messages` | messages of 2 MiB for readers with little room | all is received, and others do not wait |
 //! | `hostile_ids` | clients with ids that were never given out | nothing but the stream that was asked for |
 //! | `pairs` | two clients of one stream, by HTTP/1.1 and HTTP/1.0 | the same events, valid by the grammar: `transcript` |
 //! | `doors` | a crowd at the public door | the admin's door stays open |

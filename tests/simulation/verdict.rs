@@ -17,7 +17,7 @@
 //! | an event is the next entry: not an earlier one again, and none before it was left out | `take_event` |
 //! | a known id without `gap` means that nothing was lost while the visitor was away | `check_nothing_missed` |
 //! | a `gap` has a reason: a wider wish, a long absence, a broker that was away, an eviction | `check_gap` |
-//! | whoever is there at the end has everything | `check_none_left` |
+//! | a visitor that is connected at the end has everything | `check_none_left` |
 //! | the source was asked for the topics while the visitor was there, and for the linger after it | `check_listening` |
 //!
 //! **What a visitor may not be judged on.** What it was sent but had not read when it left; messages that were lost
@@ -36,7 +36,7 @@ use crate::receiver::joined_lines;
 use crate::steps::brief;
 use crate::visitors::{Attempt, FOREIGN_IDS, Item, Manner, Visitor, Wish};
 
-/// A message that reached the server for those who asked for `topic`.
+/// A message that reached the server and belongs to `topic`.
 #[derive(Clone, Debug)]
 pub struct Entry {
     pub topic: String,
@@ -47,7 +47,7 @@ pub struct Entry {
     pub taken_at: Time,
 }
 
-/// A message that did not reach the server for those who asked for `topic`.
+/// A message that belongs to `topic` and did not reach the server.
 #[derive(Clone, Debug)]
 struct Loss {
     topic: String,

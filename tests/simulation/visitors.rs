@@ -233,7 +233,7 @@ impl Visitor {
         self.request = self.request_with(random, &id);
         self.head_len = self.request.len();
         if self.nature.manner == Manner::Polls && random.one_in(12) {
-            // A body that nobody expects, and that must not become a request.
+            // An unexpected body, which must not be taken for a request.
             let end = self.head_len - 2;
             self.request
                 .splice(end.., *b"Content-Length: 9\r\n\r\nGET / HTT");
