@@ -7,7 +7,7 @@ use std::io::Write;
 
 use super::decimal::Thousandths;
 use super::{dropped, names};
-use crate::engine::stats::{ChannelRow, CloseReason, Histogram, Snapshot, Stream, bus};
+use crate::server::stats::{ChannelRow, CloseReason, Histogram, Snapshot, Stream, bus};
 
 /// The longest line, its end included. Carbon takes longer ones, but several must fit into one datagram,
 /// which networks pass on undivided up to some 1,400 bytes.

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use crate::proto::reply::Reply;
+use crate::http::reply::Reply;
 
 /// What a page contains, by the SHA-256 digests in Base64 of what stands in its one style and its one script
 /// element. A test says what they should be.

@@ -1,5 +1,5 @@
-//! Reports: the state as others want to read it. It owns formats and when what is due; it reads `engine::stats` and
-//! nothing else of the engine.
+//! Reports: the state as others want to read it. It owns formats and when what is due; it reads `server::stats` and
+//! nothing else of the server.
 
 pub mod admin;
 pub mod carbon;
@@ -20,9 +20,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::broker::Unanswered;
-use crate::engine::stats::Snapshot;
+use crate::http::reply::Reply;
 use crate::limits;
-use crate::proto::reply::Reply;
+use crate::server::stats::Snapshot;
 
 /// The answer to a probe: 200, or 503 and why.
 pub fn probe_reply(state: Result<(), &str>) -> Reply {
@@ -95,8 +95,8 @@ mod example {
 
     use std::time::Duration;
 
-    use crate::engine::stats::bus;
-    use crate::engine::stats::{Counters, Histogram, LogState, Process, Snapshot, SourceState};
+    use crate::server::stats::bus;
+    use crate::server::stats::{Counters, Histogram, LogState, Process, Snapshot, SourceState};
 
     /// What is counted.
     #[derive(Clone, Default)]
