@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::io::Write;
 
-use super::decimal::Thousandths;
 use super::{dropped, names};
 use crate::engine::stats::{ChannelRow, CloseReason, Histogram, Snapshot, Stream, bus};
 
@@ -154,7 +153,7 @@ impl Lines<'_> {
     /// What can be said of the durations of one interval.
     fn interval(&mut self, path: impl Display, times: &Histogram) {
         if let Some(mean_us) = times.sum_us().checked_div(times.total()) {
-            self.push(format_args!("{path}_mean"), Thousandths(mean_us));
+            self.push(format_args!("{path}_mean"), mean_us as f64 / 1e3);
         }
         self.quantile(format_args!("{path}_p50"), times, 0.5);
         self.quantile(format_args!("{path}_p99"), times, 0.99);
@@ -162,7 +161,7 @@ impl Lines<'_> {
 
     fn quantile(&mut self, path: impl Display, times: &Histogram, share: f64) {
         if times.total() > 0 {
-            self.push(path, Thousandths(times.quantile_us(share)));
+            self.push(path, times.quantile_us(share) as f64 / 1e3);
         }
     }
 }

@@ -5,7 +5,6 @@
 use std::fmt::Display;
 use std::io::Write;
 
-use super::decimal::Millionths;
 use super::dropped;
 use crate::engine::stats::{CloseReason, Histogram, Snapshot, Stream, bus};
 
@@ -139,7 +138,7 @@ fn process(out: &mut Vec<u8>, snapshot: &Snapshot<'_>) {
     }
     // The time on processors may be zero and known; it comes from where the memory comes from.
     if process.resident_bytes > 0 {
-        let cpu = Millionths(process.cpu.as_micros() as u64);
+        let cpu = process.cpu.as_secs_f64();
         let help = "Total user and system CPU time spent in seconds.";
         family(out, Kind::Counter, "process_", "cpu_seconds_total", help).sample(&[], cpu);
     }
@@ -184,14 +183,14 @@ impl Family<'_> {
     /// Buckets that are summed up, as Prometheus wants them, with bounds and sum in seconds.
     fn histogram(&mut self, label: Option<Label<'_>>, histogram: &Histogram) {
         let own = label.as_slice();
-        let bounds = Histogram::BOUNDS_US.map(|bound| Millionths(bound).to_string());
+        let bounds = Histogram::BOUNDS_US.map(|bound| seconds(bound).to_string());
         let bounds = bounds.iter().map(String::as_str).chain(["+Inf"]);
         let mut so_far = 0;
         for (bound, count) in bounds.zip(histogram.counts()) {
             so_far += count;
             self.line("_bucket", &[own, &[("le", bound)]].concat(), so_far);
         }
-        self.line("_sum", own, Millionths(histogram.sum_us()));
+        self.line("_sum", own, seconds(histogram.sum_us()));
         self.line("_count", own, so_far);
     }
 
@@ -207,6 +206,11 @@ impl Family<'_> {
     }
 }
 
+/// Written, this has no digits that say nothing: the nearest fraction to at most 15 decimal digits stands for them.
+fn seconds(micros: u64) -> f64 {
+    micros as f64 / 1e6
+}
+
 /// A label's value as it stands between quotation marks.
 fn escaped(text: &str) -> String {
     let text = text.replace('\\', "\\\\").replace('"', "\\\"");
@@ -220,6 +224,26 @@ mod tests {
     use super::*;
     use crate::engine::stats::Process;
     use crate::report::example;
+
+    #[test]
+    fn fractions_are_exact_and_short() {
+        let table = [
+            (0, "0"),
+            (1, "0.000001"),
+            (100, "0.0001"),
+            (17_000, "0.017"),
+            (1_000_000, "1"),
+            (1_000_010, "1.00001"),
+            (999_999_999_999_999, "999999999.999999"),
+        ];
+        for (micros, expected) in table {
+            assert_eq!(seconds(micros).to_string(), expected, "{micros}");
+        }
+        let bounds = Histogram::BOUNDS_US.map(|bound| seconds(bound).to_string());
+        let expected =
+            "0.0001 0.00025 0.0005 0.001 0.0025 0.005 0.01 0.017 0.025 0.05 0.1 0.25 1 5";
+        assert_eq!(bounds.join(" "), expected);
+    }
 
     fn encoded(snapshot: &Snapshot<'_>) -> String {
         String::from_utf8(encode(snapshot)).unwrap()

@@ -5,7 +5,6 @@ pub mod admin;
 pub mod carbon;
 pub mod channels;
 pub mod cluster;
-mod decimal;
 pub mod figures;
 pub mod graphite;
 mod html;
