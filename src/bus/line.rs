@@ -143,14 +143,17 @@ impl Line {
         }
         self.append(id, Some(&message));
         self.counters.kept += 1;
-        let len = payload.len() + limits::EVENT_BYTES;
-        self.flow.take(len + limits::LOG_ENTRY_BYTES);
+        self.flow
+            .take(message.bytes_max() + limits::LOG_ENTRY_BYTES);
     }
 
     /// A message came that cannot be sent: subscribers of a channel are told.
     pub fn publish_gap(&mut self, name: Name<'_>) {
         match self.registry.destination(name) {
-            Some(id) if name.0.is_on_demand() => self.append(id, None),
+            Some(id) if name.0.is_on_demand() => {
+                self.append(id, None);
+                self.flow.take(limits::LOG_ENTRY_BYTES);
+            }
             _ => {
                 self.log.skip();
             }

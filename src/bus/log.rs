@@ -330,6 +330,11 @@ impl<'a> Message<'a> {
             bytes_max: name_len + payload.len() + lines * b"data: \n".len(),
         }
     }
+
+    /// What its lines take at most, in bytes.
+    pub fn bytes_max(&self) -> usize {
+        self.bytes_max
+    }
 }
 
 impl Entry {
