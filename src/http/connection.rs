@@ -1,0 +1,1268 @@
+//! One connection at work: how input, output, commands and time change what it is doing.
+//!
+//! A connection reads a request and is *rendering* until its owner has said how it is answered. Then it reads the
+//! next one, streams, polls, or drains what is left to be sent, lingers for the client's end and is closed. What a
+//! command does not apply to is left as it is: between a decision and its request, the client may have gone.
+
+use std::io;
+use std::mem;
+
+use super::connections::Shared;
+use super::error::RequestError;
+use super::event::{Action, Event};
+use super::outbox::{Coding, Outbox};
+use super::reading::{BodyUse, Reading, Step};
+use super::reply::{self, Delivery, Reply};
+use super::slot::{Intake, Origin, Peer, ReadState, Slot, State, WriteState};
+use super::{CloseReason, Request};
+use crate::limits;
+use crate::time::Time;
+
+/// A connection, with what it shares with the others.
+pub struct Connection<'a> {
+    slot: &'a mut Slot,
+    shared: &'a mut Shared,
+}
+
+/// The deadline of what has none.
+const NEVER: Time = Time::from_micros(u64::MAX);
+
+impl<'a> Connection<'a> {
+    /// The connection of a place.
+    pub(super) fn new(slot: &'a mut Slot, shared: &'a mut Shared) -> Connection<'a> {
+        Connection { slot, shared }
+    }
+
+    /// Waits for the first request.
+    pub(super) fn begin(&mut self) {
+        let reading = Box::new(Reading::new(false));
+        let deadline = self.shared.now + limits::REQUEST_DEADLINE;
+        self.enter(State::Reading(reading), deadline);
+    }
+
+    /// The socket's state has changed, in one or more ways.
+    pub fn handle_ready(&mut self, readable: bool, writable: bool, hung_up: bool) {
+        if hung_up && self.slot.peer == Peer::Ended {
+            // Nothing is left to be read.
+            return self.close(self.slot.reason_of_hangup());
+        }
+        if hung_up {
+            self.slot.peer = Peer::HungUp;
+        }
+        if (readable || hung_up) && self.slot.read == ReadState::Drained {
+            self.slot.read = ReadState::Readable;
+        }
+        self.queue_read();
+        if writable && self.slot.write == WriteState::Blocked {
+            self.slot.write = WriteState::Idle;
+            self.queue_write();
+            // It is due sooner now: silence is shorter than patience.
+            self.arm();
+        }
+    }
+
+    /// Bytes were read. What a client sends that has nothing to say is discarded; reading it is what keeps the ends
+    /// of connections visible.
+    pub fn handle_input(&mut self, bytes: &[u8]) {
+        let now = self.shared.now;
+        match &mut self.slot.state {
+            State::Reading(reading) => {
+                if reading.push(bytes) {
+                    self.slot.deadline = now + limits::REQUEST_DEADLINE;
+                }
+                self.take_step();
+            }
+            State::Rendering(reading) => {
+                reading.push(bytes);
+            }
+            State::Streaming(_, intake) | State::Polling(intake, _) => {
+                if !intake.admit(now, bytes.len()) {
+                    return self.close(CloseReason::Protocol);
+                }
+            }
+            State::Draining(..) | State::Lingering(_) | State::Closed => {}
+        }
+        self.queue_read();
+    }
+
+    /// The socket has nothing more to be read for now.
+    pub fn handle_read_would_block(&mut self) {
+        self.slot.read = ReadState::Drained;
+        if self.shared.is_stopping && self.slot.is_idle() {
+            self.close(CloseReason::Drain);
+        } else if self.slot.peer == Peer::HungUp {
+            self.close(self.slot.reason_of_hangup());
+        }
+    }
+
+    /// The client has sent its last byte. It may have closed, or only have ended its side (as `nc -N` does), which
+    /// cannot be told apart until something is sent.
+    pub fn handle_end(&mut self) {
+        self.slot.read = ReadState::Drained;
+        let before = mem::replace(&mut self.slot.peer, Peer::Ended);
+        match self.slot.state {
+            _ if before == Peer::HungUp => self.close(self.slot.reason_of_hangup()),
+            State::Streaming(..) | State::Polling(..) if before == Peer::Open => {
+                self.emit(Event::PeerEnded(self.slot.key));
+            }
+            // Whole requests that are still in the buffer are answered first.
+            State::Reading(_) => self.take_step(),
+            State::Lingering(reason) => self.close(reason),
+            _ => {}
+        }
+    }
+
+    /// A system call on the socket failed.
+    pub fn handle_failure(&mut self, error: &io::Error) {
+        let has_ended = self.slot.peer == Peer::Ended;
+        self.close(CloseReason::of_failure(error, has_ended));
+    }
+
+    /// The kernel took so many bytes of the outbox.
+    pub fn handle_outbox_written(&mut self, taken: usize) {
+        self.slot.outbox.advance(taken);
+        // What follows may be due as well: the stream's events, the next request, or the end.
+        self.handle_stream_written(true);
+    }
+
+    /// The kernel took bytes of the stream that the owner has; whether there may be more of them for this client.
+    pub fn handle_stream_written(&mut self, has_more: bool) {
+        self.slot.progress_at = self.shared.now;
+        if has_more || !self.slot.is_subscribed() || !self.slot.outbox.is_empty() {
+            self.queue_write();
+        }
+    }
+
+    /// The kernel took nothing.
+    pub fn handle_write_would_block(&mut self) {
+        self.slot.write = WriteState::Blocked;
+        self.arm();
+    }
+
+    /// Neither the outbox nor the owner has anything for this client: goes on with the next request, or to the end.
+    pub fn handle_nothing_to_write(&mut self) {
+        match self.slot.state {
+            State::Reading(_) => self.take_step(),
+            State::Draining(reason, origin) => self.finish(reason, origin),
+            _ => {}
+        }
+    }
+
+    /// An entry of the timers has come.
+    pub(super) fn handle_timer(&mut self, at: Time) {
+        if self.slot.armed_at != Some(at) {
+            return;
+        }
+        self.slot.armed_at = None;
+        let key = self.slot.key;
+        let due = self.slot.due_at(self.shared.options.keepalive);
+        let is_lifetime = self.slot.is_subscribed() && due == self.slot.deadline;
+        let slack = match is_lifetime {
+            true => limits::LIFETIME_SLACK,
+            false => limits::TIMER_SLACK,
+        };
+        if due > self.shared.now + slack {
+            return self.arm();
+        }
+        match &self.slot.state {
+            _ if is_lifetime => {
+                self.slot.deadline = NEVER;
+                self.remind(Event::LifetimeOver(key));
+            }
+            State::Polling(..) => self.remind(Event::PollTimedOut(key)),
+            State::Streaming(..) if self.slot.write == WriteState::Blocked => {
+                self.close(CloseReason::Slow);
+            }
+            State::Streaming(..) => self.remind(Event::Silent(key)),
+            State::Reading(_) if !self.slot.outbox.is_empty() => self.close(CloseReason::Slow),
+            State::Reading(reading) if reading.is_idle() => self.close(CloseReason::Idle),
+            State::Reading(_) => self.reject(RequestError::Late),
+            State::Rendering(_) => self.reject(RequestError::Unanswered),
+            State::Draining(reason, _) | State::Lingering(reason) => self.close(*reason),
+            State::Closed => {}
+        }
+    }
+
+    /// Has a request's body read, up to so many bytes of data: [`Event::Body`] says when it is whole. Follows
+    /// [`Event::Request`], and gives the request back.
+    pub fn read_body(&mut self, request: Box<Request>, bytes_max: u64, used: BodyUse) {
+        let Some(mut reading) = self.take_rendering() else {
+            return;
+        };
+        let begun = reading.begin_body(request, bytes_max, used);
+        // The deadline is still that of the whole request.
+        self.enter(State::Reading(reading), self.slot.deadline);
+        match begun {
+            Err(error) => return self.reject(error),
+            Ok(true) => {
+                self.slot.outbox.buffer().extend_from_slice(reply::CONTINUE);
+                self.queue_write();
+            }
+            Ok(false) => {}
+        }
+        self.take_step();
+    }
+
+    /// Answers a request or a long poll. The next request follows, unless the client does not want that or it is not
+    /// known where it begins: behind a body that was announced and not read, or behind bytes that were discarded.
+    pub fn complete_request(&mut self, reply: &Reply) {
+        let (keep_alive, head_only) = match &self.slot.state {
+            State::Rendering(reading) => (reading.keep_alive(), reading.head_only),
+            // What was discarded may have been a part of the next request.
+            State::Polling(intake, keep_alive) => (*keep_alive && intake.is_empty(), false),
+            _ => return,
+        };
+        let keep_alive = keep_alive && !self.shared.is_stopping;
+        self.put_reply(reply, keep_alive, head_only);
+        self.go_on(keep_alive);
+    }
+
+    /// Answers with the head of a stream alone, as `HEAD` asks for it, with these further header lines. Nothing
+    /// announces its end, so that who cannot know it otherwise is told by the connection's.
+    pub fn show_stream_head(&mut self, extra: &str) {
+        if let State::Rendering(reading) = &self.slot.state {
+            let keep_alive = reading.keep_alive();
+            self.put_stream_head(reading.http_11, extra);
+            self.go_on(keep_alive && !self.shared.is_stopping);
+        }
+    }
+
+    /// Answers a request, and takes no further one.
+    pub fn refuse(&mut self, reply: &Reply, reason: CloseReason) {
+        if let State::Reading(reading) | State::Rendering(reading) = &self.slot.state {
+            let head_only = reading.head_only;
+            self.put_reply(reply, false, head_only);
+            self.drain(reason, Origin::Reply);
+        }
+    }
+
+    /// Answers a request with a stream: its head with these further header lines, and its first bytes. Returns how
+    /// the pieces of this stream are framed.
+    pub fn begin_stream(&mut self, extra: &str, first: &[u8]) -> Option<Coding> {
+        let State::Rendering(reading) = &self.slot.state else {
+            return None;
+        };
+        let coding = match reading.http_11 {
+            true => Coding::Chunked,
+            false => Coding::Bare,
+        };
+        self.put_stream_head(coding == Coding::Chunked, extra);
+        self.slot.outbox.push_piece(coding, first);
+        self.subscribe(State::Streaming(coding, Intake::default()));
+        Some(coding)
+    }
+
+    /// Has a request wait for its answer, as a long poll. What follows the head is discarded, so that the connection
+    /// cannot be used again where something does.
+    pub fn begin_poll(&mut self) {
+        if let State::Rendering(reading) = &self.slot.state {
+            let keep_alive = reading.keep_alive() && reading.is_empty();
+            self.subscribe(State::Polling(Intake::default(), keep_alive));
+        }
+    }
+
+    /// Sends a piece of a stream's body to this client alone, before what it has not begun to receive.
+    pub fn send(&mut self, piece: &[u8]) {
+        if let State::Streaming(coding, _) = self.slot.state {
+            self.slot.outbox.push_piece(coding, piece);
+            self.queue_write();
+        }
+    }
+
+    /// Ends a stream on a boundary: what was begun is finished first.
+    pub fn end_stream(&mut self, reason: CloseReason) {
+        if let State::Streaming(coding, _) = self.slot.state {
+            self.slot.outbox.push_end(coding);
+            self.drain(reason, Origin::Stream);
+        }
+    }
+
+    /// Has [`Event::LifetimeOver`] said of a stream or a long poll at this moment.
+    pub fn set_lifetime(&mut self, at: Time) {
+        if self.slot.is_subscribed() {
+            self.slot.deadline = at;
+            self.arm();
+        }
+    }
+
+    /// Writes nothing, by any way, before it is released.
+    pub fn hold(&mut self) {
+        self.slot.write = WriteState::Held;
+    }
+
+    /// Writes again what there is.
+    pub fn release(&mut self) {
+        if self.slot.write == WriteState::Held {
+            self.slot.write = WriteState::Idle;
+            self.queue_write();
+        }
+    }
+
+    /// Closes at once, whatever is unsent.
+    pub fn close(&mut self, reason: CloseReason) {
+        if !matches!(self.replace(State::Closed), State::Closed) {
+            self.slot.outbox = Outbox::default();
+            self.emit(Event::Closed(self.slot.key, reason));
+            self.shared.actions.push_back(Action::Close(self.slot.key));
+        }
+    }
+
+    /// Takes no further request: says so in the reply that is due, or closes where none is. What was sent and not
+    /// read yet is still looked at. Streams and long polls go on.
+    pub(super) fn stop(&mut self, refusal: &Reply) {
+        match &self.slot.state {
+            State::Reading(_) if self.slot.is_idle() => self.handle_ready(true, false, false),
+            State::Reading(_) if self.slot.outbox.is_empty() => {
+                self.refuse(refusal, CloseReason::Drain);
+            }
+            State::Reading(_) => self.drain(CloseReason::Drain, Origin::Reply),
+            State::Lingering(_) => self.close(CloseReason::Drain),
+            _ => {}
+        }
+    }
+
+    /// Leaves the queue of those to be read from; how many bytes there is room for, if any are wanted.
+    pub(super) fn poll_read(&mut self) -> Option<usize> {
+        self.slot.read = ReadState::Readable;
+        Some(self.slot.room()).filter(|&room| room > 0)
+    }
+
+    /// Leaves the queue of those to be written to. Whether there may be something to write.
+    pub(super) fn poll_write(&mut self) -> bool {
+        if self.slot.write != WriteState::Queued {
+            return false;
+        }
+        self.slot.write = WriteState::Idle;
+        let may_write = self.slot.may_have_stream_bytes() || !self.slot.outbox.is_empty();
+        if !may_write {
+            self.handle_nothing_to_write();
+        }
+        may_write
+    }
+
+    /// Takes the next request or body from the input. While a reply is not yet sent, the next request waits, so that
+    /// a client that does not read cannot fill our memory.
+    fn take_step(&mut self) {
+        let State::Reading(reading) = &mut self.slot.state else {
+            return;
+        };
+        if !self.slot.outbox.is_empty() {
+            return;
+        }
+        let step = reading.step(&mut self.shared.unauthenticated_bytes);
+        let key = self.slot.key;
+        match step {
+            Ok(Step::Wait) if self.slot.peer == Peer::Ended => self.close(CloseReason::Client),
+            Ok(Step::Wait) => self.queue_read(),
+            Ok(Step::Head(request)) => self.render(Event::Request(key, request)),
+            Ok(Step::Body(request, data)) => self.render(Event::Body(key, request, data)),
+            Err(error) => self.reject(error),
+        }
+    }
+
+    /// Hands a request out, which is to be answered.
+    fn render(&mut self, event: Event) {
+        if let State::Reading(reading) = self.replace(State::Closed) {
+            // What the answer of a whole request may have to wait for has deadlines of its own; ours is later.
+            let deadline = match reading.is_whole() {
+                true => self.shared.now + limits::REQUEST_DEADLINE,
+                false => self.slot.deadline,
+            };
+            self.enter(State::Rendering(reading), deadline);
+        }
+        self.emit(event);
+    }
+
+    /// Answers a request that nobody else decides about.
+    fn reject(&mut self, error: RequestError) {
+        self.refuse(&error.reply(), error.close_reason());
+    }
+
+    fn put_reply(&mut self, reply: &Reply, keep_alive: bool, head_only: bool) {
+        let delivery = Delivery {
+            keep_alive,
+            unix_seconds: self.shared.unix_seconds,
+        };
+        reply::encode_head(self.slot.outbox.buffer(), reply, delivery);
+        if !head_only {
+            self.slot.outbox.attach(&reply.body);
+        }
+    }
+
+    fn put_stream_head(&mut self, is_chunked: bool, extra: &str) {
+        let unix_seconds = self.shared.unix_seconds;
+        let out = self.slot.outbox.buffer();
+        reply::encode_stream_head(out, is_chunked, extra, unix_seconds);
+    }
+
+    /// A reply lies in the outbox: goes on with the next request, or to the end.
+    fn go_on(&mut self, keep_alive: bool) {
+        if !keep_alive {
+            return self.drain(CloseReason::Answered, Origin::Reply);
+        }
+        let reading = self.take_rendering();
+        let mut reading = reading.unwrap_or_else(|| Box::new(Reading::new(true)));
+        reading.finish();
+        self.slot.progress_at = self.shared.now;
+        let deadline = self.shared.now + limits::REQUEST_DEADLINE;
+        self.enter(State::Reading(reading), deadline);
+        self.queue_write();
+    }
+
+    /// A stream or a long poll takes the place of a request.
+    fn subscribe(&mut self, state: State) {
+        self.slot.progress_at = self.shared.now;
+        self.enter(state, NEVER);
+        // There may be something for it already.
+        self.queue_write();
+    }
+
+    /// Sends what is in the outbox, and then our end.
+    fn drain(&mut self, reason: CloseReason, origin: Origin) {
+        let deadline = self.shared.now + limits::DRAIN_DEADLINE;
+        self.enter(State::Draining(reason, origin), deadline);
+        self.queue_write();
+    }
+
+    /// Everything was sent: our end, too. A client that may still be sending is waited for a little, because closing
+    /// on unread bytes makes the kernel send a reset, which destroys the reply on its way (RFC 9112 §9.6).
+    fn finish(&mut self, reason: CloseReason, origin: Origin) {
+        if self.slot.peer == Peer::Ended || origin == Origin::Stream || self.shared.is_stopping {
+            return self.close(reason);
+        }
+        let action = Action::ShutdownWrite(self.slot.key);
+        self.shared.actions.push_back(action);
+        let deadline = self.shared.now + limits::LINGER_DEADLINE;
+        self.enter(State::Lingering(reason), deadline);
+    }
+
+    fn take_rendering(&mut self) -> Option<Box<Reading>> {
+        let is_rendering = matches!(self.slot.state, State::Rendering(_));
+        match is_rendering.then(|| self.replace(State::Closed)) {
+            Some(State::Rendering(reading)) => Some(reading),
+            _ => None,
+        }
+    }
+
+    /// Begins a phase.
+    fn enter(&mut self, state: State, deadline: Time) {
+        self.replace(state);
+        self.slot.deadline = deadline;
+        self.queue_read();
+        self.arm();
+    }
+
+    fn replace(&mut self, state: State) -> State {
+        self.shared.unauthenticated_bytes -= self.slot.unauthenticated();
+        mem::replace(&mut self.slot.state, state)
+    }
+
+    fn emit(&mut self, event: Event) {
+        self.shared.events.push_back(event);
+    }
+
+    /// Says something of a stream or a long poll, and looks at it again after the keepalive: what is sent because of
+    /// it counts only when it has left.
+    fn remind(&mut self, event: Event) {
+        self.emit(event);
+        let again_at = self.shared.now + self.shared.options.keepalive;
+        self.arm_at(again_at.min(self.slot.deadline));
+    }
+
+    fn queue_read(&mut self) {
+        if self.slot.read == ReadState::Readable && self.slot.room() > 0 {
+            self.slot.read = ReadState::Queued;
+            self.shared.read_queue.push_back(self.slot.key);
+        }
+    }
+
+    fn queue_write(&mut self) {
+        if self.slot.write == WriteState::Idle {
+            self.slot.write = WriteState::Queued;
+            self.shared.write_queue.push_back(self.slot.key);
+        }
+    }
+
+    /// Makes sure that the connection is looked at when, by its present state, it is due.
+    fn arm(&mut self) {
+        let due = self.slot.due_at(self.shared.options.keepalive);
+        if self.slot.armed_at.is_none_or(|at| at > due) {
+            self.arm_at(due);
+        }
+    }
+
+    fn arm_at(&mut self, due: Time) {
+        let at = self.shared.timers.arm(self.slot.key, due, self.shared.now);
+        self.slot.armed_at = Some(at);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::net::Ipv4Addr;
+    use std::time::Duration;
+
+    use super::super::{Connections, Key, Options, Phase};
+    use super::*;
+    use crate::random::Random;
+
+    const KEEPALIVE: Duration = Duration::from_secs(15);
+    const GET: &str = "GET /reply HTTP/1.1\r\nHost: a\r\n\r\n";
+    const STREAM: &str = "GET /stream HTTP/1.1\r\nHost: a\r\n\r\n";
+    const POLL: &str = "GET /poll HTTP/1.1\r\nHost: a\r\n\r\n";
+
+    /// The other side of a socket.
+    #[derive(Default)]
+    struct Socket {
+        unread: Vec<u8>,
+        has_ended: bool,
+        /// How much the kernel takes; `None` for everything.
+        takes: Option<usize>,
+        received: Vec<u8>,
+        /// What was said of the connection and done with it.
+        seen: Vec<String>,
+    }
+
+    /// Connections, their clients, and a server that goes by the path.
+    struct World {
+        http: Connections,
+        now: Time,
+        sockets: BTreeMap<u32, Socket>,
+        writes_per_turn: usize,
+    }
+
+    impl World {
+        fn new() -> World {
+            let options = Options {
+                keepalive: KEEPALIVE,
+                reads_per_turn: 100,
+            };
+            let mut world = World {
+                http: Connections::new(options, Time::ZERO),
+                now: Time::ZERO,
+                sockets: BTreeMap::new(),
+                writes_per_turn: 100,
+            };
+            world.turn();
+            world
+        }
+
+        fn accept(&mut self) -> Key {
+            let key = self.http.accept(Ipv4Addr::LOCALHOST.into(), false);
+            self.sockets.insert(key.generation, Socket::default());
+            key
+        }
+
+        /// A connection whose client has sent this.
+        fn open(&mut self, input: &str) -> Key {
+            let key = self.accept();
+            self.send(key, input);
+            key
+        }
+
+        fn socket(&mut self, key: Key) -> &mut Socket {
+            self.sockets
+                .get_mut(&key.generation)
+                .expect("it was accepted")
+        }
+
+        fn send(&mut self, key: Key, input: &str) {
+            self.socket(key).unread.extend_from_slice(input.as_bytes());
+            self.http.at(key).handle_ready(true, false, false);
+            self.settle();
+        }
+
+        fn end(&mut self, key: Key) {
+            self.socket(key).has_ended = true;
+            self.http.at(key).handle_ready(true, false, false);
+            self.settle();
+        }
+
+        fn wait(&mut self, span: Duration) {
+            self.now = self.now + span;
+            self.settle();
+        }
+
+        fn settle(&mut self) {
+            self.turn();
+            let mut turns = 0;
+            while self.http.has_work() {
+                self.turn();
+                turns += 1;
+                assert!(turns < 1_000, "there is work that no turn gets done");
+            }
+        }
+
+        fn turn(&mut self) {
+            self.http.start_turn(self.now, 0);
+            self.http.handle_time();
+            while let Some((key, room)) = self.http.poll_read() {
+                let socket = self.socket(key);
+                let len = room.min(socket.unread.len());
+                let bytes: Vec<u8> = socket.unread.drain(..len).collect();
+                match (len, socket.has_ended) {
+                    (0, true) => self.http.at(key).handle_end(),
+                    (0, false) => self.http.at(key).handle_read_would_block(),
+                    _ => self.http.at(key).handle_input(&bytes),
+                }
+            }
+            self.decide();
+            for _ in 0..self.writes_per_turn {
+                let Some(key) = self.http.poll_write() else {
+                    break;
+                };
+                self.write(key);
+            }
+            self.decide();
+            while let Some(action) = self.http.poll_action() {
+                let (Action::Close(key) | Action::ShutdownWrite(key)) = action;
+                if let Action::ShutdownWrite(_) = action {
+                    self.socket(key).seen.push("our end".to_owned());
+                }
+            }
+            self.http.check_invariants();
+        }
+
+        fn write(&mut self, key: Key) {
+            let bytes = self.http.outbox(key).to_vec();
+            let socket = self.socket(key);
+            let len = socket.takes.unwrap_or(usize::MAX).min(bytes.len());
+            socket.received.extend_from_slice(&bytes[..len]);
+            socket.takes = socket.takes.map(|takes| takes - len);
+            let mut connection = self.http.at(key);
+            match (bytes.len(), len) {
+                (0, _) => connection.handle_nothing_to_write(),
+                (_, 0) => connection.handle_write_would_block(),
+                _ => connection.handle_outbox_written(len),
+            }
+        }
+
+        fn decide(&mut self) {
+            while let Some(event) = self.http.poll_event() {
+                let (key, line) = match event {
+                    Event::Request(key, request) => {
+                        let line = format!("{:?} {}", request.method, request.target);
+                        self.begin(key, request);
+                        (key, line)
+                    }
+                    Event::Body(key, request, data) => {
+                        let mut connection = self.http.at(key);
+                        connection.complete_request(&Reply::json(200, data.clone()));
+                        (key, format!("{} {}", request.target, data.len()))
+                    }
+                    Event::PeerEnded(key) => (key, "half-closed".to_owned()),
+                    Event::Silent(key) => {
+                        self.http.at(key).send(b":\n");
+                        (key, "silent".to_owned())
+                    }
+                    Event::PollTimedOut(key) => (key, "timed out".to_owned()),
+                    Event::LifetimeOver(key) => (key, "lived".to_owned()),
+                    Event::Closed(key, reason) => (key, reason.name().to_owned()),
+                };
+                self.socket(key).seen.push(line);
+            }
+        }
+
+        fn begin(&mut self, key: Key, request: Box<Request>) {
+            let mut connection = self.http.at(key);
+            match &*request.target {
+                "/reply" => connection.complete_request(&Reply::json(200, b"{}".to_vec())),
+                "/large" => connection.complete_request(&Reply::json(200, vec![b'x'; 50_000])),
+                "/keep" => connection.read_body(request, 16, BodyUse::Keep),
+                "/upload" => {
+                    connection.read_body(request, 1 << 20, BodyUse::KeepUnauthenticated);
+                }
+                "/discard" => connection.read_body(request, 8, BodyUse::Discard),
+                "/head" => connection.show_stream_head(""),
+                "/refuse" => connection.refuse(&Reply::error(503, "full"), CloseReason::Shed),
+                "/stream" => {
+                    connection.begin_stream("", b":\n");
+                }
+                "/held" => {
+                    connection.hold();
+                    connection.begin_stream("", b":\n");
+                }
+                "/poll" => connection.begin_poll(),
+                _ => {}
+            }
+        }
+
+        /// The status of each reply, and what comes behind the last one's head.
+        fn received(&mut self, key: Key) -> (Vec<u16>, String) {
+            let text = String::from_utf8_lossy(&self.socket(key).received).into_owned();
+            let replies = text.split("HTTP/1.1 ").skip(1);
+            let statuses = replies.map(|reply| reply[..3].parse().expect("a status"));
+            let last = text.rsplit("\r\n\r\n").next().unwrap_or_default();
+            let body = match text.contains("Transfer-Encoding") {
+                true => text.split_once("\r\n\r\n").map_or("", |(_, body)| body),
+                false => last,
+            };
+            (statuses.collect(), body.to_owned())
+        }
+
+        fn seen(&mut self, key: Key) -> String {
+            self.socket(key).seen.join(", ")
+        }
+
+        fn phase(&self, key: Key) -> Phase {
+            self.http.phase(key)
+        }
+    }
+
+    #[test]
+    fn input_cut_anywhere_gets_the_same_answers() {
+        let get = GET.to_owned();
+        let post = |path: &str, lines: &str| format!("POST {path} HTTP/1.1\r\nHost: a\r\n{lines}");
+        let long = post("/keep", "Content-Length: 17\r\n\r\n");
+        let kept = post("/keep", "Content-Length: 3\r\n\r\nabc");
+        let chunked = post(
+            "/keep",
+            "Transfer-Encoding: chunked\r\n\r\n2\r\nab\r\n0\r\n\r\n",
+        );
+        let broken = post("/keep", "Transfer-Encoding: chunked\r\n\r\nx");
+        let discarded = post("/discard", "Content-Length: 3\r\n\r\nabc");
+        let unread = post("/reply", "Content-Length: 3\r\n\r\nabc");
+        let head = "HEAD /reply HTTP/1.1\r\nHost: a\r\n\r\n".to_owned();
+        let stream_head = "HEAD /head HTTP/1.1\r\nHost: a\r\n\r\n".to_owned();
+        let old = "GET /reply HTTP/1.0\r\n\r\n".to_owned();
+        let kept_old = "GET /reply HTTP/1.0\r\nConnection: keep-alive\r\n\r\n".to_owned();
+        let no_host = "GET / HTTP/1.1\r\n\r\n".to_owned();
+        let closing = "GET /reply HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n".to_owned();
+        #[rustfmt::skip]
+        let table: Vec<(String, &[u16], &str, Phase)> = vec![
+            (get.clone(), &[200], "Get /reply", Phase::Reading),
+            (format!("\r\n{get}\r\n\n{get}"), &[200, 200], "Get /reply, Get /reply", Phase::Reading),
+            (kept.clone(), &[200], "Post /keep, /keep 3", Phase::Reading),
+            (format!("{chunked}{get}"), &[200, 200], "Post /keep, /keep 2, Get /reply", Phase::Reading),
+            (format!("{discarded}{kept}"), &[200, 200],
+             "Post /discard, /discard 0, Post /keep, /keep 3", Phase::Reading),
+            (format!("{head}{stream_head}{get}"), &[200, 200, 200],
+             "Head /reply, Head /head, Get /reply", Phase::Reading),
+            (format!("{kept_old}{old}{get}"), &[200, 200], "Get /reply, Get /reply, our end", Phase::Lingering),
+            (format!("{closing}{get}"), &[200], "Get /reply, our end", Phase::Lingering),
+            (format!("{unread}{get}"), &[200], "Post /reply, our end", Phase::Lingering),
+            (format!("{get}{long}"), &[200, 413], "Get /reply, Post /keep, our end", Phase::Lingering),
+            (broken, &[400], "Post /keep, our end", Phase::Lingering),
+            (no_host, &[400], "our end", Phase::Lingering),
+            (format!("{STREAM}junk"), &[200], "Get /stream", Phase::Streaming),
+            (format!("{get}{POLL}{get}"), &[200], "Get /reply, Get /poll", Phase::Polling),
+        ];
+        for (input, statuses, seen, phase) in table {
+            let mut expected = None;
+            for cut in 0..input.len() {
+                let mut world = World::new();
+                let key = world.open(&input[..cut]);
+                world.send(key, &input[cut..]);
+                assert_eq!(world.received(key).0, statuses, "{input:?} cut at {cut}");
+                assert_eq!(world.seen(key), seen, "{input:?} cut at {cut}");
+                assert_eq!(world.phase(key), phase, "{input:?} cut at {cut}");
+                let received = world.socket(key).received.clone();
+                assert_eq!(*expected.get_or_insert(received.clone()), received);
+            }
+            // Nor does it matter how little the kernel takes at a time.
+            let mut world = World::new();
+            let key = world.accept();
+            world.socket(key).takes = Some(0);
+            world.send(key, &input);
+            for _ in 0..400 {
+                world.socket(key).takes = Some(7);
+                world.http.at(key).handle_ready(false, true, false);
+                world.settle();
+            }
+            assert_eq!(world.seen(key), seen, "{input:?}");
+            assert_eq!(Some(world.socket(key).received.clone()), expected);
+        }
+    }
+
+    #[test]
+    fn the_next_request_waits_for_the_reply_and_is_not_read_before() {
+        let mut world = World::new();
+        let key = world.accept();
+        world.socket(key).takes = Some(1_000);
+        world.send(
+            key,
+            "GET /large HTTP/1.1\r\nHost: a\r\n\r\nGET /reply HTTP/1.1\r\n",
+        );
+        assert_eq!(world.seen(key), "Get /large");
+        world.send(key, "Host: a\r\n\r\n");
+        assert!(!world.socket(key).unread.is_empty());
+        world.socket(key).takes = None;
+        world.http.at(key).handle_ready(false, true, false);
+        world.settle();
+        assert_eq!(world.seen(key), "Get /large, Get /reply");
+        assert_eq!(world.received(key).0, [200, 200]);
+    }
+
+    #[test]
+    fn a_client_that_waits_to_be_told_sends_its_body_then() {
+        let head =
+            "POST /keep HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\n";
+        let mut world = World::new();
+        let key = world.open(head);
+        assert_eq!(world.received(key).0, [100]);
+        world.send(key, "abc");
+        assert_eq!(world.received(key).0, [100, 200]);
+        // Who sends it at once need not be told.
+        let key = world.open(&format!("{head}abc"));
+        assert_eq!(world.received(key).0, [200]);
+    }
+
+    #[test]
+    fn only_the_reply_to_head_is_without_a_body() {
+        let head = "HEAD /reply HTTP/1.1\r\nHost: a\r\n\r\n";
+        let refused = "HEAD /refuse HTTP/1.1\r\nHost: a\r\n\r\n";
+        let table = [
+            (head.to_owned(), ""),
+            (refused.to_owned(), ""),
+            (format!("{head}{GET}"), "{}"),
+            (format!("{head}GET\r\n\r\n"), "}\n"),
+        ];
+        for (input, end) in table {
+            let mut world = World::new();
+            let key = world.open(&input);
+            let (_, body) = world.received(key);
+            assert!(
+                body.ends_with(end) && body.is_empty() == end.is_empty(),
+                "{input:?}: {body:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_ends_of_clients() {
+        let later = "GET /later HTTP/1.1\r\nHost: a\r\n\r\n";
+        let closing = "GET /reply HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+        // What was sent before the end, and what is seen when the client has ended its side and when it hung up.
+        let table = [
+            ("", "client", "reset"),
+            ("GET /rep", "client", "reset"),
+            (GET, "Get /reply, client", "Get /reply, reset"),
+            (later, "Get /later", "Get /later, reset"),
+            (STREAM, "Get /stream, half-closed", "Get /stream, reset"),
+            (POLL, "Get /poll, half-closed", "Get /poll, reset"),
+            (
+                closing,
+                "Get /reply, our end, answered",
+                "Get /reply, our end, answered",
+            ),
+        ];
+        for (input, after_end, after_hangup) in table {
+            let mut world = World::new();
+            let key = world.open(input);
+            world.end(key);
+            assert_eq!(world.seen(key), after_end, "{input:?}");
+            // It is said once, and a socket that is then found dead was closed by the client.
+            world.http.at(key).handle_ready(true, false, true);
+            world.settle();
+            let expected = match world.http.is_empty() && after_end.contains("client") {
+                true => after_end.to_owned(),
+                false if after_end.ends_with("answered") => after_end.to_owned(),
+                false => format!("{after_end}, client"),
+            };
+            assert_eq!(world.seen(key), expected, "{input:?}");
+
+            let key = world.open(input);
+            world.http.at(key).handle_ready(false, false, true);
+            world.settle();
+            assert_eq!(world.seen(key), after_hangup, "{input:?}");
+            assert!(world.http.is_empty());
+        }
+        // Requests that were sent before the end are answered, and nobody lingers for an end that has come.
+        let mut world = World::new();
+        let key = world.accept();
+        world.socket(key).has_ended = true;
+        world.send(key, &format!("{GET}{closing}"));
+        assert_eq!(world.seen(key), "Get /reply, Get /reply, answered");
+        let kinds = [
+            (io::ErrorKind::TimedOut, "timeout"),
+            (io::ErrorKind::BrokenPipe, "reset"),
+            (io::ErrorKind::OutOfMemory, "failure"),
+        ];
+        for (kind, expected) in kinds {
+            let key = world.accept();
+            world.http.at(key).handle_failure(&kind.into());
+            world.settle();
+            assert_eq!(world.seen(key), expected);
+        }
+    }
+
+    #[test]
+    fn deadlines() {
+        let unread = Some(100);
+        let post = "POST /keep HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\n";
+        let later = "GET /later HTTP/1.1\r\nHost: a\r\n\r\n";
+        let large = "GET /large HTTP/1.1\r\nHost: a\r\n\r\n";
+        let closing = "GET /large HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+        let refused = "GET /refuse HTTP/1.1\r\nHost: a\r\n\r\n";
+        // What was sent, how much the kernel takes, after how many seconds what is seen, and the last status.
+        #[rustfmt::skip]
+        let table: &[(&str, Option<usize>, u64, &str, u16)] = &[
+            ("", None, 10, "idle", 0),
+            ("\r\n\r\n", None, 10, "idle", 0),
+            ("GET /", None, 10, "our end", 408),
+            (post, None, 10, "Post /keep, our end", 408),
+            (later, None, 10, "Get /later, our end", 503),
+            (GET, None, 10, "Get /reply, idle", 200),
+            (large, unread, 10, "Get /large, slow", 200),
+            (closing, unread, 5, "Get /large, answered", 200),
+            (refused, None, 2, "Get /refuse, our end, shed", 503),
+            (STREAM, None, 15, "Get /stream, silent", 200),
+            (STREAM, unread, 60, "Get /stream, slow", 200),
+            (POLL, None, 15, "Get /poll, timed out", 0),
+        ];
+        for &(input, takes, seconds, expected, status) in table {
+            let mut world = World::new();
+            let key = world.accept();
+            world.socket(key).takes = takes;
+            world.send(key, input);
+            let before = world.seen(key);
+            world.wait(Duration::from_secs(seconds) - limits::TIMER_SLACK * 2);
+            assert_eq!(world.seen(key), before, "{input:?} too early");
+            // Only when it says so need it be asked.
+            while let Some(at) = world
+                .http
+                .deadline()
+                .filter(|&at| at < world.now + KEEPALIVE * 5)
+            {
+                world.now = world.now.max(at);
+                world.turn();
+                if world.seen(key) != before {
+                    break;
+                }
+            }
+            world.settle();
+            assert_eq!(world.seen(key), expected, "{input:?}");
+            assert!(
+                world.now <= Time::ZERO + Duration::from_secs(seconds),
+                "{input:?} too late"
+            );
+            assert_eq!(
+                world.received(key).0.last().copied().unwrap_or(0),
+                status,
+                "{input:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_request_has_its_time_from_its_first_byte() {
+        let mut world = World::new();
+        let key = world.open(GET);
+        world.wait(Duration::from_secs(9));
+        world.send(key, "GET /re");
+        world.wait(Duration::from_secs(9));
+        world.send(key, "ply HTTP/1.1\r\nHost: a\r\n\r\n");
+        assert_eq!(world.seen(key), "Get /reply, Get /reply");
+        world.send(key, "GET /re");
+        for _ in 0..6 {
+            world.wait(Duration::from_secs(2));
+            world.send(key, "p");
+        }
+        assert_eq!(world.received(key).0, [200, 200, 408]);
+    }
+
+    #[test]
+    fn silence_and_lifetimes_of_streams() {
+        let mut world = World::new();
+        let key = world.open(STREAM);
+        let start = world.now;
+        world
+            .http
+            .at(key)
+            .set_lifetime(start + Duration::from_secs(40));
+        for _ in 0..43 {
+            world.wait(Duration::from_secs(1));
+        }
+        assert_eq!(world.seen(key), "Get /stream, silent, silent, lived");
+        // It is said once; the stream ends when its owner says so, with what is a boundary for the client.
+        world.http.at(key).end_stream(CloseReason::Lifetime);
+        world.settle();
+        assert_eq!(
+            world.seen(key),
+            "Get /stream, silent, silent, lived, lifetime"
+        );
+        assert_eq!(
+            world.received(key).1,
+            "2\r\n:\n\r\n".repeat(3) + "0\r\n\r\n"
+        );
+        assert!(world.http.is_empty());
+        // HTTP/1.0 gets neither chunks nor their end.
+        let key = world.open("GET /stream HTTP/1.0\r\n\r\n");
+        world.http.at(key).end_stream(CloseReason::Cleanup);
+        world.settle();
+        assert_eq!(world.received(key).1, ":\n");
+        assert_eq!(world.seen(key), "Get /stream, cleanup");
+    }
+
+    #[test]
+    fn what_the_owner_has_begun_is_finished_before_the_end() {
+        let mut world = World::new();
+        for (version, rest) in [("1.1", "0\r\n\r\n"), ("1.0", "")] {
+            let key = world.open(&format!("GET /stream HTTP/{version}\r\nHost: a\r\n\r\n"));
+            assert!(world.http.is_caught_up(key));
+            // The owner writes, and the kernel takes a part.
+            world.http.at(key).handle_stream_written(true);
+            assert!(!world.http.is_caught_up(key));
+            world.http.at(key).end_stream(CloseReason::Cleanup);
+            assert_eq!(world.http.poll_write(), Some(key));
+            world.http.at(key).handle_write_would_block();
+            assert_eq!(world.http.poll_write(), None);
+            world.http.at(key).handle_ready(false, true, false);
+            assert_eq!(world.http.poll_write(), Some(key));
+            assert_eq!(world.http.outbox(key), rest.as_bytes());
+            // The rest of what was begun; then the outbox, and the end.
+            world.http.at(key).handle_stream_written(false);
+            assert_eq!(world.phase(key), Phase::Draining);
+            world.settle();
+            assert_eq!(world.seen(key), "Get /stream, cleanup");
+        }
+    }
+
+    #[test]
+    fn nothing_is_written_while_held_by_any_way() {
+        let mut world = World::new();
+        // The first reply uses up the turn's writes, so that the connection is still queued when it is held.
+        world.writes_per_turn = 1;
+        let other = world.accept();
+        let key = world.open(&format!("{GET}GET /held HTTP/1.1\r\nHost: a\r\n\r\n"));
+        world.send(other, GET);
+        assert_eq!(world.seen(key), "Get /reply, Get /held");
+        world.http.at(key).send(b"data:1\n\n");
+        world.http.at(key).handle_ready(false, true, false);
+        world.settle();
+        assert_eq!(world.received(key).0, [200]);
+        assert!(!world.http.is_caught_up(key));
+        world.http.at(key).release();
+        world.settle();
+        assert_eq!(world.received(key).0, [200, 200]);
+        assert!(world.socket(key).received.ends_with(b"8\r\ndata:1\n\n\r\n"));
+        assert!(world.http.is_caught_up(key));
+    }
+
+    #[test]
+    fn a_held_connection_that_was_queued_is_not_written_to() {
+        let mut world = World::new();
+        let key = world.open("GET /later HTTP/1.1\r\nHost: a\r\n\r\n");
+        world.http.at(key).begin_stream("", b":\n");
+        world.http.at(key).hold();
+        world.settle();
+        assert!(world.socket(key).received.is_empty());
+        world.http.at(key).end_stream(CloseReason::Drain);
+        world.settle();
+        assert!(world.socket(key).received.is_empty());
+        world.http.at(key).release();
+        world.settle();
+        assert_eq!(world.received(key).1, "2\r\n:\n\r\n0\r\n\r\n");
+        assert_eq!(world.seen(key), "Get /later, drain");
+    }
+
+    #[test]
+    fn a_long_poll_goes_on_unless_something_followed_it() {
+        let reply = Reply::json(200, b"1".to_vec());
+        let old = "GET /poll HTTP/1.0\r\n\r\n".to_owned();
+        let body = "GET /poll HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\n".to_owned();
+        let table = [
+            (POLL.to_owned(), "", Phase::Reading),
+            (POLL.to_owned(), "G", Phase::Lingering),
+            (format!("{POLL}G"), "", Phase::Lingering),
+            (body, "", Phase::Lingering),
+            (old, "", Phase::Lingering),
+        ];
+        for (input, behind, phase) in table {
+            let mut world = World::new();
+            let key = world.open(&input);
+            world.send(key, behind);
+            assert_eq!(world.phase(key), Phase::Polling);
+            world.http.at(key).complete_request(&reply);
+            world.settle();
+            assert_eq!(world.received(key), (vec![200], "1".to_owned()));
+            assert_eq!(world.phase(key), phase, "{input:?} and {behind:?}");
+            if phase == Phase::Reading {
+                world.send(key, GET);
+                assert_eq!(world.received(key).0, [200, 200]);
+            }
+        }
+    }
+
+    #[test]
+    fn a_stream_or_poll_whose_client_goes_on_sending_is_closed() {
+        let line = "x".repeat(limits::STREAM_INPUT_BYTES_MAX / 2);
+        for input in [STREAM, POLL] {
+            let mut world = World::new();
+            let key = world.open(input);
+            for _ in 0..20 {
+                world.send(key, &line);
+                world.wait(Duration::from_millis(600));
+            }
+            assert_ne!(world.phase(key), Phase::Closed);
+            world.send(key, &line.repeat(3));
+            assert!(world.seen(key).ends_with("protocol"));
+            assert!(world.http.is_empty());
+        }
+    }
+
+    #[test]
+    fn bodies_of_clients_that_are_not_authenticated_are_bounded_in_all() {
+        let head = "POST /upload HTTP/1.1\r\nHost: a\r\nContent-Length: 1048576\r\n\r\n";
+        let most = "x".repeat(1_048_575);
+        let mut world = World::new();
+        let senders: Vec<Key> = (0..8)
+            .map(|_| world.open(&format!("{head}{most}")))
+            .collect();
+        let small = "POST /upload HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nabcd";
+        let key = world.open(small);
+        assert_eq!(world.received(key).0, [200]);
+        let key = world.open(&format!("{head}{most}"));
+        assert_eq!(world.received(key).0, [503]);
+        assert!(String::from_utf8_lossy(&world.socket(key).received).contains("Retry-After: 5"));
+        // One that ends, however it ends, makes room for another.
+        world.send(senders[0], "x");
+        assert_eq!(world.received(senders[0]).0, [200]);
+        world.http.at(senders[1]).close(CloseReason::Cleanup);
+        world.settle();
+        let key = world.open(&format!("{head}{most}x"));
+        assert_eq!(world.received(key).0, [200]);
+    }
+
+    #[test]
+    fn a_server_that_stops_answers_what_it_has_and_takes_nothing_more() {
+        let mut world = World::new();
+        let [idle, partial, polling, streaming, waiting] = [
+            "",
+            "GET /",
+            POLL,
+            STREAM,
+            "GET /later HTTP/1.1\r\nHost: a\r\n\r\n",
+        ]
+        .map(|input| world.open(input));
+        let lingering = world.open("GET / HTTP/1.1\r\n\r\n");
+        let unread = world.accept();
+        world.socket(unread).takes = Some(100);
+        world.send(unread, "GET /large HTTP/1.1\r\nHost: a\r\n\r\n");
+        world.http.stop(&Reply::error(503, "stopping"));
+        world.settle();
+        assert_eq!(world.seen(idle), "drain");
+        assert_eq!(world.seen(lingering), "our end, drain");
+        assert_eq!(world.seen(partial), "drain");
+        assert_eq!(world.received(partial).0, [503]);
+        let phases = [polling, streaming, waiting, unread].map(|key| world.phase(key));
+        assert_eq!(
+            phases,
+            [
+                Phase::Polling,
+                Phase::Streaming,
+                Phase::Rendering,
+                Phase::Draining
+            ]
+        );
+        let reply = Reply::json(200, b"{}".to_vec());
+        world.http.at(waiting).complete_request(&reply);
+        world.http.at(polling).complete_request(&reply);
+        world.socket(unread).takes = None;
+        world.http.at(unread).handle_ready(false, true, false);
+        world.settle();
+        for key in [polling, waiting, unread] {
+            assert_eq!(world.received(key).0, [200]);
+            assert!(
+                world
+                    .socket(key)
+                    .received
+                    .windows(17)
+                    .any(|it| it == b"Connection: close")
+                    || key == unread
+            );
+            assert_eq!(world.phase(key), Phase::Closed);
+        }
+        assert_eq!(world.http.count(Phase::Streaming), 1);
+    }
+
+    #[test]
+    fn a_late_word_finds_nobody() {
+        let mut world = World::new();
+        let key = world.open(STREAM);
+        world.http.at(key).close(CloseReason::Cleanup);
+        world.settle();
+        let next = world.open(STREAM);
+        assert_eq!(next.index, key.index);
+        let received = world.socket(next).received.clone();
+        let mut late = world.http.at(key);
+        late.handle_ready(true, true, true);
+        late.handle_input(b"GET");
+        late.handle_end();
+        late.send(b"data:\n\n");
+        late.hold();
+        late.release();
+        late.complete_request(&Reply::json(200, Vec::new()));
+        late.refuse(&Reply::json(400, Vec::new()), CloseReason::Shed);
+        late.close(CloseReason::Slow);
+        world.settle();
+        assert_eq!(world.seen(key), "Get /stream, cleanup");
+        assert_eq!(world.socket(next).received, received);
+        assert!(world.http.is_caught_up(next) && !world.http.is_caught_up(key));
+    }
+
+    #[test]
+    fn whatever_happens_in_whichever_order_nothing_is_left_behind() {
+        let pieces = [
+            GET,
+            STREAM,
+            POLL,
+            "POST /upload HTTP/1.1\r\nHost: a\r\nContent-Length: 9000\r\n\r\n",
+            "POST /discard HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n",
+            "GET /held HTTP/1.1\r\nHost: a\r\n\r\n",
+            "GET /later HTTP/1.1\r\nHost: a\r\n\r\n",
+            "GET /large HTTP/1.0\r\n\r\n",
+            "GET /refuse",
+            "\r\n",
+        ];
+        for seed in 0..200 {
+            let mut random = Random::new(seed);
+            let mut world = World::new();
+            let mut keys: Vec<Key> = (0..5).map(|_| world.accept()).collect();
+            let body = "x".repeat(8_990);
+            for _ in 0..100 {
+                let place = random.below(5) as usize;
+                let key = keys[place];
+                world.writes_per_turn = 1 + random.below(4) as usize;
+                let reply = Reply::json(200, b"{}".to_vec());
+                match random.below(16) {
+                    0..4 => world.send(key, pieces[random.below(10) as usize]),
+                    4 => world.send(key, &body),
+                    5 => world.end(key),
+                    6 => world.http.at(key).handle_ready(true, true, true),
+                    7 => world.socket(key).takes = Some(random.below(200) as usize),
+                    8 => world.socket(key).takes = None,
+                    9 => world.http.at(key).handle_ready(true, true, false),
+                    10 => world.wait(Duration::from_millis(random.below(20_000))),
+                    11 => world.http.at(key).complete_request(&reply),
+                    12 => world.http.at(key).release(),
+                    13 => world.http.at(key).end_stream(CloseReason::Lifetime),
+                    14 => world.http.at(key).close(CloseReason::Cleanup),
+                    _ => keys[place] = world.accept(),
+                }
+                world.settle();
+            }
+            world.http.stop(&Reply::error(503, "stopping"));
+            for index in 0..200 {
+                if let Some(key) = world.http.holder_of(index) {
+                    world.http.at(key).close(CloseReason::Drain);
+                }
+            }
+            world.settle();
+            assert!(world.http.is_empty(), "seed {seed}");
+            for socket in world.sockets.values() {
+                let reasons = CloseReason::ALL.map(CloseReason::name);
+                let seen = socket.seen.iter();
+                let closes = seen.filter(|line| reasons.contains(&line.as_str())).count();
+                assert_eq!(closes, 1, "seed {seed}: {:?}", socket.seen);
+            }
+        }
+    }
+
+    #[test]
+    fn a_stream_is_small() {
+        // A stream has nothing else here while it is idle.
+        assert!(size_of::<Slot>() <= 128);
+    }
+}
