@@ -109,11 +109,6 @@ pub const CHANNEL_STATS_MAX: usize = 10_000;
 /// Bytes of a request target and of a user agent that are kept for the status pages.
 pub const SHOWN_BYTES_MAX: usize = 256;
 
-/// Bytes that the client of a stream or a long poll may send within one second; it is closed if it sends more. It
-/// has nothing to say: what comes is the end of a body that was announced with a subscription, or blank lines. The
-/// rest costs us a system call a read, and its sender nothing that tells it to stop.
-pub const STREAM_INPUT_BYTES_MAX: usize = 4 * 1024;
-
 /// How long a client may take to send a whole request head, and a kept-alive connection its next request.
 pub const REQUEST_DEADLINE: Duration = Duration::from_secs(10);
 

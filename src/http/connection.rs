@@ -13,7 +13,7 @@ use super::event::{Action, Event};
 use super::outbox::{Coding, Outbox};
 use super::reading::{BodyUse, Reading, Step};
 use super::reply::{self, Delivery, Reply};
-use super::slot::{Intake, Origin, Peer, ReadState, Slot, State, WriteState};
+use super::slot::{Intake, Origin, Peer, ReadState, Slot, State, Verdict, WriteState};
 use super::{CloseReason, Request};
 use crate::limits;
 use crate::time::Time;
@@ -75,10 +75,15 @@ impl<'a> Connection<'a> {
             State::Rendering(reading) => {
                 reading.push(bytes);
             }
-            State::Streaming(_, intake) | State::Polling(intake, _) => {
-                if !intake.admit(now, bytes.len()) {
-                    return self.close(CloseReason::Protocol);
-                }
+            State::Streaming(_, intake) => {
+                let verdict = intake.add(bytes.len(), now);
+                self.heed(verdict);
+            }
+            State::Polling(intake, keep_alive) => {
+                // What is discarded may be a part of the next request.
+                *keep_alive = false;
+                let verdict = intake.add(bytes.len(), now);
+                self.heed(verdict);
             }
             State::Draining(..) | State::Lingering(_) | State::Closed => {}
         }
@@ -148,6 +153,14 @@ impl<'a> Connection<'a> {
         }
     }
 
+    /// A pause in reading is over.
+    pub(super) fn end_pause(&mut self) {
+        if let State::Streaming(_, intake) | State::Polling(intake, _) = &mut self.slot.state {
+            intake.resume();
+        }
+        self.queue_read();
+    }
+
     /// An entry of the timers has come.
     pub(super) fn handle_timer(&mut self, at: Time) {
         if self.slot.armed_at != Some(at) {
@@ -208,8 +221,7 @@ impl<'a> Connection<'a> {
     pub fn complete_request(&mut self, reply: &Reply) {
         let (keep_alive, head_only) = match &self.slot.state {
             State::Rendering(reading) => (reading.keep_alive(), reading.head_only),
-            // What was discarded may have been a part of the next request.
-            State::Polling(intake, keep_alive) => (*keep_alive && intake.is_empty(), false),
+            State::Polling(_, keep_alive) => (*keep_alive, false),
             _ => return,
         };
         let keep_alive = keep_alive && !self.shared.is_stopping;
@@ -409,10 +421,25 @@ impl<'a> Connection<'a> {
         self.queue_write();
     }
 
+    /// What follows from what a client has sent that has nothing to say.
+    fn heed(&mut self, verdict: Verdict) {
+        match verdict {
+            Verdict::Fine => {}
+            Verdict::Pause => {
+                let until = self.shared.now + limits::SUBSCRIBER_PAUSE;
+                self.shared.pauses.push_back((until, self.slot.key));
+            }
+            Verdict::Close => self.close(CloseReason::Protocol),
+        }
+    }
+
     /// A stream or a long poll takes the place of a request.
     fn subscribe(&mut self, state: State) {
         self.slot.progress_at = self.shared.now;
         self.enter(state, NEVER);
+        if self.slot.peer == Peer::Ended {
+            self.emit(Event::PeerEnded(self.slot.key));
+        }
         // There may be something for it already.
         self.queue_write();
     }
@@ -1086,19 +1113,35 @@ mod tests {
     }
 
     #[test]
-    fn a_stream_or_poll_whose_client_goes_on_sending_is_closed() {
-        let line = "x".repeat(limits::STREAM_INPUT_BYTES_MAX / 2);
+    fn a_stream_or_poll_whose_client_goes_on_sending_is_read_slowly_and_closed() {
+        let max = usize::from(limits::SUBSCRIBER_BYTES_MAX);
         for input in [STREAM, POLL] {
             let mut world = World::new();
             let key = world.open(input);
-            for _ in 0..20 {
-                world.send(key, &line);
-                world.wait(Duration::from_millis(600));
+            // It is all there at once.
+            world.send(key, &"x".repeat(20 * max));
+            for second in 1..=usize::from(limits::SUBSCRIBER_PAUSES_MAX) {
+                assert_eq!(world.socket(key).unread.len(), (20 - second) * max);
+                assert_ne!(world.phase(key), Phase::Closed);
+                world.wait(limits::SUBSCRIBER_PAUSE);
             }
-            assert_ne!(world.phase(key), Phase::Closed);
-            world.send(key, &line.repeat(3));
             assert!(world.seen(key).ends_with("protocol"));
             assert!(world.http.is_empty());
+        }
+    }
+
+    #[test]
+    fn who_ended_before_the_answer_is_found_out_when_it_begins() {
+        for answer in ["stream", "poll"] {
+            let mut world = World::new();
+            let key = world.open("GET /later HTTP/1.1\r\nHost: a\r\n\r\n");
+            world.end(key);
+            match answer {
+                "stream" => drop(world.http.at(key).begin_stream("", b":\n")),
+                _ => world.http.at(key).begin_poll(),
+            }
+            world.settle();
+            assert!(world.seen(key).contains("half-closed"), "{answer}");
         }
     }
 

@@ -11,7 +11,7 @@ use slab::Slab;
 use super::connection::Connection;
 use super::event::{Action, Event, Key};
 use super::reply::Reply;
-use super::slot::{Phase, ReadState, Slot, WriteState};
+use super::slot::{Phase, ReadState, Slot, State, WriteState};
 use super::timers::Timers;
 use crate::limits;
 use crate::time::Time;
@@ -45,6 +45,8 @@ pub struct Shared {
     /// Connections to be written to by themselves. One that is held meanwhile is skipped when its turn comes.
     pub(super) write_queue: VecDeque<Key>,
     pub(super) timers: Timers,
+    /// Connections that are not read from until this moment, because they have sent too much; in order.
+    pub(super) pauses: VecDeque<(Time, Key)>,
     pub(super) events: VecDeque<Event>,
     pub(super) actions: VecDeque<Action>,
     /// Bytes held of the bodies of clients that have not shown that they may send them.
@@ -72,6 +74,7 @@ impl Connections {
                 read_queue: VecDeque::new(),
                 write_queue: VecDeque::new(),
                 timers: Timers::new(&[options.keepalive, limits::REQUEST_DEADLINE]),
+                pauses: VecDeque::new(),
                 events: VecDeque::new(),
                 actions: VecDeque::new(),
                 unauthenticated_bytes: 0,
@@ -111,6 +114,12 @@ impl Connections {
 
     /// Does what has become due.
     pub fn handle_time(&mut self) {
+        while let Some(&(until, key)) = self.shared.pauses.front()
+            && until <= self.shared.now
+        {
+            self.shared.pauses.pop_front();
+            self.at(key).end_pause();
+        }
         while let Some((at, key)) = self.shared.timers.pop(self.shared.now) {
             self.at(key).handle_timer(at);
         }
@@ -168,7 +177,8 @@ impl Connections {
 
     /// When `handle_time` must be called again, whatever happens before.
     pub fn deadline(&self) -> Option<Time> {
-        self.shared.timers.next()
+        let pauses = self.shared.pauses.front().map(|&(until, _)| until);
+        pauses.into_iter().chain(self.shared.timers.next()).min()
     }
 
     /// Whether something is left that needs no event: the next turn must not wait.
@@ -236,6 +246,14 @@ impl Connections {
                 continue;
             }
             let key = slot.key;
+            if let State::Streaming(_, intake) | State::Polling(intake, _) = &slot.state {
+                let is_waiting = self.shared.pauses.iter().any(|&(_, paused)| paused == key);
+                assert_eq!(
+                    intake.is_paused(),
+                    is_waiting,
+                    "{key:?} is paused, or is not"
+                );
+            }
             let reads = count(&self.shared.read_queue, key);
             let is_queued = slot.read == ReadState::Queued;
             assert_eq!(reads, usize::from(is_queued), "{key:?} in the read queue");

@@ -114,11 +114,27 @@ pub enum Origin {
     Stream,
 }
 
-/// How much was read within a second of a client that has nothing to say.
-#[derive(Clone, Copy, Default)]
+/// What was read lately, and discarded, of a client that has nothing to say. Every stream has one, so it is small.
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Intake {
-    second: u32,
-    bytes: u32,
+    /// The second in which it was read, of the last 65,536.
+    second: u16,
+    bytes: u16,
+    /// How many pauses there were in a row.
+    pauses: u8,
+    /// Nothing is read for now.
+    is_paused: bool,
+}
+
+/// What follows from bytes that such a client has sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Nothing.
+    Fine,
+    /// It is not read from for a while.
+    Pause,
+    /// It is closed: it has gone on through all pauses.
+    Close,
 }
 
 impl Slot {
@@ -174,7 +190,13 @@ impl Slot {
             State::Reading(_) | State::Rendering(_) if self.peer == Peer::Ended => 0,
             State::Reading(_) | State::Rendering(_) if !self.outbox.is_empty() => 0,
             State::Reading(reading) | State::Rendering(reading) => reading.room(),
-            State::Streaming(..) | State::Polling(..) => limits::STREAM_INPUT_BYTES_MAX,
+            // What a dead socket has left is read to its end, which is near.
+            State::Streaming(_, intake) | State::Polling(intake, _)
+                if intake.is_paused && self.peer != Peer::HungUp =>
+            {
+                0
+            }
+            State::Streaming(..) | State::Polling(..) => limits::SUBSCRIBER_BYTES_MAX.into(),
             State::Draining(..) | State::Lingering(_) => limits::READ_BYTES,
             State::Closed => 0,
         }
@@ -220,18 +242,88 @@ impl Slot {
 }
 
 impl Intake {
-    /// Whether nothing was ever read.
-    pub fn is_empty(&self) -> bool {
-        self.second == 0 && self.bytes == 0
+    /// Takes note of bytes that were read now.
+    pub fn add(&mut self, len: usize, now: Time) -> Verdict {
+        let second = (now.as_micros() / 1_000_000) as u16;
+        // The first bytes behind a pause come one or two seconds after those before it.
+        match second.wrapping_sub(self.second) {
+            0 => {}
+            1 | 2 => self.bytes = 0,
+            _ => (self.bytes, self.pauses) = (0, 0),
+        }
+        self.second = second;
+        let len = u16::try_from(len).unwrap_or(u16::MAX);
+        self.bytes = self.bytes.saturating_add(len);
+        if self.bytes < limits::SUBSCRIBER_BYTES_MAX || self.is_paused {
+            return Verdict::Fine;
+        }
+        if self.pauses == limits::SUBSCRIBER_PAUSES_MAX {
+            return Verdict::Close;
+        }
+        self.pauses += 1;
+        self.is_paused = true;
+        Verdict::Pause
     }
 
-    /// Takes note of bytes that came. Whether they are few enough.
-    pub fn admit(&mut self, now: Time, len: usize) -> bool {
-        let second = (now.as_micros() / 1_000_000) as u32;
-        if self.second != second {
-            *self = Intake { second, bytes: 0 };
+    /// The pause is over.
+    pub fn resume(&mut self) {
+        self.is_paused = false;
+        self.bytes = 0;
+    }
+
+    /// Whether nothing is read for now.
+    pub fn is_paused(&self) -> bool {
+        self.is_paused
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    /// Has a subscriber send so much, so often, every so many milliseconds, as far as it is read; what comes of it
+    /// at last, and how many bytes were read.
+    fn send(len: usize, times: usize, millis: u64) -> (Verdict, usize) {
+        let mut now = Time::from_micros(77_300_000);
+        let mut intake = Intake::default();
+        let mut read = 0;
+        let mut resumes_at = now;
+        for _ in 0..times {
+            now = now + Duration::from_millis(millis);
+            if intake.is_paused() {
+                now = now.max(resumes_at);
+                intake.resume();
+            }
+            read += len;
+            match intake.add(len, now) {
+                Verdict::Fine => {}
+                Verdict::Pause => resumes_at = now + limits::SUBSCRIBER_PAUSE,
+                Verdict::Close => return (Verdict::Close, read),
+            }
         }
-        self.bytes = self.bytes.saturating_add(len as u32);
-        self.bytes as usize <= limits::STREAM_INPUT_BYTES_MAX
+        (Verdict::Fine, read)
+    }
+
+    #[test]
+    fn only_a_subscriber_that_goes_on_sending_is_closed() {
+        let max = usize::from(limits::SUBSCRIBER_BYTES_MAX);
+        let rounds = usize::from(limits::SUBSCRIBER_PAUSES_MAX) + 1;
+        let table = [
+            (max, 10_000, 0, (Verdict::Close, rounds * max)),
+            (max / 2, 10_000, 1, (Verdict::Close, rounds * max)),
+            (max, 10_000, 900, (Verdict::Close, rounds * max)),
+            // The longest body comes to its end.
+            (max, rounds - 1, 0, (Verdict::Fine, (rounds - 1) * max)),
+            // It sends less in a second, or has breaks between.
+            (max / 4, 1_000, 500, (Verdict::Fine, 1_000 * (max / 4))),
+            (max, 1_000, 3_500, (Verdict::Fine, 1_000 * max)),
+            (1, 100_000, 60_000, (Verdict::Fine, 100_000)),
+        ];
+        for (len, times, millis, expected) in table {
+            let what = format!("{len} bytes, {times} times, every {millis} ms");
+            assert_eq!(send(len, times, millis), expected, "{what}");
+        }
     }
 }
