@@ -1,5 +1,5 @@
 //! Micro-benchmarks: the cost of the parts without a kernel, so that regressions can be located. What is private to the
-//! engine is measured through its public interface, with a network that accepts everything.
+//! server is measured through its public interface, with a network that accepts everything.
 //!
 //! `cargo bench --bench micro` runs all of them, `cargo bench --bench micro -- raw` those with that name.
 
@@ -14,12 +14,13 @@ use emojitrack_streamer::broker::redis::resp::Decoder;
 use emojitrack_streamer::broker::{Message, demo};
 use emojitrack_streamer::bus::{Coding, sse};
 use emojitrack_streamer::config::{self, Command};
-use emojitrack_streamer::engine::stats::SourceState;
-use emojitrack_streamer::engine::{Effect, Engine, Key};
+use emojitrack_streamer::http::head::parse_head;
+use emojitrack_streamer::http::{Key, reply};
 use emojitrack_streamer::limits::TICK;
 use emojitrack_streamer::process::Process;
-use emojitrack_streamer::proto::{http, reply};
 use emojitrack_streamer::report::status;
+use emojitrack_streamer::server::stats::SourceState;
+use emojitrack_streamer::server::{Effect, Server};
 use emojitrack_streamer::time::Time;
 
 fn main() {
@@ -80,9 +81,9 @@ mod proto {
     #[divan::bench]
     fn parse_request(bencher: Bencher) {
         let head = request("/subscribe/eps");
-        bencher.counter(BytesCount::of_str(&head)).bench_local(|| {
-            http::parse_head(black_box(head.as_bytes())).is_ok_and(|h| h.is_some())
-        });
+        bencher
+            .counter(BytesCount::of_str(&head))
+            .bench_local(|| parse_head(black_box(head.as_bytes())).is_ok_and(|h| h.is_some()));
     }
 
     /// A hundred messages as they come from Redis, in one read.
@@ -105,7 +106,7 @@ mod proto {
     }
 }
 
-mod engine {
+mod server {
     use super::*;
 
     /// One tick of the usual five updates, to everybody.
@@ -182,7 +183,7 @@ mod engine {
             }
             hall.takes = true;
             for &key in &hall.keys {
-                hall.engine.on_writable(key);
+                hall.server.at(key).handle_ready(false, true, false);
             }
             let writes = hall.turn(&[]);
             assert!(writes > 0);
@@ -198,7 +199,9 @@ mod engine {
             hall.enter(&request);
             let key = hall.keys.pop();
             hall.begin_turn();
-            hall.engine.on_hangup(key.expect("somebody has come"));
+            hall.server
+                .at(key.expect("somebody has come"))
+                .handle_ready(false, false, true);
             hall.end_turn()
         });
     }
@@ -218,7 +221,7 @@ mod engine {
                     losses: 0,
                 };
                 let snapshot = hall
-                    .engine
+                    .server
                     .snapshot(usize::MAX, source, None, Process::default());
                 status::encode(&snapshot, usize::MAX).len()
             });
@@ -336,9 +339,9 @@ mod bus {
     }
 }
 
-/// An engine with subscribers, and a network that takes all that is written, or nothing.
+/// A server with subscribers, and a network that takes all that is written, or nothing.
 struct Hall {
-    engine: Engine,
+    server: Server,
     now: Time,
     keys: Vec<Key>,
     takes: bool,
@@ -352,7 +355,7 @@ impl Hall {
         else {
             unreachable!("the defaults are a configuration");
         };
-        let mut settings = config.engine;
+        let mut settings = config.server;
         settings.admission.sockets_max = usize::MAX;
         settings.admission.connections_max = usize::MAX;
         // Turns follow each other by a tick, so a run is hours long; nobody is to be reassured meanwhile.
@@ -360,7 +363,7 @@ impl Hall {
         // What a turn does must not depend on how much it may do.
         settings.pacing.writes_per_turn = 4 * SUBSCRIBERS;
         let mut hall = Hall {
-            engine: Engine::new(settings, Time::ZERO, 784_111_777),
+            server: Server::new(settings, Time::ZERO, 784_111_777),
             now: Time::ZERO,
             keys: Vec::new(),
             takes: true,
@@ -373,15 +376,13 @@ impl Hall {
 
     fn enter(&mut self, request: &str) {
         self.begin_turn();
-        let key = self
-            .engine
-            .on_accept(IpAddr::V4(Ipv4Addr::LOCALHOST), false);
-        self.engine.on_readable(key);
+        let key = self.server.accept(IpAddr::V4(Ipv4Addr::LOCALHOST), false);
+        self.server.at(key).handle_ready(true, false, false);
         let mut unread = request;
-        while let Some((key, _)) = self.engine.poll_read() {
+        while let Some((key, _)) = self.server.poll_read() {
             match std::mem::take(&mut unread) {
-                "" => self.engine.on_drained(key),
-                bytes => self.engine.on_input(key, bytes.as_bytes()),
+                "" => self.server.at(key).handle_read_would_block(),
+                bytes => self.server.at(key).handle_input(bytes.as_bytes()),
             }
         }
         self.keys.push(key);
@@ -392,37 +393,37 @@ impl Hall {
     fn turn(&mut self, messages: &[Message]) -> usize {
         self.begin_turn();
         for message in messages {
-            self.engine.on_message(message);
+            self.server.handle_message(message);
         }
-        self.engine.on_time();
+        self.server.handle_time();
         self.end_turn()
     }
 
     fn begin_turn(&mut self) {
         self.now = self.now + TICK;
-        self.engine.start_turn(self.now, 784_111_777);
+        self.server.start_turn(self.now, 784_111_777);
     }
 
     fn end_turn(&mut self) -> usize {
-        while let Some((key, _)) = self.engine.poll_read() {
-            self.engine.on_drained(key);
+        while let Some((key, _)) = self.server.poll_read() {
+            self.server.at(key).handle_read_would_block();
         }
         self.apply_effects();
         let mut writes = 0;
-        while let Some(write) = self.engine.poll_write() {
+        while let Some(write) = self.server.poll_write() {
             let result = match self.takes {
                 true => Ok(black_box(write.bytes).len()),
                 false => Err(io::ErrorKind::WouldBlock.into()),
             };
             writes += 1;
-            self.engine.on_written(result);
+            self.server.handle_written(result);
         }
         self.apply_effects();
         writes
     }
 
     fn apply_effects(&mut self) {
-        while let Some(effect) = self.engine.poll_effect() {
+        while let Some(effect) = self.server.poll_effect() {
             debug_assert!(!matches!(effect, Effect::Render(..)));
         }
     }

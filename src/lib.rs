@@ -1,6 +1,7 @@
 #![doc = include_str!("ARCHITECTURE.md")]
 
 pub mod config;
+pub mod glob;
 pub mod level;
 pub mod limits;
 pub mod process;
@@ -9,10 +10,8 @@ pub mod time;
 
 pub mod bus;
 pub mod http;
-pub mod proto;
 
 pub mod broker;
-pub mod engine;
 
 pub mod report;
 pub mod server;

@@ -7,7 +7,6 @@ use std::sync::Arc;
 
 use emojitrack_streamer::broker::{self, Setup, Topics, demo};
 use emojitrack_streamer::config::{self, Command, Config};
-use emojitrack_streamer::engine::{self, Engine};
 use emojitrack_streamer::level::Level;
 use emojitrack_streamer::net::mio::{Doors, MioNet};
 use emojitrack_streamer::net::{Door, Net, healthcheck};
@@ -17,6 +16,7 @@ use emojitrack_streamer::report::carbon::Carbon;
 use emojitrack_streamer::report::figures::Figures;
 use emojitrack_streamer::report::page;
 use emojitrack_streamer::server::Reports;
+use emojitrack_streamer::server::{self, Server};
 
 fn main() -> ExitCode {
     let arguments = std::env::args_os().skip(1);
@@ -60,7 +60,7 @@ fn run(mut config: Config) -> io::Result<()> {
         .unwrap_or(rlimit::INFINITY);
     let descriptors = usize::try_from(descriptors).unwrap_or(usize::MAX);
     let listeners = config.listen.sockets() + config.admin_listen.len();
-    config.engine.fit_into(descriptors, listeners);
+    config.server.fit_into(descriptors, listeners);
     let doors = Doors {
         public: &config.listen,
         admin: &config.admin_listen,
@@ -71,8 +71,8 @@ fn run(mut config: Config) -> io::Result<()> {
     let setup = Setup {
         source: config.source.clone(),
         amqp: config.amqp.clone(),
-        topics: topics(&config.engine),
-        client_name: config.engine.node.clone(),
+        topics: topics(&config.server),
+        client_name: config.server.node.clone(),
         seed: random::process_seed(),
         unix_origin_ms: unix_seconds * 1_000,
     };
@@ -80,13 +80,13 @@ fn run(mut config: Config) -> io::Result<()> {
         net.log(Level::Info, &line);
     }
     let reports = reports(&config);
-    let engine = Engine::new(config.engine, now, unix_seconds);
-    Reactor::new(net, engine, broker::open(setup), reports).run()
+    let server = Server::new(config.server, now, unix_seconds);
+    Reactor::new(net, server, broker::open(setup), reports).run()
 }
 
 fn reports(config: &Config) -> Reports {
     let page = match (
-        config.engine.reports.page_enabled,
+        config.server.reports.page_enabled,
         config.source.is_made_up(),
     ) {
         (false, _) => Arc::default(),
@@ -104,15 +104,15 @@ fn reports(config: &Config) -> Reports {
 }
 
 /// The channels that feed the enabled streams.
-fn topics(settings: &engine::Settings) -> Topics {
-    let mut patterns = vec![format!("{}*", engine::TWEET_CHANNEL_PREFIX)];
+fn topics(settings: &server::Settings) -> Topics {
+    let mut patterns = vec![format!("{}*", server::TWEET_CHANNEL_PREFIX)];
     if settings.streams.kiosk_enabled {
-        patterns.push(format!("{}*", engine::KIOSK_CHANNEL_PREFIX));
+        patterns.push(format!("{}*", server::KIOSK_CHANNEL_PREFIX));
     }
     Topics {
-        channels: vec![engine::SCORE_CHANNEL.to_owned()],
+        channels: vec![server::SCORE_CHANNEL.to_owned()],
         patterns,
-        optional: vec![engine::CLEANUP_CHANNEL.to_owned()],
+        optional: vec![server::CLEANUP_CHANNEL.to_owned()],
     }
 }
 
@@ -134,9 +134,9 @@ fn greeting(net: &MioNet, config: &Config, setup: &Setup) -> Vec<String> {
         true => format!("http://localhost:{}", first.port()),
         false => format!("http://{first}"),
     };
-    lines.extend(setup.greeting(config.engine.channels.publish_key.is_some()));
+    lines.extend(setup.greeting(config.server.channels.publish_key.is_some()));
     lines.push(format!("try:  curl -N {url}/subscribe/eps"));
-    if config.engine.reports.page_enabled {
+    if config.server.reports.page_enabled {
         lines.push(format!("page: {url}/"));
     }
     if config.admin_listen.is_empty() {

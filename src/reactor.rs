@@ -1,23 +1,23 @@
 //! The reactor: the loop. It owns the order of one turn, and carries bytes and wishes between `net` and those who
-//! decide (`engine`, `server`, `broker`); it must not decide anything about a client or a message itself.
+//! decide (`server`, `broker`); it must not decide anything about a client or a message itself.
 
 use std::io;
 use std::time::Duration;
 
 use crate::broker::{Answer, Audience, Broker, Command, Received};
-use crate::engine::{self, CloseReason, Effect, Engine, Key};
+use crate::http::reply::Reply;
+use crate::http::{CloseReason, Key};
 use crate::level::Level;
 use crate::limits;
 use crate::net::{Door, Event, Net, Token};
-use crate::proto::reply::Reply;
 use crate::report;
-use crate::server::{Desk, Doors, Outcome, Publications, Reports, Shutdown, Submission};
+use crate::server::{self, Desk, Doors, Effect, Outcome, Publications, Reports, Server, Shutdown};
 use crate::time::Time;
 
 /// The loop over one network.
 pub struct Reactor<N: Net> {
     net: N,
-    engine: Engine,
+    server: Server,
     broker: Box<dyn Broker<N>>,
     reports: Reports,
     publications: Publications,
@@ -34,10 +34,10 @@ pub struct Reactor<N: Net> {
 
 impl<N: Net> Reactor<N> {
     /// A loop that has not begun.
-    pub fn new(net: N, engine: Engine, broker: Box<dyn Broker<N>>, reports: Reports) -> Reactor<N> {
+    pub fn new(net: N, server: Server, broker: Box<dyn Broker<N>>, reports: Reports) -> Reactor<N> {
         Reactor {
             net,
-            engine,
+            server,
             broker,
             reports,
             publications: Publications::default(),
@@ -70,7 +70,7 @@ impl<N: Net> Reactor<N> {
         let mut events = std::mem::take(&mut self.events);
         self.net.poll(self.timeout(), &mut events)?;
         self.now = self.net.now();
-        self.engine.start_turn(self.now, self.net.unix_seconds());
+        self.server.start_turn(self.now, self.net.unix_seconds());
         for event in events.drain(..) {
             self.dispatch(event);
         }
@@ -79,7 +79,7 @@ impl<N: Net> Reactor<N> {
         self.receive();
         self.report();
         self.publish();
-        self.engine.on_time();
+        self.server.handle_time();
         self.read_clients();
         self.apply_effects();
         // A client that sees its stream begin may have somebody publish at once: the broker is asked before.
@@ -89,7 +89,7 @@ impl<N: Net> Reactor<N> {
         self.broker.serve(&mut self.net, self.now);
         self.tell_broker();
         self.turn_ended_at = self.net.now();
-        self.engine.end_turn(self.turn_ended_at);
+        self.server.end_turn(self.turn_ended_at);
         #[cfg(debug_assertions)]
         self.check_invariants();
         Ok(())
@@ -102,7 +102,7 @@ impl<N: Net> Reactor<N> {
         }
         let now = self.net.now();
         let is_settled = || self.reports.is_settled(self.broker.store(), now);
-        self.shutdown.is_over(now) || (self.engine.is_empty() && is_settled())
+        self.shutdown.is_over(now) || (self.server.is_empty() && is_settled())
     }
 
     /// The network.
@@ -115,14 +115,14 @@ impl<N: Net> Reactor<N> {
         &mut self.net
     }
 
-    /// The engine.
-    pub fn engine(&self) -> &Engine {
-        &self.engine
+    /// The server.
+    pub fn server(&self) -> &Server {
+        &self.server
     }
 
     /// How long the next poll may wait; `None` is for ever.
     fn timeout(&self) -> Option<Duration> {
-        if self.engine.has_work() || self.open_door().is_some() {
+        if self.server.has_work() || self.open_door().is_some() {
             return Some(Duration::ZERO);
         }
         Some(self.deadline()?.since(self.turn_ended_at))
@@ -131,8 +131,8 @@ impl<N: Net> Reactor<N> {
     /// When the next turn must begin, whatever happens before.
     fn deadline(&self) -> Option<Time> {
         let deadlines = [
-            self.engine.deadline(),
-            self.broker.deadline(self.engine.wants_messages()),
+            self.server.deadline(),
+            self.broker.deadline(self.server.wants_messages()),
             self.reports.deadline(self.broker.store(), self.now),
             self.publications.deadline(self.turn_ended_at),
             self.doors.deadline(),
@@ -151,15 +151,9 @@ impl<N: Net> Reactor<N> {
                 hung_up,
             } => {
                 let key = Key { index, generation };
-                if readable {
-                    self.engine.on_readable(key);
-                }
-                if writable {
-                    self.engine.on_writable(key);
-                }
-                if hung_up {
-                    self.engine.on_hangup(key);
-                }
+                self.server
+                    .at(key)
+                    .handle_ready(readable, writable, hung_up);
             }
             Event::Ready {
                 token,
@@ -186,24 +180,24 @@ impl<N: Net> Reactor<N> {
     }
 
     fn stop(&mut self) {
-        let drain = self.engine.settings().pacing.drain;
+        let drain = self.server.settings().pacing.drain;
         if !self.shutdown.handle_signal(drain, self.now) {
             return;
         }
         self.reports.handle_stop(self.now);
-        let streams = self.engine.subscribers();
+        let streams = self.server.subscribers();
         let seconds = drain.as_secs();
         let line = format!("stopping: closing all streams within {seconds} s ({streams} open)");
         self.net.log(Level::Info, &line);
         self.accept_last();
         self.net.stop_listening();
-        self.engine.stop();
+        self.server.stop();
     }
 
     fn log_end(&mut self) {
         let seconds = self.shutdown.took(self.net.now()).as_secs_f64();
-        let drained = self.engine.counters().closes[CloseReason::Drain as usize];
-        let (level, left) = match self.engine.subscribers() {
+        let drained = self.server.counters().closes[CloseReason::Drain as usize];
+        let (level, left) = match self.server.subscribers() {
             0 => (Level::Info, String::new()),
             cut => (Level::Warn, format!(", {cut} streams were cut off")),
         };
@@ -213,14 +207,14 @@ impl<N: Net> Reactor<N> {
 
     #[cfg(debug_assertions)]
     fn check_invariants(&self) {
-        self.engine.check_invariants();
+        self.server.check_invariants();
         let is_settled = self.broker.is_settled();
         assert!(is_settled, "bytes for the broker were left behind");
     }
 
     fn open_door(&self) -> Option<Door> {
         let (has_public_room, has_admin_room) =
-            (self.engine.has_room(false), self.engine.has_room(true));
+            (self.server.has_room(false), self.server.has_room(true));
         self.doors.next(has_public_room, has_admin_room)
     }
 
@@ -234,9 +228,9 @@ impl<N: Net> Reactor<N> {
             match self.net.accept(door) {
                 Ok((accepted, client_ip)) => {
                     self.doors.handle_accepted(door);
-                    let key = self.engine.on_accept(client_ip, door == Door::Admin);
+                    let key = self.server.accept(client_ip, door == Door::Admin);
                     if let Err(error) = self.net.adopt(client(key), accepted) {
-                        self.engine.on_failure(key, &error);
+                        self.server.at(key).handle_failure(&error);
                     }
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -267,20 +261,20 @@ impl<N: Net> Reactor<N> {
     fn receive(&mut self) {
         self.broker.serve(&mut self.net, self.now);
         loop {
-            let may_read = self.engine.wants_messages();
+            let may_read = self.server.wants_messages();
             match self.broker.poll_message(&mut self.net, may_read, self.now) {
-                Some(Received::BySubscription(message)) => self.engine.on_message(&message),
+                Some(Received::BySubscription(message)) => self.server.handle_message(&message),
                 Some(Received::Once(message)) => self
-                    .engine
-                    .on_channel_message(&message.channel, &message.payload),
+                    .server
+                    .handle_channel_message(&message.channel, &message.payload),
                 None => break,
             }
         }
         if !self.broker.may_rest() {
-            self.engine.end_rest();
+            self.server.end_rest();
         }
         if let Some((is_live, unanswered)) = self.broker.subscriptions() {
-            self.engine.on_source_state(is_live, unanswered);
+            self.server.handle_source_state(is_live, unanswered);
         }
         while let Some(answer) = self.broker.poll_answer() {
             match answer {
@@ -306,13 +300,13 @@ impl<N: Net> Reactor<N> {
     fn at_desk(&mut self, act: impl FnOnce(&mut Reports, &mut Desk<'_, N>)) {
         let mut desk = Desk {
             net: &self.net,
-            engine: &self.engine,
+            server: &self.server,
             broker: self.broker.as_mut(),
             now: self.now,
         };
         act(&mut self.reports, &mut desk);
         while let Some((key, reply)) = self.reports.poll_reply() {
-            self.engine.on_rendered(key, &reply);
+            self.server.at(key).complete_request(&reply);
         }
     }
 
@@ -320,13 +314,13 @@ impl<N: Net> Reactor<N> {
     fn publish(&mut self) {
         while let Some(submission) = self
             .publications
-            .poll_submission(self.engine.wants_messages())
+            .poll_submission(self.server.wants_messages())
         {
             let broker = self.broker.as_mut();
             let (channels, message) = (&submission.channels, &submission.message);
             let ours = channels.iter().filter(|name| !broker.delivers(name));
             let ours: Vec<&String> = ours.collect();
-            self.engine.publish_here(&ours, message);
+            self.server.publish_here(&ours, message);
             let outcome = self.publications.send(&submission, broker, self.now);
             self.answer_publication(outcome);
         }
@@ -340,34 +334,34 @@ impl<N: Net> Reactor<N> {
             return;
         };
         let reply: Reply = match outcome {
-            Ok(()) => engine::published(),
+            Ok(()) => server::published(),
             Err(unanswered) => report::no_answer(self.broker.publisher(), &unanswered).0,
         };
-        self.engine.on_rendered(key, &reply);
+        self.server.at(key).complete_request(&reply);
     }
 
     fn read_clients(&mut self) {
-        while let Some((key, room)) = self.engine.poll_read() {
+        while let Some((key, room)) = self.server.poll_read() {
             match self.net.read(client(key), &mut self.buffer[..room]) {
-                Ok(0) => self.engine.on_end(key),
-                Ok(len) => self.engine.on_input(key, &self.buffer[..len]),
+                Ok(0) => self.server.at(key).handle_end(),
+                Ok(len) => self.server.at(key).handle_input(&self.buffer[..len]),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    self.engine.on_drained(key);
+                    self.server.at(key).handle_read_would_block();
                 }
-                Err(error) => self.engine.on_failure(key, &error),
+                Err(error) => self.server.at(key).handle_failure(&error),
             }
         }
     }
 
     fn write_clients(&mut self) {
-        while let Some(write) = self.engine.poll_write() {
+        while let Some(write) = self.server.poll_write() {
             let result = self.net.write(client(write.key), write.bytes);
-            self.engine.on_written(result);
+            self.server.handle_written(result);
         }
     }
 
     fn apply_effects(&mut self) {
-        while let Some(effect) = self.engine.poll_effect() {
+        while let Some(effect) = self.server.poll_effect() {
             match effect {
                 Effect::Close(key) => {
                     self.net.close(client(key));
@@ -376,17 +370,9 @@ impl<N: Net> Reactor<N> {
                 Effect::ShutdownWrite(key) => self.net.shutdown_write(client(key)),
                 Effect::Listen { name, is_pattern } => self.broker.subscribe(&name, is_pattern),
                 Effect::Unlisten { name, is_pattern } => self.broker.unsubscribe(&name, is_pattern),
-                Effect::Submit {
-                    key,
-                    channels,
-                    message,
-                } => {
-                    let is_here = channels.iter().any(|name| !self.broker.delivers(name));
-                    let submission = Submission {
-                        key,
-                        channels,
-                        message,
-                    };
+                Effect::Submit(submission) => {
+                    let mut channels = submission.channels.iter();
+                    let is_here = channels.any(|name| !self.broker.delivers(name));
                     self.publications.handle_submission(submission, is_here);
                     self.publish();
                 }
@@ -405,11 +391,11 @@ impl<N: Net> Reactor<N> {
     /// Tells the broker who is there, and until when its messages can wait.
     fn tell_broker(&mut self) {
         let audience = Audience {
-            is_there: self.engine.subscribers() > 0,
-            wants_tweets: self.engine.wants_tweets(),
+            is_there: self.server.subscribers() > 0,
+            wants_tweets: self.server.wants_tweets(),
         };
         self.broker.set_audience(audience, self.now);
-        self.broker.rest(self.engine.rest_until(), &mut self.net);
+        self.broker.rest(self.server.rest_until(), &mut self.net);
     }
 }
 

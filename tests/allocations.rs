@@ -5,15 +5,16 @@ use std::net::Ipv4Addr;
 
 use emojitrack_streamer::broker::Message;
 use emojitrack_streamer::config::{self, Command};
-use emojitrack_streamer::engine::{Engine, Key};
+use emojitrack_streamer::http::Key;
+use emojitrack_streamer::server::Server;
 use emojitrack_streamer::time::Time;
 
 const CLIENTS: u32 = 200;
 const TURNS: u64 = 2_000;
 
-/// An engine with so many subscribers to each of these paths, and the moment.
+/// A server with so many subscribers to each of these paths, and the moment.
 struct Bench {
-    engine: Engine,
+    server: Server,
     now_us: u64,
     /// Writes handed out.
     writes: u64,
@@ -25,9 +26,9 @@ impl Bench {
         let Ok(Command::Run(mut config)) = config::parse(args, |_| None, || None) else {
             unreachable!("this is a configuration");
         };
-        config.engine.admission.sockets_max = usize::MAX;
+        config.server.admission.sockets_max = usize::MAX;
         let mut bench = Bench {
-            engine: Engine::new(config.engine, Time::ZERO, 0),
+            server: Server::new(config.server, Time::ZERO, 0),
             now_us: 0,
             writes: 0,
         };
@@ -35,10 +36,10 @@ impl Bench {
         for path in paths {
             for number in 0..CLIENTS {
                 let key: Key = bench
-                    .engine
-                    .on_accept(Ipv4Addr::from(0x0a00_0000 + number).into(), false);
+                    .server
+                    .accept(Ipv4Addr::from(0x0a00_0000 + number).into(), false);
                 let request = format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n");
-                bench.engine.on_input(key, request.as_bytes());
+                bench.server.at(key).handle_input(request.as_bytes());
             }
         }
         bench
@@ -48,26 +49,26 @@ impl Bench {
     fn turn(&mut self, messages: &[Message]) {
         self.now_us += 17_000;
         let now = Time::from_micros(self.now_us);
-        self.engine.start_turn(now, self.now_us / 1_000_000);
+        self.server.start_turn(now, self.now_us / 1_000_000);
         for message in messages {
-            self.engine.on_message(message);
+            self.server.handle_message(message);
         }
-        self.engine.on_time();
-        while let Some((key, _)) = self.engine.poll_read() {
-            self.engine.on_drained(key);
+        self.server.handle_time();
+        while let Some((key, _)) = self.server.poll_read() {
+            self.server.at(key).handle_read_would_block();
         }
-        while let Some(write) = self.engine.poll_write() {
+        while let Some(write) = self.server.poll_write() {
             let len = write.bytes.len();
             self.writes += 1;
-            self.engine.on_written(Ok(len));
+            self.server.handle_written(Ok(len));
         }
-        while self.engine.poll_effect().is_some() {}
-        self.engine.end_turn(now);
+        while self.server.poll_effect().is_some() {}
+        self.server.end_turn(now);
     }
 
     /// Runs turns until all clients have everything.
     fn finish(&mut self) {
-        while self.engine.has_work() {
+        while self.server.has_work() {
             self.turn(&[]);
         }
     }
@@ -148,7 +149,7 @@ fn sums_for_slow_clients_do_not_allocate() {
     for _ in 0..200 {
         bench.turn(&scores);
     }
-    let conflations = |bench: &Bench| bench.engine.bus().line().counters().conflations;
+    let conflations = |bench: &Bench| bench.server.bus().line().counters().conflations;
     let before = conflations(&bench);
     let counted = allocation_counter::measure(|| {
         for _ in 0..TURNS {

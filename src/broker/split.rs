@@ -7,8 +7,8 @@ use std::net::SocketAddr;
 use super::{
     Answer, Audience, Broker, Command, Inquiry, Received, State, Store, Topics, Unanswered,
 };
+use crate::glob::Glob;
 use crate::net::{Net, Token};
-use crate::proto::glob::Glob;
 use crate::time::Time;
 
 /// A source of the emoji streams, and a broker for channels beside it.

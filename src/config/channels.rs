@@ -3,9 +3,9 @@
 
 use super::Misuse;
 use super::given::Given;
-use crate::engine::is_own_channel;
+use crate::glob::Glob;
 use crate::limits::{CHANNEL_PATTERNS_MAX, SEGMENT_BYTES_MAX};
-use crate::proto::glob::Glob;
+use crate::server::is_own_channel;
 
 pub(super) fn patterns(list: &Given) -> Result<Vec<Glob>, Misuse> {
     let mut globs = Vec::new();
@@ -64,7 +64,7 @@ mod tests {
         ];
         for (typed, expected) in table {
             let found = config(&["--demo", "--channels", typed], &[])
-                .engine
+                .server
                 .channels
                 .patterns;
             let texts: Vec<&str> = found.iter().map(Glob::text).collect();

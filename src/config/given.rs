@@ -7,8 +7,8 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use super::Misuse;
+use crate::http::authorization::Secret;
 use crate::limits::SECRET_BYTES_MAX;
-use crate::proto::authorization::Secret;
 
 /// The text given for an option.
 #[derive(Clone, Default)]
@@ -123,7 +123,7 @@ mod tests {
         ] {
             for spelling in spellings.split(' ') {
                 let config = config(&[], &[("ENABLE_RAW_STREAM", spelling)]);
-                assert_eq!(config.engine.streams.raw_enabled, expected, "{spelling}");
+                assert_eq!(config.server.streams.raw_enabled, expected, "{spelling}");
             }
         }
         for bad in ["on", "off", "2", " true", "truee", "-1"] {
@@ -187,7 +187,7 @@ mod tests {
         ];
         for (typed, expected) in table {
             let config = config(&[], &[("LOG_BYTES_MAX", typed)]);
-            assert_eq!(config.engine.pacing.log_bytes_max, expected, "{typed}");
+            assert_eq!(config.server.pacing.log_bytes_max, expected, "{typed}");
         }
     }
 }

@@ -109,7 +109,7 @@ mod tests {
                 .map(SocketAddr::to_string)
                 .collect();
             assert_eq!(shown, *expected, "{typed}");
-            assert!(config.engine.access.admin_is_apart);
+            assert!(config.server.access.admin_is_apart);
         }
         for entry in ["127.0.0.1", "localhost", "::1", "[::1]", "::1:9000"] {
             let typed = format!("127.0.0.1:1,{entry}");

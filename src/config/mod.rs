@@ -2,7 +2,7 @@
 //! not read the environment, open files or resolve names: its caller passes everything in.
 //!
 //! - `table` has each option in one row: its names, default, help, parsing and display.
-//!   To add an option, add a row, and the field of [`Config`] or of the engine's settings that it sets.
+//!   To add an option, add a row, and the field of [`Config`] or of the server's settings that it sets.
 //! - `rules` has everything that depends on more than one option.
 //! - `sources` takes the texts from flags and variables, and decides which of them wins.
 //! - `given` parses the common kinds of values; `listen`, `channels`, `redis`, `amqp` and `graphite` parse the others.
@@ -26,11 +26,11 @@ use std::net::SocketAddr;
 
 use crate::broker;
 use crate::broker::link::Target;
-use crate::engine::settings::{Admission, Pacing, Settings};
 use crate::level::Level;
 use crate::limits;
 use crate::net::Listen;
 use crate::random;
+use crate::server::settings::{Admission, Pacing, Settings};
 use given::Given;
 use sources::Texts;
 use table::OPTIONS;
@@ -68,8 +68,8 @@ pub struct Config {
     pub amqp: Option<broker::amqp::Endpoint>,
     /// Where metrics are sent, if `GRAPHITE_URL` or `HOSTEDGRAPHITE_APIKEY` is set.
     pub graphite: Option<Graphite>,
-    /// The settings of the engine.
-    pub engine: Settings,
+    /// The settings of the server.
+    pub server: Settings,
     typed: Typed,
 }
 
@@ -149,7 +149,7 @@ impl Config {
             source: SourceConfig::None,
             amqp: None,
             graphite: None,
-            engine: Settings {
+            server: Settings {
                 epoch: random::process_seed(),
                 admission: Admission {
                     trusted_proxies: 0,
@@ -264,46 +264,46 @@ mod tests {
             config.source,
             SourceConfig::Redis(vec![tcp("localhost", 6379)])
         );
-        let engine = config.engine;
-        assert_eq!(engine.node, "rust-development-box");
-        assert!(engine.channels.patterns.is_empty() && engine.channels.publish_key.is_none());
+        let server = config.server;
+        assert_eq!(server.node, "rust-development-box");
+        assert!(server.channels.patterns.is_empty() && server.channels.publish_key.is_none());
         assert_eq!(
-            (engine.channels.linger, engine.reports.channel_stats_max),
+            (server.channels.linger, server.reports.channel_stats_max),
             (Duration::from_secs(8), 100)
         );
         assert!(
-            engine.streams.raw_enabled
-                && !engine.streams.kiosk_enabled
-                && !engine.reports.page_enabled
+            server.streams.raw_enabled
+                && !server.streams.kiosk_enabled
+                && !server.reports.page_enabled
         );
-        assert_eq!(engine.pacing.keepalive, Duration::from_secs(15));
-        assert_eq!(engine.pacing.log_bytes_max, 4 * 1024 * 1024);
+        assert_eq!(server.pacing.keepalive, Duration::from_secs(15));
+        assert_eq!(server.pacing.log_bytes_max, 4 * 1024 * 1024);
         assert_eq!(
             (
-                engine.streams.score.retry_ms,
-                engine.streams.detail.retry_ms
+                server.streams.score.retry_ms,
+                server.streams.detail.retry_ms
             ),
             (None, None)
         );
-        assert!(!engine.verbose);
+        assert!(!server.verbose);
         assert_eq!(config.log_level, Level::Info);
-        assert!(engine.access.admin_token.is_none() && !engine.access.admin_is_apart);
+        assert!(server.access.admin_token.is_none() && !server.access.admin_is_apart);
         assert!(config.admin_listen.is_empty() && config.graphite.is_none());
         assert_eq!(
             (
-                engine.streams.score.lifetime,
-                engine.streams.detail.lifetime
+                server.streams.score.lifetime,
+                server.streams.detail.lifetime
             ),
             (None, None)
         );
         assert_eq!(
-            (engine.admission.trusted_proxies, engine.pacing.drain),
+            (server.admission.trusted_proxies, server.pacing.drain),
             (0, Duration::from_secs(20))
         );
         assert_eq!(
             (
-                engine.admission.connections_max,
-                engine.admission.connections_per_ip_max
+                server.admission.connections_max,
+                server.admission.connections_per_ip_max
             ),
             (usize::MAX, usize::MAX)
         );
@@ -320,7 +320,7 @@ mod tests {
         let show_retry: Show = |config| {
             format!(
                 "{:?} {:?}",
-                config.engine.streams.score.retry_ms, config.engine.streams.detail.retry_ms
+                config.server.streams.score.retry_ms, config.server.streams.detail.retry_ms
             )
         };
         #[rustfmt::skip]
@@ -332,44 +332,44 @@ mod tests {
             ("REUSE_PORT", "y", |config| config.reuse_port.to_string(), "true"),
             ("REDIS_URL", "redis://a", show_source, "Redis([Endpoint(redis://a:6379)])"),
             ("REDIS_URL", "None", show_source, "None"),
-            ("CHANNELS", "news, room.*,news", |config| format!("{:?}", config.engine.channels.patterns),
+            ("CHANNELS", "news, room.*,news", |config| format!("{:?}", config.server.channels.patterns),
                 "[Glob { text: \"news\" }, Glob { text: \"room.*\" }]"),
-            ("PUBLISH_KEY", "s", |config| format!("{:?}", config.engine.channels.publish_key), "Some(Secret(***))"),
-            ("REPLAY_SEC", "0", |config| format!("{:?}", config.engine.channels.linger), "0ns"),
-            ("REPLAY_SEC", "3600", |config| format!("{:?}", config.engine.channels.linger), "3600s"),
-            ("CHANNEL_STATS_MAX", "10000", |config| config.engine.reports.channel_stats_max.to_string(), "10000"),
+            ("PUBLISH_KEY", "s", |config| format!("{:?}", config.server.channels.publish_key), "Some(Secret(***))"),
+            ("REPLAY_SEC", "0", |config| format!("{:?}", config.server.channels.linger), "0ns"),
+            ("REPLAY_SEC", "3600", |config| format!("{:?}", config.server.channels.linger), "3600s"),
+            ("CHANNEL_STATS_MAX", "10000", |config| config.server.reports.channel_stats_max.to_string(), "10000"),
             #[cfg(feature = "amqp")]
             ("AMQP_URL", "amqp://a:b@h/v", show_amqp, "Some(Endpoint(amqp://a@h:5672/v direct \"emojitrack\"))"),
             ("AMQP_EXCHANGE", "x", show_amqp, "None"),
             ("AMQP_EXCHANGE_TYPE", "Topic", show_amqp, "None"),
-            ("ENABLE_RAW_STREAM", "f", |config| config.engine.streams.raw_enabled.to_string(), "false"),
-            ("ENABLE_KIOSK_INTERACTION_STREAM", "1", |config| config.engine.streams.kiosk_enabled.to_string(), "true"),
+            ("ENABLE_RAW_STREAM", "f", |config| config.server.streams.raw_enabled.to_string(), "false"),
+            ("ENABLE_KIOSK_INTERACTION_STREAM", "1", |config| config.server.streams.kiosk_enabled.to_string(), "true"),
             ("SSE_FORCE_REFRESH", "t", show_retry, "Some(100) Some(500)"),
             ("SSE_SCORE_RETRY_MS", "7", show_retry, "None None"),
             ("SSE_DETAIL_RETRY_MS", "7", show_retry, "None None"),
             ("SSE_RECONNECT_MS", "7", show_retry, "Some(7) Some(7)"),
             ("SSE_RECONNECT_MS", "3600000", show_retry, "Some(3600000) Some(3600000)"),
-            ("SSE_SCORE_FORCECLOSE_SEC", "7", |config| format!("{:?}", config.engine.streams.score.lifetime), "None"),
-            ("SSE_DETAIL_FORCECLOSE_SEC", "7", |config| format!("{:?}", config.engine.streams.detail.lifetime), "None"),
-            ("TRUST_PROXY", "2", |config| config.engine.admission.trusted_proxies.to_string(), "2"),
-            ("DYNO", "web.1", |config| config.engine.admission.trusted_proxies.to_string(), "1"),
-            ("MAX_CONNECTIONS", "7", |config| config.engine.admission.connections_max.to_string(), "7"),
-            ("MAX_CONNECTIONS_PER_IP", "7", |config| config.engine.admission.connections_per_ip_max.to_string(), "7"),
-            ("STATUS_CONNECTIONS_MAX", "1250", |config| config.engine.reports.status_rows_max.to_string(), "1250"),
-            ("DRAIN_SEC", "0", |config| format!("{:?}", config.engine.pacing.drain), "0ns"),
-            ("KEEPALIVE_SEC", "1", |config| format!("{:?}", config.engine.pacing.keepalive), "1s"),
-            ("KEEPALIVE_SEC", "55", |config| format!("{:?}", config.engine.pacing.keepalive), "55s"),
-            ("LOG_BYTES_MAX", "1m", |config| config.engine.pacing.log_bytes_max.to_string(), "1048576"),
-            ("DYNO", "web.1", |config| config.engine.node.clone(), "rust-development-web.1"),
-            ("STREAMER_ENV", "production", |config| config.engine.node.clone(), "rust-production-box"),
-            ("ENABLE_DEMO_PAGE", "1", |config| config.engine.reports.page_enabled.to_string(), "true"),
+            ("SSE_SCORE_FORCECLOSE_SEC", "7", |config| format!("{:?}", config.server.streams.score.lifetime), "None"),
+            ("SSE_DETAIL_FORCECLOSE_SEC", "7", |config| format!("{:?}", config.server.streams.detail.lifetime), "None"),
+            ("TRUST_PROXY", "2", |config| config.server.admission.trusted_proxies.to_string(), "2"),
+            ("DYNO", "web.1", |config| config.server.admission.trusted_proxies.to_string(), "1"),
+            ("MAX_CONNECTIONS", "7", |config| config.server.admission.connections_max.to_string(), "7"),
+            ("MAX_CONNECTIONS_PER_IP", "7", |config| config.server.admission.connections_per_ip_max.to_string(), "7"),
+            ("STATUS_CONNECTIONS_MAX", "1250", |config| config.server.reports.status_rows_max.to_string(), "1250"),
+            ("DRAIN_SEC", "0", |config| format!("{:?}", config.server.pacing.drain), "0ns"),
+            ("KEEPALIVE_SEC", "1", |config| format!("{:?}", config.server.pacing.keepalive), "1s"),
+            ("KEEPALIVE_SEC", "55", |config| format!("{:?}", config.server.pacing.keepalive), "55s"),
+            ("LOG_BYTES_MAX", "1m", |config| config.server.pacing.log_bytes_max.to_string(), "1048576"),
+            ("DYNO", "web.1", |config| config.server.node.clone(), "rust-development-web.1"),
+            ("STREAMER_ENV", "production", |config| config.server.node.clone(), "rust-production-box"),
+            ("ENABLE_DEMO_PAGE", "1", |config| config.server.reports.page_enabled.to_string(), "true"),
             ("GRAPHITE_URL", "udp://h", show_graphite, "udp://h:2003 box"),
             ("HOSTEDGRAPHITE_APIKEY", "k-1", show_graphite, "udp://carbon.hostedgraphite.com:2003 k-1.box"),
             ("GRAPHITE_PREFIX", "a.b", show_graphite, "none"),
-            ("ADMIN_TOKEN", "s", |config| format!("{:?}", config.engine.access.admin_token), "Some(Secret(***))"),
+            ("ADMIN_TOKEN", "s", |config| format!("{:?}", config.server.access.admin_token), "Some(Secret(***))"),
             ("ADMIN_LISTEN", "[::1]:7", |config| format!("{:?}", config.admin_listen), "[[::1]:7]"),
             ("LOG_LEVEL", "Warn", |config| config.log_level.to_string(), "warn"),
-            ("VERBOSE", "YES", |config| config.engine.verbose.to_string(), "true"),
+            ("VERBOSE", "YES", |config| config.server.verbose.to_string(), "true"),
             ("DEMO_RATE", "5", show_source, "Redis([Endpoint(redis://localhost:6379)])"),
             ("DEMO_SEED", "5", show_source, "Redis([Endpoint(redis://localhost:6379)])"),
         ];
@@ -401,7 +401,7 @@ mod tests {
             config(&["--demo", "--demo-seed", "9"], &[]).source,
             demo(250)
         );
-        assert!(config(&["--demo"], &[]).engine.reports.page_enabled);
+        assert!(config(&["--demo"], &[]).server.reports.page_enabled);
         for option in OPTIONS {
             let covered = table
                 .iter()
@@ -455,7 +455,7 @@ mod tests {
             assert!(!line.contains("secret"), "{line}");
         }
         let mut bounded = config(&[], &[]);
-        bounded.engine.fit_into(1_024, 1);
+        bounded.server.fit_into(1_024, 1);
         let changed = defaults.replace("MAX_CONNECTIONS=none", "MAX_CONNECTIONS=937");
         assert_eq!(bounded.settings_line(), changed);
     }

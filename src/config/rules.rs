@@ -6,11 +6,11 @@ use std::net::{IpAddr, SocketAddr};
 
 use super::graphite::{hosted, place_segments};
 use super::{Config, Graphite, Misuse, SourceConfig, Typed, redis};
-use crate::engine::settings::{Reconnect, Settings};
 use crate::level::Level;
 use crate::net::Listen;
 use crate::random;
 use crate::report::graphite::ROOT_BYTES_MAX;
+use crate::server::settings::{Reconnect, Settings};
 
 /// Applies all rules. `host_name` is called only if `DYNO` is not set.
 pub(super) fn apply(
@@ -19,19 +19,19 @@ pub(super) fn apply(
 ) -> Result<(), Misuse> {
     config.source = source(&mut config.typed)?;
     let is_demo = matches!(config.source, SourceConfig::Demo { .. });
-    config.engine.reports.page_enabled |= is_demo;
-    config.engine.channels.has_no_broker = !matches!(config.source, SourceConfig::Redis(_));
+    config.server.reports.page_enabled |= is_demo;
+    config.server.channels.has_no_broker = !matches!(config.source, SourceConfig::Redis(_));
 
     check_doors(&config.admin_listen, &config.listen)?;
-    config.engine.access.admin_is_apart = !config.admin_listen.is_empty();
+    config.server.access.admin_is_apart = !config.admin_listen.is_empty();
 
-    reconnect(&mut config.engine, config.typed.reconnect_ms);
+    reconnect(&mut config.server, config.typed.reconnect_ms);
 
     // VERBOSE is short for LOG_LEVEL=debug.
-    if config.engine.verbose {
+    if config.server.verbose {
         config.log_level = config.log_level.max(Level::Debug);
     }
-    config.engine.verbose = config.log_level >= Level::Debug;
+    config.server.verbose = config.log_level >= Level::Debug;
 
     if let (Some(endpoint), Some(kind)) = (&mut config.amqp, config.typed.exchange_type) {
         endpoint.exchange = config.typed.exchange.clone();
@@ -41,14 +41,14 @@ pub(super) fn apply(
     // Heroku sets DYNO; its router is a proxy that can be trusted, and clients cannot bypass it.
     let is_on_heroku = config.typed.dyno.is_some();
     let trusted_proxies = config.typed.trusted_proxies;
-    config.engine.admission.trusted_proxies = trusted_proxies.unwrap_or(usize::from(is_on_heroku));
+    config.server.admission.trusted_proxies = trusted_proxies.unwrap_or(usize::from(is_on_heroku));
 
     let host_name = || host_name().filter(|name| !name.is_empty());
     let dyno = config.typed.dyno.take().or_else(host_name);
     let place = dyno.unwrap_or_else(|| "localhost".to_owned());
     let unfit = |letter: char| letter.is_control() || letter.is_whitespace();
     let environment = &config.typed.environment;
-    config.engine.node = format!("rust-{environment}-{place}").replace(unfit, "-");
+    config.server.node = format!("rust-{environment}-{place}").replace(unfit, "-");
     config.graphite = graphite(&config.typed, place_segments(&place, is_on_heroku))?;
     config.typed.dyno = Some(place);
     Ok(())
@@ -75,8 +75,8 @@ fn source(typed: &mut Typed) -> Result<SourceConfig, Misuse> {
 
 /// Retry times and lifetimes apply only with `SSE_FORCE_REFRESH`, except for `SSE_RECONNECT_MS`, which always applies
 /// and wins over the others.
-fn reconnect(engine: &mut Settings, reconnect_ms: Option<u32>) {
-    let streams = &mut engine.streams;
+fn reconnect(server: &mut Settings, reconnect_ms: Option<u32>) {
+    let streams = &mut server.streams;
     for family in [&mut streams.score, &mut streams.detail] {
         if !streams.force_refresh {
             *family = Reconnect::default();
@@ -146,14 +146,14 @@ mod tests {
     #[test]
     fn each_family_has_a_lifetime_with_force_refresh() {
         let flags = ["--sse-force-refresh", "--sse-score-forceclose-sec=60"];
-        let engine = config(&flags, &[]).engine;
-        assert_eq!(engine.streams.score.lifetime, Some(Duration::from_secs(60)));
+        let server = config(&flags, &[]).server;
+        assert_eq!(server.streams.score.lifetime, Some(Duration::from_secs(60)));
         assert_eq!(
-            engine.streams.detail.lifetime,
+            server.streams.detail.lifetime,
             Some(Duration::from_secs(300))
         );
         let flags = ["--dyno=web.1", "--trust-proxy=0"];
-        assert_eq!(config(&flags, &[]).engine.admission.trusted_proxies, 0);
+        assert_eq!(config(&flags, &[]).server.admission.trusted_proxies, 0);
     }
 
     #[test]
@@ -171,11 +171,11 @@ mod tests {
                 Some(3), Some(3)),
         ];
         for (variables, score_ms, detail_ms) in table {
-            let engine = config(&[], variables).engine;
+            let server = config(&[], variables).server;
             assert_eq!(
                 (
-                    engine.streams.score.retry_ms,
-                    engine.streams.detail.retry_ms
+                    server.streams.score.retry_ms,
+                    server.streams.detail.retry_ms
                 ),
                 (*score_ms, *detail_ms),
                 "{variables:?}"
@@ -298,7 +298,7 @@ mod tests {
         for (variables, level, is_verbose) in table {
             let config = config(&[], variables);
             assert_eq!(config.log_level, *level, "{variables:?}");
-            assert_eq!(config.engine.verbose, *is_verbose, "{variables:?}");
+            assert_eq!(config.server.verbose, *is_verbose, "{variables:?}");
         }
         assert_eq!(
             misuse(&["--log-level=loud"], &[]),
@@ -356,7 +356,7 @@ mod tests {
 
     #[test]
     fn node_names_have_no_spaces_or_control_characters() {
-        let node = |flags: &[&str], host| config_on(host, flags, &[]).engine.node;
+        let node = |flags: &[&str], host| config_on(host, flags, &[]).server.node;
         assert_eq!(node(&[], None), "rust-development-localhost");
         assert_eq!(node(&[], Some("")), "rust-development-localhost");
         assert_eq!(node(&[], Some("a b\n")), "rust-development-a-b-");

@@ -125,13 +125,13 @@ mod tests {
         );
         assert!(
             !config(&["--demo=false"], &[("DEMO", "true")])
-                .engine
+                .server
                 .reports
                 .page_enabled
         );
         assert!(
             !config(&["--enable-raw-stream=no"], &[])
-                .engine
+                .server
                 .streams
                 .raw_enabled
         );
@@ -151,7 +151,7 @@ mod tests {
 
     #[test]
     fn the_first_alias_that_is_set_wins_and_errors_name_it() {
-        let node = |variables| config(&[], variables).engine.node;
+        let node = |variables| config(&[], variables).server.node;
         assert_eq!(node(&[("RACK_ENV", "a"), ("NODE_ENV", "b")]), "rust-a-box");
         assert_eq!(node(&[("NODE_ENV", "b"), ("GO_ENV", "c")]), "rust-b-box");
         assert_eq!(node(&[("GO_ENV", "c")]), "rust-c-box");
@@ -172,7 +172,7 @@ mod tests {
         );
         assert_eq!(
             config(&[], &[("SSE_RECONNECT", "8")])
-                .engine
+                .server
                 .streams
                 .score
                 .retry_ms,
@@ -192,7 +192,7 @@ mod tests {
             .collect();
         let config = config(&[], &empty);
         assert_eq!(config.listen, Listen::Everywhere(8001));
-        assert_eq!(config.engine.node, "rust-development-box");
+        assert_eq!(config.server.node, "rust-development-box");
         assert_eq!(
             misuse(&["--port="], &[]),
             "--port needs a value: use --port PORT"

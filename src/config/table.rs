@@ -7,10 +7,10 @@ use std::iter;
 use super::given::Given;
 use super::{Config, Misuse, SourceConfig, amqp, channels, graphite, listen};
 use crate::broker::amqp::ExchangeType::{Direct, Fanout, Topic};
+use crate::glob::Glob;
 use crate::level::Level;
 use crate::limits;
 use crate::net::Listen;
-use crate::proto::glob::Glob;
 use DefaultText::{Value, Words};
 
 /// One option.
@@ -97,23 +97,23 @@ options! {
     "DEMO_SEED", [], "NUMBER", Words("random"), "seed of the demo, for reproducible runs",
         |c, v| c.typed.demo_seed = Some(v.number(0..=u64::MAX)?), |c| or_none(demo(c).map(|(_, seed)| seed));
     "ENABLE_DEMO_PAGE", [], "", Value("false"), "serve the live page at / without the demo, too",
-        |c, v| c.engine.reports.page_enabled = v.boolean()?, |c| c.engine.reports.page_enabled;
+        |c, v| c.server.reports.page_enabled = v.boolean()?, |c| c.server.reports.page_enabled;
 
     "ENABLE_RAW_STREAM", [], "", Value("true"), "serve /subscribe/raw",
-        |c, v| c.engine.streams.raw_enabled = v.boolean()?, |c| c.engine.streams.raw_enabled;
+        |c, v| c.server.streams.raw_enabled = v.boolean()?, |c| c.server.streams.raw_enabled;
     "ENABLE_KIOSK_INTERACTION_STREAM", [], "", Value("false"), "serve /subscribe/kiosk_interaction",
-        |c, v| c.engine.streams.kiosk_enabled = v.boolean()?, |c| c.engine.streams.kiosk_enabled;
+        |c, v| c.server.streams.kiosk_enabled = v.boolean()?, |c| c.server.streams.kiosk_enabled;
     "CHANNELS", [], "GLOB,...", Words("none"), "channels that clients may subscribe to, as in news,room.*",
-        |c, v| c.engine.channels.patterns = channels::patterns(v)?,
-        |c| list(&c.engine.channels.patterns.iter().map(Glob::text).collect::<Vec<_>>());
+        |c, v| c.server.channels.patterns = channels::patterns(v)?,
+        |c| list(&c.server.channels.patterns.iter().map(Glob::text).collect::<Vec<_>>());
     "PUBLISH_KEY", [], "SECRET", Words("none"), "enable POST /publish, which requires this key",
-        |c, v| c.engine.channels.publish_key = Some(v.secret()?), |c| masked(c.engine.channels.publish_key.as_ref());
+        |c, v| c.server.channels.publish_key = Some(v.secret()?), |c| masked(c.server.channels.publish_key.as_ref());
     "REPLAY_SEC", [], "SECONDS", Value("8"), "how long to keep a channel after its last subscriber has left",
-        |c, v| c.engine.channels.linger = v.seconds(0..=limits::REPLAY_SEC_MAX)?,
-        |c| c.engine.channels.linger.as_secs();
+        |c, v| c.server.channels.linger = v.seconds(0..=limits::REPLAY_SEC_MAX)?,
+        |c| c.server.channels.linger.as_secs();
     "CHANNEL_STATS_MAX", [], "NUMBER", Value("100"), "maximum number of channels in reports, largest first",
-        |c, v| c.engine.reports.channel_stats_max = v.number(0..=limits::CHANNEL_STATS_MAX)?,
-        |c| c.engine.reports.channel_stats_max;
+        |c, v| c.server.reports.channel_stats_max = v.number(0..=limits::CHANNEL_STATS_MAX)?,
+        |c| c.server.reports.channel_stats_max;
     "AMQP_URL", [], "URL", Words("none"), "additional AMQP broker for channels: amqp://user:password@host:5672/vhost",
         |c, v| c.amqp = Some(amqp::endpoint(v)?), |c| or_none(c.amqp.as_ref());
     "AMQP_EXCHANGE", [], "NAME", Value("emojitrack"), "AMQP exchange for channels",
@@ -122,43 +122,43 @@ options! {
         |c, v| c.typed.exchange_type = Some(v.choice(&[Direct, Fanout, Topic])?), |c| or_none(c.typed.exchange_type);
 
     "SSE_FORCE_REFRESH", [], "", Value("false"), "limit the lifetime of streams, for routers that hide disconnects",
-        |c, v| c.engine.streams.force_refresh = v.boolean()?, |c| c.engine.streams.force_refresh;
+        |c, v| c.server.streams.force_refresh = v.boolean()?, |c| c.server.streams.force_refresh;
     "SSE_SCORE_RETRY_MS", [], "MS", Value("100"), "retry: of raw and eps, with force refresh",
-        |c, v| c.engine.streams.score.retry_ms = Some(v.number(0..=limits::RETRY_MS_MAX)?),
-        |c| or_none(c.engine.streams.score.retry_ms);
+        |c, v| c.server.streams.score.retry_ms = Some(v.number(0..=limits::RETRY_MS_MAX)?),
+        |c| or_none(c.server.streams.score.retry_ms);
     "SSE_DETAIL_RETRY_MS", [], "MS", Value("500"), "retry: of the other streams, with force refresh",
-        |c, v| c.engine.streams.detail.retry_ms = Some(v.number(0..=limits::RETRY_MS_MAX)?),
-        |c| or_none(c.engine.streams.detail.retry_ms);
+        |c, v| c.server.streams.detail.retry_ms = Some(v.number(0..=limits::RETRY_MS_MAX)?),
+        |c| or_none(c.server.streams.detail.retry_ms);
     "SSE_RECONNECT_MS", ["SSE_RECONNECT"], "MS", Words("none"), "retry: of all streams, with or without force refresh",
         |c, v| c.typed.reconnect_ms = Some(v.number(0..=limits::RETRY_MS_MAX)?), |c| or_none(c.typed.reconnect_ms);
     "SSE_SCORE_FORCECLOSE_SEC", [], "SECONDS", Value("300"), "lifetime of raw and eps, with force refresh",
-        |c, v| c.engine.streams.score.lifetime = Some(v.seconds(1..=limits::LIFETIME_SEC_MAX)?),
-        |c| or_none(c.engine.streams.score.lifetime.map(|span| span.as_secs()));
+        |c, v| c.server.streams.score.lifetime = Some(v.seconds(1..=limits::LIFETIME_SEC_MAX)?),
+        |c| or_none(c.server.streams.score.lifetime.map(|span| span.as_secs()));
     "SSE_DETAIL_FORCECLOSE_SEC", [], "SECONDS", Value("300"), "lifetime of the other streams, with force refresh",
-        |c, v| c.engine.streams.detail.lifetime = Some(v.seconds(1..=limits::LIFETIME_SEC_MAX)?),
-        |c| or_none(c.engine.streams.detail.lifetime.map(|span| span.as_secs()));
+        |c, v| c.server.streams.detail.lifetime = Some(v.seconds(1..=limits::LIFETIME_SEC_MAX)?),
+        |c| or_none(c.server.streams.detail.lifetime.map(|span| span.as_secs()));
 
     "TRUST_PROXY", [], "NUMBER", Words("0, or 1 if DYNO is set"), "number of trusted proxies in front of the server",
         |c, v| c.typed.trusted_proxies = Some(v.number(0..=limits::TRUSTED_PROXIES_MAX)?),
-        |c| c.engine.admission.trusted_proxies;
+        |c| c.server.admission.trusted_proxies;
     "MAX_CONNECTIONS", [], "NUMBER", Words("up to the descriptor limit"), "maximum number of open streams",
-        |c, v| c.engine.admission.connections_max = v.number(1..=u32::MAX as usize)?,
-        |c| bound(c.engine.admission.connections_max);
+        |c, v| c.server.admission.connections_max = v.number(1..=u32::MAX as usize)?,
+        |c| bound(c.server.admission.connections_max);
     "MAX_CONNECTIONS_PER_IP", [], "NUMBER", Words("none"), "maximum number of open streams per client address",
-        |c, v| c.engine.admission.connections_per_ip_max = v.number(1..=u32::MAX as usize)?,
-        |c| bound(c.engine.admission.connections_per_ip_max);
+        |c, v| c.server.admission.connections_per_ip_max = v.number(1..=u32::MAX as usize)?,
+        |c| bound(c.server.admission.connections_per_ip_max);
     "STATUS_CONNECTIONS_MAX", [], "NUMBER", Value("1000"), "maximum number of connections in the status in Redis",
-        |c, v| c.engine.reports.status_rows_max = v.number(0..=limits::STATUS_ROWS_MAX)?,
-        |c| c.engine.reports.status_rows_max;
+        |c, v| c.server.reports.status_rows_max = v.number(0..=limits::STATUS_ROWS_MAX)?,
+        |c| c.server.reports.status_rows_max;
     "DRAIN_SEC", [], "SECONDS", Value("20"), "how long a drain may take at shutdown",
-        |c, v| c.engine.pacing.drain = v.seconds(0..=limits::DRAIN_SEC_MAX)?, |c| c.engine.pacing.drain.as_secs();
+        |c, v| c.server.pacing.drain = v.seconds(0..=limits::DRAIN_SEC_MAX)?, |c| c.server.pacing.drain.as_secs();
     "KEEPALIVE_SEC", [], "SECONDS", Value("15"), "longest silence on a stream, 1 to 55",
-        |c, v| c.engine.pacing.keepalive = v.seconds(1..=limits::KEEPALIVE_SEC_MAX)?,
-        |c| c.engine.pacing.keepalive.as_secs();
+        |c, v| c.server.pacing.keepalive = v.seconds(1..=limits::KEEPALIVE_SEC_MAX)?,
+        |c| c.server.pacing.keepalive.as_secs();
     "LOG_BYTES_MAX", [], "BYTES", Value("4194304"),
         "memory for recent messages, for clients that are behind or reconnect; also 512k, 4MiB",
-        |c, v| c.engine.pacing.log_bytes_max = v.bytes(limits::LOG_BYTES_FLOOR..=limits::LOG_BYTES_CEILING)?,
-        |c| c.engine.pacing.log_bytes_max;
+        |c, v| c.server.pacing.log_bytes_max = v.bytes(limits::LOG_BYTES_FLOOR..=limits::LOG_BYTES_CEILING)?,
+        |c| c.server.pacing.log_bytes_max;
 
     "DYNO", [], "NAME", Words("host name"), "name of this copy in reports",
         |c, v| c.typed.dyno = Some(v.value.clone()), |c| or_none(c.typed.dyno.as_ref());
@@ -172,13 +172,13 @@ options! {
     "GRAPHITE_PREFIX", [], "PATH", Words("none"), "part of metric paths between the API key and DYNO",
         |c, v| c.typed.graphite_prefix = Some(graphite::prefix(v)?), |c| or_none(c.typed.graphite_prefix.as_ref());
     "ADMIN_TOKEN", [], "SECRET", Words("none"), "token that /admin/, /metrics and /stats require",
-        |c, v| c.engine.access.admin_token = Some(v.secret()?), |c| masked(c.engine.access.admin_token.as_ref());
+        |c, v| c.server.access.admin_token = Some(v.secret()?), |c| masked(c.server.access.admin_token.as_ref());
     "ADMIN_LISTEN", [], "IP:PORT,...", Words("none"), "serve /admin/, /metrics and /stats on these addresses only",
         |c, v| c.admin_listen = listen::addresses(v, None)?, |c| list(&c.admin_listen);
     "LOG_LEVEL", [], "LEVEL", Value("info"), "error, warn, info or debug",
         |c, v| c.log_level = v.choice(&Level::ALL)?, |c| c.log_level;
     "VERBOSE", [], "", Value("false"), "log each connect and disconnect, as LOG_LEVEL=debug does",
-        |c, v| c.engine.verbose = v.boolean()?, |c| c.engine.verbose;
+        |c, v| c.server.verbose = v.boolean()?, |c| c.server.verbose;
 }
 
 /// The display of an option or bound that is not set.

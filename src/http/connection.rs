@@ -248,11 +248,10 @@ impl<'a> Connection<'a> {
         }
     }
 
-    /// Answers a request with a stream: its head with these further header lines, and its first bytes. Returns how
-    /// the pieces of this stream are framed.
-    pub fn begin_stream(&mut self, extra: &str, first: &[u8]) -> Option<Coding> {
+    /// Answers a request with a stream: its head with these further header lines, and its first bytes.
+    pub fn begin_stream(&mut self, extra: &str, first: &[u8]) {
         let State::Rendering(reading) = &self.slot.state else {
-            return None;
+            return;
         };
         let coding = match reading.http_11 {
             true => Coding::Chunked,
@@ -261,7 +260,6 @@ impl<'a> Connection<'a> {
         self.put_stream_head(coding == Coding::Chunked, extra);
         self.slot.outbox.push_piece(coding, first);
         self.subscribe(State::Streaming(coding, Intake::default()));
-        Some(coding)
     }
 
     /// Has a request wait for its answer, as a long poll. What follows the head is discarded, so that the connection
@@ -1137,7 +1135,7 @@ mod tests {
             let key = world.open("GET /later HTTP/1.1\r\nHost: a\r\n\r\n");
             world.end(key);
             match answer {
-                "stream" => drop(world.http.at(key).begin_stream("", b":\n")),
+                "stream" => world.http.at(key).begin_stream("", b":\n"),
                 _ => world.http.at(key).begin_poll(),
             }
             world.settle();
@@ -1217,7 +1215,8 @@ mod tests {
             );
             assert_eq!(world.phase(key), Phase::Closed);
         }
-        assert_eq!(world.http.count(Phase::Streaming), 1);
+        assert_eq!(world.http.len(), 1);
+        assert_eq!(world.phase(streaming), Phase::Streaming);
     }
 
     #[test]

@@ -189,6 +189,16 @@ impl Connections {
             || !self.shared.actions.is_empty()
     }
 
+    /// Whether there is something to be decided or taken note of.
+    pub fn has_events(&self) -> bool {
+        !self.shared.events.is_empty()
+    }
+
+    /// Whether somebody may have to be written to by itself.
+    pub fn has_writes(&self) -> bool {
+        !self.shared.write_queue.is_empty()
+    }
+
     /// How many sockets there are.
     pub fn len(&self) -> usize {
         self.slots.len()
@@ -197,12 +207,6 @@ impl Connections {
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
         self.slots.is_empty()
-    }
-
-    /// How many connections are in a phase; looks at all of them.
-    pub fn count(&self, phase: Phase) -> usize {
-        let slots = self.slots.iter();
-        slots.filter(|(_, slot)| slot.phase() == phase).count()
     }
 
     /// What a connection is doing.
@@ -226,6 +230,11 @@ impl Connections {
     pub fn is_caught_up(&self, key: Key) -> bool {
         let slot = self.slot(key);
         slot.is_subscribed() && slot.write == WriteState::Idle
+    }
+
+    /// Whether nothing is written to a connection before it is released.
+    pub fn is_held(&self, key: Key) -> bool {
+        self.slot(key).write == WriteState::Held
     }
 
     /// The present holder of a place, for whoever keeps places alone.

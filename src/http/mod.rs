@@ -38,6 +38,5 @@ pub use connections::{Connections, Options};
 pub use error::RequestError;
 pub use event::{Action, Event, Key};
 pub use head::Request;
-pub use outbox::Coding;
 pub use reading::BodyUse;
 pub use slot::Phase;

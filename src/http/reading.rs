@@ -14,7 +14,7 @@ pub enum BodyUse {
     /// It is kept, for a client that has shown that it may send it.
     Keep,
     /// It is kept, for a client that has not shown that yet. What is held for all such clients together is bounded
-    /// by [`limits::UNPROVEN_BYTES_MAX`].
+    /// by [`limits::UNAUTHENTICATED_BYTES_MAX`].
     KeepUnauthenticated,
 }
 
@@ -162,7 +162,7 @@ impl Reading {
         *unauthenticated += pending.unauthenticated() - before;
         let bytes_max = pending.body.bytes_max();
         let (len, has_ended) = taken.map_err(|error| RequestError::Body(error, bytes_max))?;
-        if *unauthenticated > limits::UNPROVEN_BYTES_MAX {
+        if *unauthenticated > limits::UNAUTHENTICATED_BYTES_MAX {
             return Err(RequestError::Overloaded);
         }
         self.buffer.drain(..len);
@@ -229,9 +229,10 @@ impl Pending {
     /// out those who send small ones.
     fn unauthenticated(&self) -> usize {
         match self.used {
-            BodyUse::KeepUnauthenticated => {
-                self.data.len().saturating_sub(limits::UNPROVEN_BYTES_FREE)
-            }
+            BodyUse::KeepUnauthenticated => self
+                .data
+                .len()
+                .saturating_sub(limits::UNAUTHENTICATED_BYTES_FREE),
             BodyUse::Keep | BodyUse::Discard => 0,
         }
     }

@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use crate::engine::stats::ChannelRow;
+use crate::server::stats::ChannelRow;
 
 /// A JSON list of pairs: `[["news", 2], ["sport", 1]]`.
 pub fn encode(rows: &[ChannelRow<'_>]) -> Vec<u8> {

@@ -41,7 +41,7 @@ fn write(formatter: &mut fmt::Formatter<'_>, number: u64, mut places: u32) -> fm
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::stats::Histogram;
+    use crate::server::stats::Histogram;
 
     #[test]
     fn numbers_are_exact_and_short() {

@@ -7,9 +7,9 @@ use std::net::SocketAddr;
 use super::carbon::Carbon;
 use super::graphite;
 use crate::broker::link::Link;
-use crate::engine::stats::{ChannelRow, Snapshot, bus};
 use crate::limits;
 use crate::net::{Net, Token};
+use crate::server::stats::{ChannelRow, Snapshot, bus};
 use crate::time::Time;
 
 /// The index of the socket among outgoing connections; Redis uses the lower ones.

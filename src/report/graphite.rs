@@ -7,7 +7,7 @@ use std::io::Write;
 
 use super::decimal::Thousandths;
 use super::{dropped, names};
-use crate::engine::stats::{ChannelRow, CloseReason, Histogram, Snapshot, Stream, bus};
+use crate::server::stats::{ChannelRow, CloseReason, Histogram, Snapshot, Stream, bus};
 
 /// The longest line, line end included. Carbon accepts longer ones, but several must fit into one datagram, which
 /// networks deliver unfragmented up to some 1,400 bytes.

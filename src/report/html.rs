@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use crate::proto::reply::Reply;
+use crate::http::reply::Reply;
 
 /// The content security policy of a page: SHA-256 digests, in Base64, of its one style and its one script element. If
 /// they are out of date, a test prints the new ones.

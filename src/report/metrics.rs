@@ -6,7 +6,7 @@ use std::io::Write;
 
 use super::decimal::Millionths;
 use super::dropped;
-use crate::engine::stats::{CloseReason, Histogram, Snapshot, Stream, bus};
+use crate::server::stats::{CloseReason, Histogram, Snapshot, Stream, bus};
 
 /// The `Content-Type` of the document.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -216,8 +216,8 @@ mod tests {
     use std::collections::{BTreeMap, BTreeSet};
 
     use super::*;
-    use crate::engine::stats::Process;
     use crate::report::example;
+    use crate::server::stats::Process;
 
     fn encoded(snapshot: &Snapshot<'_>) -> String {
         String::from_utf8(encode(snapshot)).unwrap()

@@ -1,5 +1,5 @@
 //! Reports: the state of the server in the formats of its readers. It owns these formats and when each report is due;
-//! of the engine it reads `engine::stats` only.
+//! of the server it reads `server::stats` only.
 
 pub mod admin;
 pub mod carbon;
@@ -20,9 +20,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::broker::Unanswered;
-use crate::engine::stats::Snapshot;
+use crate::http::reply::Reply;
 use crate::limits;
-use crate::proto::reply::Reply;
+use crate::server::stats::Snapshot;
 
 /// The reply to a health probe: 200, or 503 with a reason.
 pub fn probe_reply(state: Result<(), &str>) -> Reply {
@@ -95,8 +95,8 @@ mod example {
 
     use std::time::Duration;
 
-    use crate::engine::stats::bus;
-    use crate::engine::stats::{Counters, Histogram, LogState, Process, Snapshot, SourceState};
+    use crate::server::stats::bus;
+    use crate::server::stats::{Counters, Histogram, LogState, Process, Snapshot, SourceState};
 
     /// All counters.
     #[derive(Clone, Default)]

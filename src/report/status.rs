@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 
 use super::dropped;
-use crate::engine::stats::{CloseReason, ConnectionRow, Histogram, Snapshot, SourceState, Stream};
+use crate::server::stats::{CloseReason, ConnectionRow, Histogram, Snapshot, SourceState, Stream};
 
 /// Encodes the document as JSON. Connections that do not fit into `bytes_max` are left out; `connections_total` still
 /// counts them.
@@ -165,9 +165,9 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::engine::stats::{Counters, LogState, Process, bus};
     use crate::limits;
     use crate::report::example;
+    use crate::server::stats::{Counters, LogState, Process, bus};
 
     #[test]
     fn the_document_has_the_fields_that_the_admin_service_reads() {

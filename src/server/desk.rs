@@ -1,7 +1,7 @@
 //! The desk: what reports are made from at one moment. It owns nothing.
 
+use super::{Server, Snapshot};
 use crate::broker::Broker;
-use crate::engine::{Engine, Snapshot};
 use crate::net::Net;
 use crate::time::Time;
 
@@ -9,8 +9,8 @@ use crate::time::Time;
 pub struct Desk<'a, N: Net> {
     /// The network, for the clock on the wall and for what the system says of the process.
     pub net: &'a N,
-    /// The engine.
-    pub engine: &'a Engine,
+    /// The server.
+    pub server: &'a Server,
     /// The broker.
     pub broker: &'a mut dyn Broker<N>,
     /// The moment.
@@ -23,6 +23,6 @@ impl<N: Net> Desk<'_, N> {
         let source = self.broker.state(self.now);
         let channels = self.broker.state_of_channels(self.now);
         let process = self.net.process();
-        self.engine.snapshot(rows_max, source, channels, process)
+        self.server.snapshot(rows_max, source, channels, process)
     }
 }

@@ -5,7 +5,8 @@ use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
 use crate::broker::{Broker, Unanswered};
-use crate::engine::Key;
+use crate::http::Key;
+use crate::http::publication::Publication;
 use crate::limits::ANSWER_DEADLINE;
 use crate::net::Net;
 use crate::time::Time;
@@ -24,6 +25,7 @@ pub struct Publications {
 }
 
 /// What a client wants published.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Submission {
     /// Who waits for the answer.
     pub key: Key,
@@ -31,6 +33,17 @@ pub struct Submission {
     pub channels: Vec<String>,
     /// What.
     pub message: String,
+}
+
+impl Submission {
+    /// What a client of this connection wants published.
+    pub fn new(key: Key, publication: Publication) -> Submission {
+        Submission {
+            key,
+            channels: publication.channels,
+            message: publication.message,
+        }
+    }
 }
 
 /// How soon it is seen whether there is room again, if nothing else happens.

@@ -8,12 +8,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Desk;
+use super::route::Document;
 use super::waiters::Waiters;
 use crate::broker::{Command, Inquiry, Store, Subject, Unanswered, demo};
-use crate::engine::{Document, Key};
+use crate::http::Key;
+use crate::http::reply::Reply;
 use crate::limits;
 use crate::net::{Net, Token};
-use crate::proto::reply::Reply;
 use crate::report::cluster::Gathering;
 use crate::report::figures::Figures;
 use crate::report::recent::Recent;
@@ -66,7 +67,7 @@ impl Reports {
             Document::Status => Reply::json(200, self.status(desk)),
             Document::Metrics => report::metrics_reply(&desk.snapshot(0)),
             Document::Channels => {
-                let rows = desk.engine.channels(usize::MAX);
+                let rows = desk.server.channels(usize::MAX);
                 Reply::json(200, report::channels::encode(&rows))
             }
             Document::Admin => report::admin_reply(&self.admin),
@@ -130,8 +131,8 @@ impl Reports {
             self.row.handle_sent(due);
         }
         if let Some(figures) = self.figures.as_mut().filter(|it| it.is_due(desk.now)) {
-            let rows_max = desk.engine.settings().reports.channel_stats_max;
-            let channels = desk.engine.channels(rows_max);
+            let rows_max = desk.server.settings().reports.channel_stats_max;
+            let channels = desk.server.channels(rows_max);
             figures.report(&desk.snapshot(0), &channels, desk.now);
         }
         for subject in [Subject::Nodes, Subject::Scores] {
@@ -269,7 +270,7 @@ impl Reports {
 
     /// The status with all connections, shared with those who asked for it just before.
     fn status<N: Net>(&mut self, desk: &Desk<N>) -> Arc<[u8]> {
-        let (counters, now) = (desk.engine.counters(), desk.now);
+        let (counters, now) = (desk.server.counters(), desk.now);
         let comings_and_goings = counters.subscribed + counters.closes.iter().sum::<u64>();
         if let Some(document) = self.status.get(comings_and_goings, now) {
             return document;
@@ -281,7 +282,7 @@ impl Reports {
 
 /// The reply, which no other origin's page may read where its document is kept from others.
 fn guarded<N: Net>(document: Document, reply: Reply, desk: &Desk<N>) -> Reply {
-    match document.is_private() && desk.engine.settings().access.is_guarded() {
+    match document.is_private() && desk.server.settings().access.is_guarded() {
         true => reply.for_own_origin(),
         false => reply,
     }
@@ -289,7 +290,7 @@ fn guarded<N: Net>(document: Document, reply: Reply, desk: &Desk<N>) -> Reply {
 
 /// Leaves our status at the broker, or removes it; whether that was sent.
 fn send_row<N: Net>(due: Due, desk: &mut Desk<N>) -> bool {
-    let node = &desk.engine.settings().node;
+    let node = &desk.server.settings().node;
     let document = match due {
         Due::Write => row(desk),
         Due::Remove => return desk.broker.command(Command::RemoveRow { node }),
@@ -300,7 +301,7 @@ fn send_row<N: Net>(due: Due, desk: &mut Desk<N>) -> bool {
 
 /// The status with as many connections as all nodes are told of.
 fn row<N: Net>(desk: &Desk<N>) -> Vec<u8> {
-    let rows_max = desk.engine.settings().reports.status_rows_max;
+    let rows_max = desk.server.settings().reports.status_rows_max;
     status::encode(&desk.snapshot(rows_max), limits::STATUS_BYTES_MAX)
 }
 

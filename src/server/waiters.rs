@@ -3,9 +3,9 @@
 
 use std::time::Duration;
 
-use crate::engine::Key;
+use crate::http::Key;
+use crate::http::reply::Reply;
 use crate::limits::ANSWER_DEADLINE;
-use crate::proto::reply::Reply;
 use crate::time::Time;
 
 /// Who waits for the answer to one question, and the reply that its last answer became.

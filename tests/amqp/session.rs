@@ -96,7 +96,7 @@ fn patterns_are_served_but_by_a_direct_exchange() {
             continue;
         }
         assert_eq!(lines.count(), 0, "{:?}", listener.log);
-        // Which of them a pattern matches is for the engine to say.
+        // Which of them a pattern matches is for the server to say.
         let expected = pairs(&[("room.1", "1"), ("elsewhere", "2"), ("end", "")]);
         assert_eq!(listener.take_messages(3), expected);
         listener.amqp.unsubscribe(b"room.*");

@@ -4,7 +4,7 @@
 use std::collections::{HashSet, VecDeque};
 use std::time::Duration;
 
-use emojitrack_streamer::proto::glob::Glob;
+use emojitrack_streamer::glob::Glob;
 use emojitrack_streamer::random::Random;
 use emojitrack_streamer::time::Time;
 

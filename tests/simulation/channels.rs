@@ -7,16 +7,16 @@ use std::time::Duration;
 
 use emojitrack_streamer::broker::redis::Redis;
 use emojitrack_streamer::broker::{self, Embedded};
-use emojitrack_streamer::engine::settings::Channels;
-use emojitrack_streamer::engine::stats::SourceState;
-use emojitrack_streamer::engine::{Engine, Settings};
+use emojitrack_streamer::glob::Glob;
+use emojitrack_streamer::http::authorization::Secret;
 use emojitrack_streamer::net::Net;
 use emojitrack_streamer::process::Process;
-use emojitrack_streamer::proto::authorization::Secret;
-use emojitrack_streamer::proto::glob::Glob;
 use emojitrack_streamer::random::Random;
 use emojitrack_streamer::reactor::Reactor;
 use emojitrack_streamer::server::Reports;
+use emojitrack_streamer::server::settings::Channels;
+use emojitrack_streamer::server::stats::SourceState;
+use emojitrack_streamer::server::{Server, Settings};
 use emojitrack_streamer::time::Time;
 
 use crate::broker::{Broker, Plan};
@@ -89,7 +89,7 @@ impl seeds::World for World {
             linger,
         };
         let net = SimNet::new(random.next_u64(), faults);
-        let engine = Engine::new(settings.clone(), net.now(), net.unix_seconds());
+        let server = Server::new(settings.clone(), net.now(), net.unix_seconds());
         let broker = (source == Source::Redis).then(|| {
             let plan = plan(&mut random, busy_until);
             Broker::new(plan, random.next_u64())
@@ -114,7 +114,7 @@ impl seeds::World for World {
         let visitors = visitors(&mut random, source, has_all, busy_until);
         let ends_at = busy_until + Duration::from_secs(23);
         World {
-            reactor: Reactor::new(net, engine, feed, Reports::new(Arc::default(), None)),
+            reactor: Reactor::new(net, server, feed, Reports::new(Arc::default(), None)),
             source,
             broker,
             visitors,
@@ -175,7 +175,7 @@ impl World {
         if let Some(broker) = &mut self.broker {
             broker.note_delivered(self.reactor.net(), now);
         }
-        if self.evicted_at.is_none() && has_evicted(self.reactor.engine()) {
+        if self.evicted_at.is_none() && has_evicted(self.reactor.server()) {
             self.evicted_at = Some(now);
         }
     }
@@ -217,7 +217,7 @@ impl World {
             .into_iter()
             .flat_map(|it| it.attempts.iter().rev().take(9));
         let perhaps: BTreeSet<&str> = lately.flat_map(|it| it.wish.topics.clone()).collect();
-        let counts = self.reactor.engine().channels(usize::MAX);
+        let counts = self.reactor.server().channels(usize::MAX);
         let counted: BTreeSet<&str> = counts.iter().map(|row| row.name).collect();
         let is_right = |have: &BTreeSet<&str>| {
             wanted.is_subset(have)
@@ -402,7 +402,7 @@ fn visitors(random: &mut Random, source: Source, has_all: bool, busy_until: Time
 }
 
 /// Whether something that was in the log may be there no longer.
-fn has_evicted(engine: &Engine) -> bool {
+fn has_evicted(server: &Server) -> bool {
     let source = SourceState {
         kind: "",
         is_live: true,
@@ -410,7 +410,7 @@ fn has_evicted(engine: &Engine) -> bool {
         place: "",
         losses: 0,
     };
-    let log = engine.snapshot(0, source, None, Process::default()).log;
+    let log = server.snapshot(0, source, None, Process::default()).log;
     log.bytes > log.bytes_max / 2
 }
 

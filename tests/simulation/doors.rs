@@ -6,11 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use emojitrack_streamer::broker::demo::Demo;
-use emojitrack_streamer::engine::Engine;
 use emojitrack_streamer::net::{Door, Net};
 use emojitrack_streamer::random::Random;
 use emojitrack_streamer::reactor::Reactor;
 use emojitrack_streamer::server::Reports;
+use emojitrack_streamer::server::Server;
 
 use crate::net::{Faults, PipeId, SimNet};
 use crate::receiver::Receiver;
@@ -31,9 +31,9 @@ fn server(random: &mut Random, may_fail: bool) -> Reactor<SimNet> {
         ..Faults::default()
     };
     let net = SimNet::new(random.next_u64(), faults);
-    let engine = Engine::new(settings, net.now(), net.unix_seconds());
+    let server = Server::new(settings, net.now(), net.unix_seconds());
     let demo = Box::new(Demo::new(250, random.next_u64(), 0));
-    Reactor::new(net, engine, demo, Reports::new(Arc::default(), None))
+    Reactor::new(net, server, demo, Reports::new(Arc::default(), None))
 }
 
 fn come(server: &mut Reactor<SimNet>, door: Door) -> PipeId {
@@ -96,7 +96,7 @@ fn a_crowd_at_the_public_door_leaves_the_admin_some_places() {
         let crowd: Vec<PipeId> = (0..20).map(|_| come(server, Door::Public)).collect();
         // Accepting may have failed, which costs half a second each time.
         pass(server, Duration::from_secs(4));
-        let accepted = |server: &Reactor<SimNet>| server.engine().counters().accepted as usize;
+        let accepted = |server: &Reactor<SimNet>| server.server().counters().accepted as usize;
         assert_eq!(accepted(server), PUBLIC, "seed {seed}");
 
         let admin = come(server, Door::Admin);

@@ -7,13 +7,13 @@ use std::time::Duration;
 
 use emojitrack_streamer::broker::link::{Target, Transport};
 use emojitrack_streamer::broker::redis::Redis;
-use emojitrack_streamer::engine::Engine;
 use emojitrack_streamer::net::{Door, Net};
 use emojitrack_streamer::random::Random;
 use emojitrack_streamer::reactor::Reactor;
 use emojitrack_streamer::report::carbon::Carbon;
 use emojitrack_streamer::report::figures::Figures;
 use emojitrack_streamer::server::Reports;
+use emojitrack_streamer::server::Server;
 use emojitrack_streamer::time::Time;
 
 use crate::broker::{Broker, Plan};
@@ -89,7 +89,7 @@ impl seeds::World for World {
         });
         let clients = clients.collect();
         let net = SimNet::new(random.next_u64(), faults);
-        let engine = Engine::new(settings, net.now(), net.unix_seconds());
+        let server = Server::new(settings, net.now(), net.unix_seconds());
         let password = random.one_in(2).then(|| "secret".to_owned());
         let (endpoint, topics) = (server::endpoint(password), server::topics());
         let redis = Redis::new(vec![endpoint], topics, "sim", random.next_u64());
@@ -102,7 +102,7 @@ impl seeds::World for World {
         World {
             reactor: Reactor::new(
                 net,
-                engine,
+                server,
                 Box::new(redis),
                 Reports::new(Arc::default(), Some(figures)),
             ),
@@ -161,13 +161,13 @@ impl World {
 
     /// Everything published has had ample time to arrive, and all are still connected who want to be.
     fn check_before_stop(&mut self) {
-        let dropped = self.reactor.engine().counters();
+        let dropped = self.reactor.server().counters();
         let dropped = dropped.dropped_encoding + dropped.dropped_channel;
         assert!(
             dropped <= self.broker.dropped,
             "{dropped} messages were dropped without a reason"
         );
-        let messages_in = self.reactor.engine().counters().messages_in;
+        let messages_in = self.reactor.server().counters().messages_in;
         assert_eq!(
             messages_in,
             self.broker.delivered.len() as u64 + self.broker.dropped
@@ -188,7 +188,7 @@ impl World {
         }
         self.about = None;
         assert!(self.broker.carbon.lines > 0, "graphite was told nothing");
-        let counters = self.reactor.engine().counters();
+        let counters = self.reactor.server().counters();
         assert!(
             !self.forces || counters.replay_refused == 0,
             "an id was worth nothing"

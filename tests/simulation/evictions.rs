@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use emojitrack_streamer::engine::CloseReason;
+use emojitrack_streamer::http::CloseReason;
 use emojitrack_streamer::limits;
 use emojitrack_streamer::random::Random;
 use emojitrack_streamer::time::Time;

@@ -1,4 +1,4 @@
-//! The simulation: the engine and the reactor as they are, on a network of pipes with faults, judged by
+//! The simulation: the server and the reactor as they are, on a network of pipes with faults, judged by
 //! arithmetic. What a client received must be exactly what was published while it was there: in order,
 //! nothing twice, nothing left out, sums right to the last increment.
 //!

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use emojitrack_streamer::broker::Topics;
 use emojitrack_streamer::broker::redis::{Address, Endpoint};
-use emojitrack_streamer::engine::{Settings, settings};
-use emojitrack_streamer::proto::glob::Glob;
+use emojitrack_streamer::glob::Glob;
 use emojitrack_streamer::random::Random;
+use emojitrack_streamer::server::{Settings, settings};
 
 /// The longest silence on a stream.
 pub const KEEPALIVE: Duration = Duration::from_secs(15);

@@ -4,11 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use emojitrack_streamer::broker::redis::Redis;
-use emojitrack_streamer::engine::{CloseReason, Engine, Settings};
+use emojitrack_streamer::http::CloseReason;
 use emojitrack_streamer::net::Net;
 use emojitrack_streamer::random::Random;
 use emojitrack_streamer::reactor::Reactor;
 use emojitrack_streamer::server::Reports;
+use emojitrack_streamer::server::{Server, Settings};
 use emojitrack_streamer::time::Time;
 
 use crate::broker::{Broker, Plan};
@@ -23,13 +24,13 @@ pub struct Stage {
 impl Stage {
     pub fn new(random: &mut Random, settings: Settings, faults: Faults, plan: Plan) -> Stage {
         let net = SimNet::new(random.next_u64(), faults);
-        let engine = Engine::new(settings, net.now(), net.unix_seconds());
+        let server = Server::new(settings, net.now(), net.unix_seconds());
         let endpoints = vec![server::endpoint(None)];
         let redis = Redis::new(endpoints, server::topics(), "sim", random.next_u64());
         Stage {
             reactor: Reactor::new(
                 net,
-                engine,
+                server,
                 Box::new(redis),
                 Reports::new(Arc::default(), None),
             ),
@@ -81,6 +82,6 @@ impl Stage {
     /// Connections that were closed for this reason.
     pub fn closes(&self, reason: CloseReason) -> u64 {
         let at = CloseReason::ALL.iter().position(|it| *it == reason);
-        at.map_or(0, |at| self.reactor.engine().counters().closes[at])
+        at.map_or(0, |at| self.reactor.server().counters().closes[at])
     }
 }

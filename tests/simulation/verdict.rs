@@ -28,7 +28,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use emojitrack_streamer::proto::glob::Glob;
+use emojitrack_streamer::glob::Glob;
 use emojitrack_streamer::time::Time;
 
 use crate::broker::Broker;

@@ -1,13 +1,10 @@
-//! Addresses: which subscribers come from where, and who asks too often. It owns the registry by address
+//! Addresses: which subscribers come from where. It owns the registry by address
 //! and by token; it must not close anything itself.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::time::Duration;
 
-use super::conn::Key;
-use crate::limits;
-use crate::time::Time;
+use crate::http::Key;
 
 /// Where a subscriber stands in the lists of its network and of its token. The subscriber keeps this, so that
 /// nothing has to be searched when it leaves.
@@ -34,8 +31,6 @@ pub struct Addresses {
     /// An IPv6 network of 64 bits is one client: it can choose among 2⁶⁴ addresses.
     networks: HashMap<IpAddr, Vec<Key>>,
     tokens: HashMap<Box<str>, Vec<Key>>,
-    asked: HashMap<IpAddr, u32>,
-    asked_since: Time,
 }
 
 impl Addresses {
@@ -81,26 +76,6 @@ impl Addresses {
     pub fn of_token(&self, token: &str) -> &[Key] {
         self.tokens.get(token).map_or(&[], Vec::as_slice)
     }
-
-    /// Whether an address may ask for a cleanup now; counts the question.
-    pub fn may_ask(&mut self, address: IpAddr, now: Time) -> bool {
-        if now.since(self.asked_since) >= limits::CLEANUP_WINDOW {
-            self.asked.clear();
-            self.asked_since = now;
-        }
-        let network = network_of(address);
-        if self.asked.len() >= limits::CLEANUP_ADDRESSES_MAX && !self.asked.contains_key(&network) {
-            return false;
-        }
-        let asked = self.asked.entry(network).or_default();
-        *asked += 1;
-        *asked <= limits::CLEANUPS_PER_WINDOW
-    }
-
-    /// How long until an address that asked too often may ask again.
-    pub fn asks_again_in(&self, now: Time) -> Duration {
-        (self.asked_since + limits::CLEANUP_WINDOW).since(now)
-    }
 }
 
 /// Appends to a list, and says where.
@@ -127,7 +102,8 @@ where
     moved
 }
 
-fn network_of(address: IpAddr) -> IpAddr {
+/// The network that stands for an address.
+pub fn network_of(address: IpAddr) -> IpAddr {
     match address {
         IpAddr::V4(_) => address,
         IpAddr::V6(address) => {
@@ -140,7 +116,7 @@ fn network_of(address: IpAddr) -> IpAddr {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Instant;
+    use std::time::{Duration, Instant};
 
     use super::*;
     use crate::random::Random;
@@ -225,20 +201,5 @@ mod tests {
         // It takes a fiftieth of that; with a search it takes ten times as long.
         let elapsed = begun.elapsed();
         assert!(elapsed < Duration::from_secs(2), "it took {elapsed:?}");
-    }
-
-    #[test]
-    fn an_address_may_ask_so_often_and_again_later() {
-        let mut addresses = Addresses::default();
-        let address: IpAddr = [10, 0, 0, 1].into();
-        let neighbour: IpAddr = [10, 0, 0, 2].into();
-        let now = Time::from_micros(100_000_000);
-        for _ in 0..limits::CLEANUPS_PER_WINDOW {
-            assert!(addresses.may_ask(address, now));
-        }
-        assert!(!addresses.may_ask(address, now));
-        assert!(addresses.may_ask(neighbour, now));
-        let later = now + addresses.asks_again_in(now);
-        assert!(addresses.may_ask(address, later));
     }
 }

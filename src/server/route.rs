@@ -1,64 +1,48 @@
 //! Routes: which request gets what. It owns the table of paths and methods; it must not touch a
 //! connection, so that every row can be tested as a value.
 
-use super::channels::{is_allowed, is_name, is_pattern};
 use super::cleanup::Cleanup;
-use super::publications::Submission;
 use super::settings::Settings;
-use crate::bus::{Name, Stream};
-use crate::limits::{NAMESPACES_MAX, SEGMENT_BYTES_MAX, TOKEN_BYTES_MAX};
-use crate::proto::authorization::CHALLENGE;
-use crate::proto::glob::Glob;
-use crate::proto::http::{Method, Request};
-use crate::proto::reply::Reply;
-use crate::proto::target::{self, TargetError};
+use super::topics::{self, CHANNEL_FIELDS, Topic};
+use super::visitor::{is_token, token_of};
+use crate::bus::Stream;
+use crate::http::authorization::CHALLENGE;
+use crate::http::head::Method;
+use crate::http::reply::Reply;
+use crate::http::target::{self, TargetError};
+use crate::http::{BodyUse, Request};
+use crate::limits::{self, TOKEN_BYTES_MAX};
 
 /// What is done about a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// A stream begins, of these namespaces: at least one, and at most [`NAMESPACES_MAX`].
+    /// A stream begins, of these namespaces: at least one, and at most [`limits::NAMESPACES_MAX`].
     Subscribe(Vec<Topic>),
     /// Only the head of a stream (`HEAD`).
-    ShowStream(Stream),
+    ShowStream,
     /// A client's own streams end.
     CleanUp(Cleanup),
     /// What the body says is published.
-    Publish(Submission),
+    Publish {
+        /// Whether the key has come with the head.
+        is_authorized: bool,
+    },
     /// A document that is made when it is asked for.
     Show(Document),
     /// An answer that needs nothing but the request.
     Reply(Reply),
 }
 
-/// A namespace as a client asks for it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Topic {
-    /// Of which stream.
-    pub stream: Stream,
-    /// The child's segment, or the channel; `None` for all of the stream.
-    pub child: Option<String>,
-    /// Whether a channel's events name it.
-    pub is_named: bool,
-}
-
-impl Topic {
-    fn new(stream: Stream, child: Option<&str>) -> Topic {
-        Topic {
-            stream,
-            child: child.map(str::to_owned),
-            is_named: false,
+impl Action {
+    /// How many bytes the request's body may have, and what becomes of them.
+    pub fn body(&self) -> (u64, BodyUse) {
+        match self {
+            Action::Publish { is_authorized } => match is_authorized {
+                true => (limits::PUBLISH_BODY_BYTES_MAX, BodyUse::Keep),
+                false => (limits::PUBLISH_BODY_BYTES_MAX, BodyUse::KeepUnauthenticated),
+            },
+            _ => (limits::BODY_BYTES_MAX, BodyUse::Discard),
         }
-    }
-
-    /// How the bus knows it.
-    pub fn name(&self) -> Name<'_> {
-        (self.stream, self.child.as_deref().map(str::as_bytes))
-    }
-
-    /// The name of the channel that this is, if it is one.
-    fn channel(&self) -> Option<&str> {
-        let child = self.child.as_deref();
-        child.filter(|_| self.stream == Stream::Channels)
     }
 }
 
@@ -155,20 +139,26 @@ fn answer(request: &Request, query: &str, segments: &[&str], settings: &Settings
                 token,
             }),
         },
-        (Method::Post, Resource::Publish) => Action::Publish(Submission::new(request, settings)),
+        (Method::Post, Resource::Publish) => {
+            let key = settings.channels.publish_key.as_ref();
+            let is_authorized = key.is_some_and(|key| key.is_in(&request.authorization));
+            Action::Publish { is_authorized }
+        }
         (Method::Get | Method::Head, Resource::Stream(stream, child)) => {
             subscribe(request, vec![Topic::new(stream, child)])
         }
-        (Method::Get | Method::Head, Resource::Several) => match topics(query, settings) {
-            Err(reply) => Action::Reply(reply),
-            Ok(topics) => subscribe(request, topics),
-        },
+        (Method::Get | Method::Head, Resource::Several) => {
+            match topics::of_namespaces(query, settings) {
+                Err(reply) => Action::Reply(reply),
+                Ok(topics) => subscribe(request, topics),
+            }
+        }
         (Method::Get | Method::Head, Resource::Channels(name)) => {
-            let names = match name {
-                Some(name) => Ok(vec![name.to_owned()]),
-                None => channel_names(query),
+            let topics = match name {
+                Some(name) => topics::of_channels(&[name.to_owned()], query, settings),
+                None => topics::of_lists(query, settings),
             };
-            match names.and_then(|names| channels(&names, query, settings)) {
+            match topics {
                 Err(reply) => Action::Reply(reply),
                 Ok(topics) => subscribe(request, topics),
             }
@@ -185,23 +175,13 @@ fn answer(request: &Request, query: &str, segments: &[&str], settings: &Settings
 }
 
 fn subscribe(request: &Request, topics: Vec<Topic>) -> Action {
-    match topics.first() {
-        Some(first) if request.method == Method::Head => Action::ShowStream(first.stream),
+    match request.method {
+        Method::Head => Action::ShowStream,
         _ => Action::Subscribe(topics),
     }
 }
 
-/// What a page chose to know its own streams by, usable or not.
-pub fn token_of(query: &str) -> Option<String> {
-    target::query_values(query, "token").next()
-}
-
-/// Whether a token is usable.
-pub fn is_token(token: &str) -> bool {
-    (1..=TOKEN_BYTES_MAX).contains(&token.len())
-}
-
-enum Resource<'a> {
+pub(super) enum Resource<'a> {
     Stream(Stream, Option<&'a str>),
     /// Several streams at once, which the query names.
     Several,
@@ -238,103 +218,6 @@ impl Resource<'_> {
     }
 }
 
-/// The namespaces that a query names with `ns`, each once.
-fn topics(query: &str, settings: &Settings) -> Result<Vec<Topic>, Reply> {
-    let mut found = Vec::new();
-    for name in target::query_values(query, "ns") {
-        if name.len() > SEGMENT_BYTES_MAX || name.bytes().any(|byte| byte.is_ascii_control()) {
-            let message = format!("ns: use at most {SEGMENT_BYTES_MAX} bytes, none a control byte");
-            return Err(Reply::error(400, &message));
-        }
-        let segments: Vec<&str> = name.split('/').collect();
-        let resource = match segments.split_first() {
-            Some((&"", below)) => find(&[&["subscribe"], below].concat(), "", settings),
-            _ => None,
-        };
-        match resource {
-            Some(Resource::Stream(stream, child)) => found.push(Topic::new(stream, child)),
-            Some(Resource::Channels(Some(name))) => {
-                found.extend(channels(&[name.to_owned()], query, settings)?);
-            }
-            _ => {
-                let message = "ns: there is no such stream; use one such as /eps";
-                return Err(Reply::error(404, message));
-            }
-        }
-    }
-    let topics = each_once(found, settings);
-    match topics.len() {
-        0..=NAMESPACES_MAX => Ok(topics),
-        count => {
-            let message = format!("ns: {count} streams are too many; use at most {NAMESPACES_MAX}");
-            Err(Reply::error(400, &message))
-        }
-    }
-}
-
-/// What a query names channels with; the others are how jQuery writes lists.
-const CHANNEL_FIELDS: [&str; 3] = ["channels", "channels[]", "channels%5B%5D"];
-
-/// The channels that a query names, in one list or in several.
-fn channel_names(query: &str) -> Result<Vec<String>, Reply> {
-    let message = "channels: use UTF-8, in percent escapes where it is not ASCII";
-    let mut names = Vec::new();
-    for field in CHANNEL_FIELDS {
-        let lists = target::decoded_query_values(query, field);
-        let lists = lists.ok_or_else(|| Reply::error(400, message))?;
-        let several = lists.iter().flat_map(|list| list.split(','));
-        names.extend(several.map(str::to_owned));
-    }
-    Ok(names)
-}
-
-/// Channels of these names, each once, in the form that the query asks for.
-fn channels(names: &[String], query: &str, settings: &Settings) -> Result<Vec<Topic>, Reply> {
-    if names.is_empty() {
-        let message = "name what you want, such as /?channels=news or /subscribe/channels/news";
-        return Err(Reply::error(400, message));
-    }
-    if !names.iter().all(|name| is_name(name)) {
-        let message = format!("a channel has 1 to {SEGMENT_BYTES_MAX} bytes, none a control byte");
-        return Err(Reply::error(400, &message));
-    }
-    if let Some(name) = names.iter().find(|name| !is_allowed(name, settings)) {
-        let message = format!("the channel {name:?} is not among those that may be asked for");
-        return Err(Reply::error(403, &message));
-    }
-    let is_named = target::query_values(query, "event").any(|event| event == "channel");
-    let topic = |name: &String| Topic {
-        is_named,
-        ..Topic::new(Stream::Channels, Some(name))
-    };
-    let topics = each_once(names.iter().map(topic).collect(), settings);
-    match topics.len() {
-        0..=NAMESPACES_MAX => Ok(topics),
-        count => {
-            let message = format!("{count} channels are too many; use at most {NAMESPACES_MAX}");
-            Err(Reply::error(400, &message))
-        }
-    }
-}
-
-/// The topics, each once, without channels that a pattern among them brings: nothing must come a second time.
-fn each_once(found: Vec<Topic>, settings: &Settings) -> Vec<Topic> {
-    let channels = found.iter().filter_map(Topic::channel);
-    let patterns = channels.filter(|name| is_pattern(name, settings));
-    let patterns: Vec<Glob> = patterns.map(Glob::new).collect();
-    let is_covered = |name: &str| {
-        let mut patterns = patterns.iter();
-        !is_pattern(name, settings) && patterns.any(|pattern| pattern.matches(name))
-    };
-    let mut topics: Vec<Topic> = Vec::new();
-    for topic in found {
-        if !topic.channel().is_some_and(is_covered) && !topics.contains(&topic) {
-            topics.push(topic);
-        }
-    }
-    topics
-}
-
 /// Whether this is only for those who have the admin token, where there is one.
 fn is_private(segments: &[&str]) -> bool {
     matches!(segments, ["admin", ..] | ["metrics"] | ["stats"])
@@ -352,7 +235,11 @@ fn may_enter(request: &Request, settings: &Settings) -> bool {
     token.is_none_or(|token| token.is_in(&request.authorization))
 }
 
-fn find<'a>(segments: &[&'a str], query: &str, settings: &Settings) -> Option<Resource<'a>> {
+pub(super) fn find<'a>(
+    segments: &[&'a str],
+    query: &str,
+    settings: &Settings,
+) -> Option<Resource<'a>> {
     let names = |field| target::query_values(query, field).next().is_some();
     let has_channels = !settings.channels.patterns.is_empty();
     match *segments {
@@ -434,9 +321,10 @@ fn bad_target(error: TargetError) -> Action {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::settings::tests::settings;
-    use crate::proto::authorization::Secret;
-    use crate::proto::http::parse_head;
+    use crate::http::authorization::Secret;
+    use crate::http::head::parse_head;
+    use crate::limits::NAMESPACES_MAX;
+    use crate::server::settings::tests::settings;
 
     fn routed(line: &str, settings: &Settings) -> String {
         routed_with("", line, settings, false)
@@ -451,10 +339,10 @@ mod tests {
                 .map(|topic| format!("{:?} {:?}", topic.stream, topic.child))
                 .collect::<Vec<_>>()
                 .join(", "),
-            Action::ShowStream(stream) => format!("head of {stream:?}"),
+            Action::ShowStream => "head".to_owned(),
             Action::Show(document) => format!("{document:?}"),
             Action::CleanUp(cleanup) => format!("{:?} {:?}", cleanup.detail, cleanup.token),
-            Action::Publish(_) => "publication".to_owned(),
+            Action::Publish { .. } => "publication".to_owned(),
             Action::Reply(reply) => reply.status.to_string(),
         }
     }
@@ -468,7 +356,7 @@ mod tests {
             ("GET /subscribe/details/1F4C2", "Details Some(\"1F4C2\")"),
             ("GET /subscribe/details/%31F4C2", "Details Some(\"1F4C2\")"),
             ("GET http://host/subscribe/eps", "Eps None"),
-            ("HEAD /subscribe/details/1F4C2", "head of Details"),
+            ("HEAD /subscribe/details/1F4C2", "head"),
             ("GET /subscribe/kiosk_interaction", "404"),
             ("GET /", "404"),
             ("GET /subscribe", "404"),
@@ -481,7 +369,7 @@ mod tests {
                 "GET /subscribe?ns=%2Fdetails%2Fa+b",
                 "Details Some(\"a b\")",
             ),
-            ("HEAD /subscribe?ns=/raw&ns=/eps", "head of Raw"),
+            ("HEAD /subscribe?ns=/raw&ns=/eps", "head"),
             ("GET /subscribe?ns=eps", "404"),
             ("GET /subscribe?ns=/eps&ns=/other", "404"),
             ("GET /subscribe?ns=/eps&ns=/kiosk_interaction", "404"),

@@ -4,10 +4,25 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use super::messages::Drop;
 pub use crate::broker::State as SourceState;
 pub use crate::bus::{self, Histogram, LogState, Stream};
 pub use crate::http::CloseReason;
 pub use crate::process::Process;
+use crate::time::Time;
+
+/// The moment of the turn, and that of the start.
+#[derive(Clone, Copy, Debug)]
+pub struct Clock {
+    /// The moment.
+    pub now: Time,
+    /// The moment, in Unix seconds.
+    pub unix_seconds: u64,
+    /// The start.
+    pub started_at: Time,
+    /// The start, in Unix seconds.
+    pub startup_time: u64,
+}
 
 /// Totals since the start.
 #[derive(Clone, Debug, Default)]
@@ -44,8 +59,28 @@ pub struct Counters {
 
 impl Counters {
     /// Counts an end.
-    pub fn close(&mut self, reason: CloseReason) {
+    pub fn handle_close(&mut self, reason: CloseReason) {
         self.closes[reason as usize] += 1;
+    }
+
+    /// Counts a message that was dropped.
+    pub fn handle_drop(&mut self, drop: Drop) {
+        match drop {
+            Drop::Encoding => self.dropped_encoding += 1,
+            Drop::Channel => self.dropped_channel += 1,
+            Drop::Unknown => self.dropped_unknown += 1,
+            Drop::Double => {}
+        }
+    }
+
+    /// Counts a subscription, by where it begins.
+    pub fn handle_start(&mut self, start: bus::Start) {
+        self.subscribed += 1;
+        match start {
+            bus::Start::Now => {}
+            bus::Start::Missed | bus::Start::Caught => self.replayed += 1,
+            bus::Start::Gap => self.replay_refused += 1,
+        }
     }
 }
 

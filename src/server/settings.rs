@@ -1,14 +1,14 @@
-//! Settings: what a deployer may change about the engine, already validated. It owns no defaults (those
+//! Settings: what a deployer may change about the server, already validated. It owns no defaults (those
 //! stand in `config`) and must not be changed after the start.
 
 use std::time::Duration;
 
 use crate::bus::Stream;
+use crate::glob::Glob;
+use crate::http::authorization::Secret;
 use crate::limits;
-use crate::proto::authorization::Secret;
-use crate::proto::glob::Glob;
 
-/// The engine's part of the configuration, grouped by who uses it. `Default` is nothing at all: no stream, no
+/// The server's part of the configuration, grouped by who uses it. `Default` is nothing at all: no stream, no
 /// bound, no room; `config` fills it.
 #[derive(Clone, Debug, Default)]
 pub struct Settings {

@@ -1,0 +1,127 @@
+//! Endings: when streams end, one by one and all together, and what their clients are told then. It owns who is to be
+//! ended next while the server stops; it must not end anything itself.
+
+use std::time::Duration;
+
+use super::settings::Reconnect;
+use crate::bus::{Bus, SubscriberId, sse};
+use crate::http::Key;
+use crate::http::reply::Reply;
+use crate::limits;
+use crate::random::Random;
+use crate::time::Time;
+
+/// Which streams are still to be ended because the server stops, and how fast.
+#[derive(Default)]
+pub struct DrainSchedule {
+    waiting: Vec<Key>,
+    per_beat: usize,
+    left_in_beat: usize,
+    /// When the next slice is due; set exactly while somebody may be waiting.
+    next_at: Option<Time>,
+}
+
+impl DrainSchedule {
+    /// These are to be ended, in slices over at most this time.
+    pub fn begin(&mut self, waiting: Vec<Key>, span: Duration, now: Time) {
+        let beats = span.as_micros() / limits::DRAIN_BEAT.as_micros();
+        let per_beat = waiting.len() / (beats as usize).max(1) + 1;
+        self.per_beat = per_beat.max(limits::DRAIN_SLICE_MIN);
+        self.left_in_beat = self.per_beat;
+        self.waiting = waiting;
+        self.next_at = Some(now);
+    }
+
+    /// The next stream of the slice that is due; it may have ended by itself.
+    pub fn poll(&mut self, now: Time) -> Option<Key> {
+        let at = self.next_at.filter(|&at| at <= now)?;
+        if self.left_in_beat == 0 {
+            self.left_in_beat = self.per_beat;
+            self.next_at = Some(at + limits::DRAIN_BEAT);
+            return None;
+        }
+        self.left_in_beat -= 1;
+        let key = self.waiting.pop();
+        if key.is_none() {
+            self.next_at = None;
+        }
+        key
+    }
+
+    /// When the next slice is due.
+    pub fn deadline(&self) -> Option<Time> {
+        self.next_at
+    }
+}
+
+/// When a stream that begins now is to end. Spread, so that those who came together do not come back together.
+pub fn lifetime_over(reconnect: Reconnect, random: &mut Random, now: Time) -> Option<Time> {
+    let longest = reconnect.lifetime?;
+    let shortest = longest * 4 / 5 + limits::LIFETIME_SLACK;
+    Some(now + random.between(shortest.min(longest), longest))
+}
+
+/// When a client that is sent away because the server stops is to come back.
+pub fn drain_pause(random: &mut Random) -> Duration {
+    random.between(limits::DRAIN_RETRY_MIN, limits::DRAIN_RETRY_MAX)
+}
+
+/// What a stream's client is told at its end: when to come back, and where it stood, so that it can be sent what it
+/// missed in between.
+pub fn last_block(bus: &Bus, id: SubscriberId, retry: Option<Duration>) -> Vec<u8> {
+    let mut block = Vec::new();
+    if let Some(pause) = retry {
+        sse::encode_retry(&mut block, pause.as_millis() as u32);
+    }
+    bus.encode_position(id, &mut block);
+    block
+}
+
+/// The answer to a long poll: these events, or none.
+pub fn poll_reply(events: &[u8], reconnect: Reconnect) -> Reply {
+    let mut body = Vec::new();
+    if let Some(retry_ms) = reconnect.retry_ms.filter(|_| !events.is_empty()) {
+        sse::encode_retry(&mut body, retry_ms);
+    }
+    body.extend_from_slice(events);
+    Reply::finite_stream(body)
+}
+
+/// The answer to requests while the server stops.
+pub fn stopping_reply() -> Reply {
+    Reply::error(503, "the server is stopping; try another one")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_drain_ends_everybody_in_slices() {
+        let keys = |count| {
+            (0..count)
+                .map(|index| Key {
+                    index,
+                    generation: 1,
+                })
+                .collect()
+        };
+        for (count, millis, expected) in
+            [(0, 0, 0), (50, 0, 50), (50, 2_000, 20), (1_000, 200, 101)]
+        {
+            let mut schedule = DrainSchedule::default();
+            let mut now = Time::from_micros(7);
+            schedule.begin(keys(count), Duration::from_millis(millis), now);
+            let slice = std::iter::from_fn(|| schedule.poll(now)).count();
+            assert_eq!(slice, expected, "{count} in {millis} ms");
+            let mut ended = slice;
+            let begun = now;
+            while let Some(at) = schedule.deadline() {
+                now = now.max(at);
+                ended += std::iter::from_fn(|| schedule.poll(now)).count();
+            }
+            assert_eq!(ended, count as usize);
+            assert!(now.since(begun) <= Duration::from_millis(millis) + limits::DRAIN_BEAT);
+        }
+    }
+}
