@@ -215,7 +215,7 @@ impl Log {
 
     /// Whether something must be evicted before a score with this id is appended.
     pub fn is_full_for_score(&self, id: &[u8], others: usize) -> bool {
-        let growth = self.tape.growth() + Symbols::growth(id);
+        let growth = self.tape.growth(self.head + 1) + Symbols::growth(id);
         let is_full = self.bytes() + others + growth > self.bytes_max;
         (is_full && !self.is_empty()) || (self.has_too_many_symbols() && self.tape.len() > 0)
     }

@@ -13,6 +13,8 @@ use crate::time::Time;
 /// noticed.
 const BLOCK_SLOTS: usize = 1024;
 
+const BLOCK_BYTES: usize = BLOCK_SLOTS * size_of::<Symbol>() + size_of::<Block>();
+
 /// Numbers of other messages between two scores that are bridged within a block.
 const BRIDGED_MAX: u64 = 64;
 
@@ -23,8 +25,6 @@ const NO_SCORE: Symbol = Symbol(u32::MAX);
 #[derive(Default)]
 pub struct Tape {
     blocks: VecDeque<Block>,
-    /// The memory of a block that was evicted, for the next one.
-    spare: Vec<Symbol>,
     scores: usize,
 }
 
@@ -39,9 +39,14 @@ struct Block {
 }
 
 impl Block {
-    /// The number behind the last slot.
+    /// The number after the last slot.
     fn end(&self) -> u64 {
         self.first + self.slots.len() as u64
+    }
+
+    /// Whether the score of this number, which is a new one, belongs to this block.
+    fn fits(&self, number: u64) -> bool {
+        number - self.end() <= BRIDGED_MAX && number - self.first < BLOCK_SLOTS as u64
     }
 
     /// The slots of the numbers in `(from, to]`, and the number of the first of them.
@@ -56,21 +61,13 @@ impl Block {
 impl Tape {
     /// Appends a score. Numbers only grow.
     pub fn push(&mut self, number: u64, symbol: Symbol, now: Time) {
-        let fits = |block: &Block| {
-            let bridged = number - block.end();
-            let slots = block.slots.len() as u64 + bridged;
-            bridged <= BRIDGED_MAX && slots < BLOCK_SLOTS as u64
-        };
-        if !self.blocks.back().is_some_and(fits) {
-            let mut slots = std::mem::take(&mut self.spare);
-            slots.clear();
-            slots.reserve_exact(BLOCK_SLOTS);
+        if self.growth(number) > 0 {
             self.blocks.push_back(Block {
                 first: number,
                 last: number,
                 began_at: now,
                 scores: 0,
-                slots,
+                slots: Vec::with_capacity(BLOCK_SLOTS),
             });
         }
         if let Some(block) = self.blocks.back_mut() {
@@ -91,7 +88,6 @@ impl Tape {
             release(symbol);
         }
         self.scores -= block.scores;
-        self.spare = block.slots;
         Some(block.last)
     }
 
@@ -137,19 +133,15 @@ impl Tape {
         self.scores
     }
 
-    /// Bytes of memory that a further score may need, beyond those that are held.
-    pub fn growth(&self) -> usize {
-        let is_full = |block: &Block| block.slots.len() + BRIDGED_MAX as usize >= BLOCK_SLOTS;
-        match self.blocks.back().is_none_or(is_full) {
-            true => BLOCK_SLOTS * size_of::<Symbol>(),
-            false => 0,
-        }
+    /// Bytes of memory that the score of this number, which is a new one, needs beyond those that are held.
+    pub fn growth(&self, number: u64) -> usize {
+        let fits = self.blocks.back().is_some_and(|last| last.fits(number));
+        if fits { 0 } else { BLOCK_BYTES }
     }
 
     /// Bytes of memory held.
     pub fn bytes(&self) -> usize {
-        let blocks = self.blocks.len() * BLOCK_SLOTS + self.spare.capacity();
-        blocks * size_of::<Symbol>()
+        self.blocks.len() * BLOCK_BYTES
     }
 }
 
@@ -170,7 +162,9 @@ mod tests {
                 1..20 => 1 + random.below(BRIDGED_MAX),
                 _ => 1,
             };
+            let (before, growth) = (tape.bytes(), tape.growth(number));
             tape.push(number, Symbol(round), Time::ZERO);
+            assert_eq!(tape.bytes() - before, growth, "{number}");
             model.push((number, Symbol(round)));
             if random.one_in(3_000) {
                 let mut released = Vec::new();
