@@ -18,19 +18,13 @@ pub struct Symbols {
     bytes: usize,
 }
 
-/// An id as it came, and, where it cannot be written like that, as an event's `data:` lines and as a JSON string.
 #[derive(Default)]
 struct Name {
     id: Box<[u8]>,
-    special: Option<Box<Special>>,
+    /// Whether it is the same in a line and, between quotes, in JSON, as each emoji's is.
+    is_plain: bool,
     /// How often the tape has it.
     uses: u32,
-}
-
-/// The forms of an id with line ends, spaces or what JSON escapes: rare, and no emoji's.
-struct Special {
-    lines: Box<[u8]>,
-    quoted: Box<[u8]>,
 }
 
 /// What an id takes beside its bytes, in the table and in the index.
@@ -53,7 +47,7 @@ impl Symbols {
         name.uses -= 1;
         if name.uses == 0 {
             let name = std::mem::take(name);
-            self.bytes -= name.bytes();
+            self.bytes -= Symbols::growth(&name.id);
             self.indices.remove(&name.id);
             self.free.push(symbol.0);
         }
@@ -62,32 +56,31 @@ impl Symbols {
     /// Appends the `data:` lines of an event with this id.
     pub fn encode_lines(&self, symbol: Symbol, out: &mut Vec<u8>) {
         let name = &self.names[symbol.0 as usize];
-        match &name.special {
-            Some(special) => out.extend_from_slice(&special.lines),
-            None => {
-                out.extend_from_slice(b"data:");
-                out.extend_from_slice(&name.id);
-                out.push(b'\n');
-            }
+        if name.is_plain {
+            out.extend_from_slice(b"data:");
+            out.extend_from_slice(&name.id);
+            out.push(b'\n');
+        } else {
+            sse::encode_data(out, Style::Tight, &name.id);
         }
     }
 
     /// Appends the id as a JSON string.
     pub fn encode_quoted(&self, symbol: Symbol, out: &mut Vec<u8>) {
         let name = &self.names[symbol.0 as usize];
-        match &name.special {
-            Some(special) => out.extend_from_slice(&special.quoted),
-            None => {
-                out.push(b'"');
-                out.extend_from_slice(&name.id);
-                out.push(b'"');
-            }
+        if name.is_plain {
+            out.push(b'"');
+            out.extend_from_slice(&name.id);
+            out.push(b'"');
+        } else {
+            let id = String::from_utf8_lossy(&name.id);
+            let _infallible = serde_json::to_writer(out, &*id);
         }
     }
 
-    /// Bytes of memory that an id takes at most if it is new: its lines and its JSON are up to seven times as long.
+    /// Bytes of memory that an id takes if it is new.
     pub fn growth(id: &[u8]) -> usize {
-        2 * NAME_BYTES + 16 * (id.len() + 1)
+        2 * id.len() + NAME_BYTES
     }
 
     /// Bytes of memory held, as near as it can be told.
@@ -96,13 +89,13 @@ impl Symbols {
     }
 
     fn insert(&mut self, id: &[u8]) -> u32 {
-        let is_plain = is_written_alike(id);
+        let is_alike = |byte: &u8| *byte >= b' ' && !b"\"\\".contains(byte);
         let name = Name {
             id: id.into(),
-            special: (!is_plain).then(|| Box::new(Special::new(id))),
+            is_plain: id.first() != Some(&b' ') && id.iter().all(is_alike),
             uses: 0,
         };
-        self.bytes += name.bytes();
+        self.bytes += Symbols::growth(id);
         let index = self.free.pop().unwrap_or(self.names.len() as u32);
         match self.names.get_mut(index as usize) {
             Some(place) => *place = name,
@@ -111,32 +104,6 @@ impl Symbols {
         self.indices.insert(id.into(), index);
         index
     }
-}
-
-impl Name {
-    fn bytes(&self) -> usize {
-        let special = self.special.as_deref();
-        let special = special.map_or(0, |it| it.lines.len() + it.quoted.len() + NAME_BYTES);
-        2 * self.id.len() + special + NAME_BYTES
-    }
-}
-
-impl Special {
-    fn new(id: &[u8]) -> Special {
-        let mut lines = Vec::new();
-        sse::encode_data(&mut lines, Style::Tight, id);
-        let quoted = serde_json::Value::from(String::from_utf8_lossy(id)).to_string();
-        Special {
-            lines: lines.into(),
-            quoted: quoted.into_bytes().into(),
-        }
-    }
-}
-
-/// Whether an id is the same in a line and, between quotes, in JSON.
-fn is_written_alike(id: &[u8]) -> bool {
-    let is_alike = |byte: &u8| *byte >= b' ' && !b"\"\\".contains(byte);
-    id.first() != Some(&b' ') && id.iter().all(is_alike)
 }
 
 /// Counts by symbol, in the order in which symbols first came.
