@@ -229,6 +229,10 @@ pub const LOG_ENTRY_BYTES: usize = 48;
 /// smallest log, and a publisher that invents ids must not evict everything else.
 pub const LOG_SYMBOLS_PART: usize = 2;
 
+/// A block of the tape ends at the latest when the ids that are new in it take one part in so many of the log: what
+/// has not been offered yet must not share a block with what has to go.
+pub const LOG_TAPE_PART: usize = 8;
+
 /// Cached batches take at most one part in so many of the log.
 pub const LOG_BATCHES_PART: usize = 8;
 
@@ -244,7 +248,7 @@ pub const SLICED_BYTES_MIN: usize = 4 * 1024;
 pub const EVENT_BYTES: usize = 16;
 
 /// Reading from the source pauses once one part in so many of the log has not been offered to all subscribers. The
-/// read under way (`READ_BYTES`, which grows little on its way into the log) still fits.
+/// read under way still fits: its `READ_BYTES` take up to twice as much in the log, where each score has a new id.
 pub const LOG_UNFLUSHED_PART: u64 = 4;
 
 /// The longest such pause. A client that cannot accept a quarter of the log in this time is slow, and must not hold
@@ -404,7 +408,7 @@ const _: () = {
     assert!(LOG_BYTES_FLOOR <= LOG_BYTES_CEILING);
     assert!(LOG_BYTES_CEILING <= u32::MAX as usize / 2);
     assert!((PACED_BYTES_MAX as u64) < LOG_BYTES_FLOOR as u64 / LOG_UNFLUSHED_PART);
-    assert!(READ_BYTES * 2 <= LOG_BYTES_FLOOR - LOG_BYTES_FLOOR / LOG_UNFLUSHED_PART as usize);
+    assert!(READ_BYTES * 2 < LOG_BYTES_FLOOR - LOG_BYTES_FLOOR / LOG_UNFLUSHED_PART as usize);
     assert!(HEAD_BYTES_MAX <= READ_BYTES);
     assert!(SUBSCRIBER_BYTES_MAX as u64 * SUBSCRIBER_PAUSES_MAX as u64 >= BODY_BYTES_MAX);
     assert!(PEER_TIMEOUT.as_secs() > PATIENCE.as_secs() + TIMER_SLACK.as_secs());

@@ -4,7 +4,7 @@
 use crate::limits::{LOG_UNFLUSHED_PART, PACED_BYTES_MAX, SOURCE_HOLD_MAX};
 use crate::time::Time;
 
-/// Bytes on their way, counted as they are written.
+/// Bytes on their way: what they take when they are written, and what the log has grown by for them.
 pub struct Flow {
     /// Bytes of all that was ever taken.
     taken: u64,

@@ -114,9 +114,11 @@ impl Line {
         while self.log.is_full_for_score(id, self.batch_bytes) {
             self.evict();
         }
+        let before = self.log.bytes();
         self.log.push_score(id, self.now);
         self.counters.kept += u64::from(is_raw);
-        self.flow.take(id.len() + limits::EVENT_BYTES);
+        let grown = self.log.bytes() - before;
+        self.flow.take(id.len() + limits::EVENT_BYTES + grown);
         if is_raw {
             self.offer(Stream::Raw.root(), self.log.head());
         }

@@ -15,6 +15,7 @@ use super::symbols::{Symbol, Symbols};
 use super::tape::Tape;
 use crate::limits::{
     LOG_BYTES_FLOOR, LOG_ENTRY_BYTES, LOG_SEGMENT_BYTES, LOG_SEGMENT_PART, LOG_SYMBOLS_PART,
+    LOG_TAPE_PART, LOG_UNFLUSHED_PART, READ_BYTES,
 };
 use crate::time::Time;
 
@@ -106,7 +107,7 @@ impl Log {
         let bytes_max = bytes_max.max(LOG_BYTES_FLOOR);
         Log {
             head: 0,
-            tape: Tape::default(),
+            tape: Tape::new(bytes_max / LOG_TAPE_PART),
             symbols: Symbols::default(),
             messages: VecDeque::new(),
             segments: VecDeque::new(),
@@ -124,11 +125,12 @@ impl Log {
     }
 
     /// Appends a score update. The caller has made room.
-    pub fn push_score(&mut self, id: &[u8], now: Time) -> Symbol {
+    pub fn push_score(&mut self, id: &[u8], now: Time) {
+        let before = self.symbols.bytes();
         let symbol = self.symbols.intern(id);
+        let id_bytes = self.symbols.bytes() - before;
         let number = self.skip();
-        self.tape.push(number, symbol, now);
-        symbol
+        self.tape.push(number, symbol, id_bytes, now);
     }
 
     /// Appends a message, or a gap where there is none, and returns its number. The caller has made room.
@@ -288,7 +290,7 @@ impl Log {
     }
 
     fn has_too_many_symbols(&self) -> bool {
-        self.symbols.bytes() > self.bytes_max / LOG_SYMBOLS_PART
+        self.symbols.bytes() > symbol_bytes_max(self.bytes_max)
     }
 
     fn has_room(&self, needed: usize) -> bool {
@@ -313,6 +315,12 @@ impl Log {
             self.first_segment = self.first_segment.wrapping_add(1);
         }
     }
+}
+
+/// Bytes of a log that the ids of scores may take: a publisher that invents ids must not evict everything else. What has
+/// not been offered yet, and what one more read brings, has room in any case.
+fn symbol_bytes_max(bytes_max: usize) -> usize {
+    (bytes_max / LOG_SYMBOLS_PART).max(bytes_max / LOG_UNFLUSHED_PART as usize + 2 * READ_BYTES)
 }
 
 impl<'a> Message<'a> {
@@ -454,7 +462,7 @@ mod tests {
             }
             log.push_score(id.as_bytes(), Time::ZERO);
         }
-        assert!(log.symbols.bytes() <= LOG_BYTES_FLOOR / LOG_SYMBOLS_PART + 1_000);
+        assert!(log.symbols.bytes() <= symbol_bytes_max(LOG_BYTES_FLOOR) + 1_000);
         assert!(log.message(1).is_some());
     }
 

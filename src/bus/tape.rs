@@ -22,9 +22,10 @@ const BRIDGED_MAX: u64 = 64;
 const NO_SCORE: Symbol = Symbol(u32::MAX);
 
 /// Score updates, oldest first.
-#[derive(Default)]
 pub struct Tape {
     blocks: VecDeque<Block>,
+    /// Bytes of new ids with which a block ends, so that evicting it does not free much more than is needed.
+    id_bytes_max: usize,
     scores: usize,
 }
 
@@ -35,6 +36,8 @@ struct Block {
     last: u64,
     began_at: Time,
     scores: usize,
+    /// Bytes of the ids that were new when they came.
+    id_bytes: usize,
     slots: Vec<Symbol>,
 }
 
@@ -42,11 +45,6 @@ impl Block {
     /// The number after the last slot.
     fn end(&self) -> u64 {
         self.first + self.slots.len() as u64
-    }
-
-    /// Whether the score of this number, which is a new one, belongs to this block.
-    fn fits(&self, number: u64) -> bool {
-        number - self.end() <= BRIDGED_MAX && number - self.first < BLOCK_SLOTS as u64
     }
 
     /// The slots of the numbers in `(from, to]`, and the number of the first of them.
@@ -59,14 +57,24 @@ impl Block {
 }
 
 impl Tape {
-    /// Appends a score. Numbers only grow.
-    pub fn push(&mut self, number: u64, symbol: Symbol, now: Time) {
+    /// An empty tape. A block ends with so many bytes of new ids at the latest.
+    pub fn new(id_bytes_max: usize) -> Tape {
+        Tape {
+            blocks: VecDeque::new(),
+            id_bytes_max,
+            scores: 0,
+        }
+    }
+
+    /// Appends a score whose id took so many bytes if it was new. Numbers only grow.
+    pub fn push(&mut self, number: u64, symbol: Symbol, id_bytes: usize, now: Time) {
         if self.growth(number) > 0 {
             self.blocks.push_back(Block {
                 first: number,
                 last: number,
                 began_at: now,
                 scores: 0,
+                id_bytes: 0,
                 slots: Vec::with_capacity(BLOCK_SLOTS),
             });
         }
@@ -77,6 +85,7 @@ impl Tape {
             block.slots.push(symbol);
             block.last = number;
             block.scores += 1;
+            block.id_bytes += id_bytes;
             self.scores += 1;
         }
     }
@@ -135,8 +144,15 @@ impl Tape {
 
     /// Bytes of memory that the score of this number, which is a new one, needs beyond those that are held.
     pub fn growth(&self, number: u64) -> usize {
-        let fits = self.blocks.back().is_some_and(|last| last.fits(number));
-        if fits { 0 } else { BLOCK_BYTES }
+        let fits = |last: &Block| {
+            let is_near = number - last.end() <= BRIDGED_MAX;
+            let has_slot = number - last.first < BLOCK_SLOTS as u64;
+            is_near && has_slot && last.id_bytes < self.id_bytes_max
+        };
+        match self.blocks.back().is_some_and(fits) {
+            true => 0,
+            false => BLOCK_BYTES,
+        }
     }
 
     /// Bytes of memory held.
@@ -153,7 +169,7 @@ mod tests {
     #[test]
     fn scores_are_found_by_number_until_their_block_is_evicted() {
         let mut random = Random::new(5);
-        let mut tape = Tape::default();
+        let mut tape = Tape::new(10_000);
         let mut model: Vec<(u64, Symbol)> = Vec::new();
         let mut number = 0;
         for round in 0..20_000_u32 {
@@ -163,7 +179,7 @@ mod tests {
                 _ => 1,
             };
             let (before, growth) = (tape.bytes(), tape.growth(number));
-            tape.push(number, Symbol(round), Time::ZERO);
+            tape.push(number, Symbol(round), random.below(30) as usize, Time::ZERO);
             assert_eq!(tape.bytes() - before, growth, "{number}");
             model.push((number, Symbol(round)));
             if random.one_in(3_000) {

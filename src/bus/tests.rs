@@ -53,6 +53,11 @@ struct World {
     judged: u32,
 }
 
+const FORM: Form = Form {
+    coding: Coding::Bare,
+    named: false,
+};
+
 const CHILDREN: [&str; 3] = ["A", "B", "C"];
 const IDS: [&str; 4] = ["1F4C2", "2665", "a\nb", "\"x\""];
 
@@ -509,4 +514,50 @@ fn everybody_receives_what_was_published() {
         judged += world.judged;
     }
     assert!(only.is_some() || (judged > 3_000 && replays > 100 && gaps > 100));
+}
+
+/// Writes what there is for a subscriber by itself; false where something was lost.
+fn take_all(bus: &mut Bus, id: SubscriberId) -> bool {
+    loop {
+        match bus.prepare(id, None) {
+            Ready::Bytes => bus.handle_written(bus.bytes().len()),
+            Ready::Nothing => return true,
+            Ready::Lost => return false,
+        };
+    }
+}
+
+#[test]
+fn new_ids_of_any_length_evict_nothing_that_was_not_offered() {
+    // What a message of the source has besides the id of a score, and what one read brings at most.
+    let (head, read) = (50, limits::READ_BYTES);
+    for len in [3, 10, 40, limits::SCORE_ID_BYTES_MAX] {
+        for log_bytes_max in [0, 512 * 1024, 4 * 1024 * 1024] {
+            let options = Options {
+                log_bytes_max,
+                ..Options::default()
+            };
+            let mut bus = Bus::new(&options);
+            let (id, _) = bus.subscribe(&[(Stream::Raw, None)], 0, FORM, None);
+            let mut number = 0;
+            for turn in 0..40 {
+                bus.begin_turn(Time::from_micros(turn));
+                while bus.line().wants_messages() {
+                    for _ in 0..read / (head + len) {
+                        number += 1;
+                        let digits = format!("{number:x}");
+                        bus.publish_score(format!("{digits:~>len$}").as_bytes());
+                    }
+                }
+                assert!(
+                    take_all(&mut bus, id),
+                    "ids of {len} bytes, {log_bytes_max}"
+                );
+                while bus.poll_turn().is_some() {}
+                bus.all_offered();
+                bus.end_turn(Time::from_micros(turn));
+                bus.check_invariants(|_| true);
+            }
+        }
+    }
 }
