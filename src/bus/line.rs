@@ -149,14 +149,19 @@ impl Line {
             .take(message.bytes_max() + limits::LOG_ENTRY_BYTES);
     }
 
-    /// A message came that cannot be sent: subscribers of a channel are told.
+    /// A message came that cannot be sent: subscribers of a channel are told, and of other streams those who come back
+    /// with a position from before.
     pub fn publish_gap(&mut self, name: Name<'_>) {
         match self.registry.destination(name) {
             Some(id) if name.0.is_on_demand() => {
                 self.append(id, None);
                 self.flow.take(limits::LOG_ENTRY_BYTES);
             }
-            _ => {
+            Some(id) => {
+                let number = self.log.skip();
+                self.registry.lose(id, number);
+            }
+            None => {
                 self.log.skip();
             }
         }

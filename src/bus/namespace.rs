@@ -117,7 +117,7 @@ pub struct Namespace {
     newest: u64,
     /// The newest number of its own that was evicted.
     evicted: u64,
-    /// The number of the last message before it began to be kept.
+    /// The number of the last message before it began to be kept, or of one that was not kept.
     since: u64,
 }
 
@@ -142,7 +142,7 @@ impl Namespace {
         }
     }
 
-    /// Begins to be kept: everything up to this number may be missing.
+    /// Begins to be kept, or has lost a message: something up to this number may be missing.
     pub fn begin(&mut self, number: u64) {
         self.since = number;
     }

@@ -182,6 +182,16 @@ impl Registry {
         }
     }
 
+    /// A message that was published there was not kept.
+    pub fn lose(&mut self, id: NamespaceId, number: u64) {
+        let mut next = Some(id);
+        while let Some(id) = next {
+            let namespace = &mut self.namespaces[id.0 as usize];
+            next = namespace.parent;
+            namespace.begin(number);
+        }
+    }
+
     /// Takes an evicted message, or scores up to this number, out of the lists that have it.
     pub fn forget(&mut self, id: NamespaceId, number: u64) {
         let mut next = Some(id);

@@ -18,6 +18,8 @@ enum Published {
     Score(String),
     Message(Stream, String, String),
     Gap(String),
+    /// A message for details that the log does not take.
+    Dropped(String),
     Break,
 }
 
@@ -114,7 +116,12 @@ impl World {
             _ => Stream::Channels,
         };
         let name = (stream, Some(child.as_bytes()));
-        let published = match self.random.below(60) {
+        let published = match self.random.below(61) {
+            60 => {
+                let name = (Stream::Details, Some(child.as_bytes()));
+                self.bus.publish(name, None, &[b'\n'; 20_000]);
+                Published::Dropped(child.to_owned())
+            }
             0 => {
                 self.bus.publish_break(Stream::Channels);
                 Published::Break
@@ -187,6 +194,16 @@ impl World {
         let owner = self.bus.subscribers.vacant_key() as u32;
         let (id, start) = self.bus.subscribe(&asked, owner, form, resume);
         let base = self.bus.subscriber(id).unwrap().cursor();
+        let is_lost = |published: &Published| match published {
+            Published::Dropped(child) => names
+                .iter()
+                .any(|&(stream, of)| stream == Stream::Details && of.is_none_or(|of| of == child)),
+            _ => false,
+        };
+        assert!(
+            !self.published[base as usize..].iter().any(is_lost),
+            "a client that came back was not told what was dropped"
+        );
         self.clients.push(Client {
             id,
             names,
@@ -416,7 +433,7 @@ impl World {
             let is_its = match published {
                 Published::Message(stream, child, _) => is_for(*stream, child),
                 Published::Gap(child) => is_for(Stream::Channels, child),
-                Published::Score(_) | Published::Break => false,
+                Published::Score(_) | Published::Dropped(_) | Published::Break => false,
             };
             (is_its && number > from && number <= to).then_some(number)
         })
