@@ -183,9 +183,12 @@ impl Line {
         }
         let head = self.log.head();
         let had_eps = self.registry.is_wanted((Stream::Eps, None));
-        let id = self.registry.enter(names, head);
+        let id = self.registry.enter(names, head, self.ticker.horizon());
         if !had_eps && self.carries(id, Stream::Eps) {
             self.ticker.begin(head);
+        }
+        if self.registry.get(id).is_some_and(|it| it.awaits_tick) {
+            self.ticker.arm(false, self.now);
         }
         id
     }

@@ -277,7 +277,7 @@ mod tests {
         let mut registry = Registry::new();
         for (stream, places) in [(Eps, 0..eps), (Raw, 5_000..5_000 + raw)] {
             for place in places {
-                let id = registry.enter(&[(stream, None)], 0);
+                let id = registry.enter(&[(stream, None)], 0, 0);
                 registry.add_subscriber(id, place);
             }
         }

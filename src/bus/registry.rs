@@ -94,8 +94,9 @@ impl Registry {
     }
 
     /// The namespace of these names, or their group, which somebody is about to enter. Of those that nobody has
-    /// wanted until now, everything up to `head` may be missing.
-    pub fn enter(&mut self, names: &[Name<'_>], head: u64) -> NamespaceId {
+    /// wanted until now, everything up to `head` may be missing. A new group with eps has what came up to the horizon,
+    /// and awaits the tick for the rest.
+    pub fn enter(&mut self, names: &[Name<'_>], head: u64, horizon: u64) -> NamespaceId {
         let insert = |&(stream, child): &Name<'_>| self.find_or_insert(stream, child);
         let mut members: Vec<NamespaceId> = names.iter().map(insert).collect();
         members.sort_unstable();
@@ -105,7 +106,7 @@ impl Registry {
         }
         match members[..] {
             [alone] => alone,
-            ref several => self.group(several),
+            ref several => self.group(several, horizon),
         }
     }
 
@@ -418,7 +419,7 @@ impl Registry {
     }
 
     /// The group of these namespaces, which are wanted from now on.
-    fn group(&mut self, members: &[NamespaceId]) -> NamespaceId {
+    fn group(&mut self, members: &[NamespaceId], horizon: u64) -> NamespaceId {
         let name: Vec<u8> = members.iter().flat_map(|id| id.0.to_be_bytes()).collect();
         let group = self.find_or_insert(Stream::Several, Some(&name));
         if !self.namespaces[group.0 as usize].members.is_empty() {
@@ -437,7 +438,11 @@ impl Registry {
         namespace.members = listed;
         namespace.carries = carries;
         // Who comes back to it may lack what its members had before it was there.
-        namespace.advance(newest);
+        namespace.awaits_tick = carries.has(Stream::Eps) && newest > horizon;
+        namespace.advance(match namespace.awaits_tick {
+            true => horizon,
+            false => newest,
+        });
         let alone = Stream::ALL
             .into_iter()
             .find(|&stream| carries == Streams::only(stream));
@@ -522,9 +527,9 @@ mod tests {
     #[test]
     fn a_message_is_listed_in_the_deepest_namespace_that_is_wanted_and_above() {
         let mut registry = Registry::new();
-        let child = registry.enter(&[(Details, Some(b"A"))], 0);
+        let child = registry.enter(&[(Details, Some(b"A"))], 0, 0);
         let slot = registry.add_subscriber(child, 1);
-        let root = registry.enter(&[(Details, None)], 0);
+        let root = registry.enter(&[(Details, None)], 0, 0);
         registry.add_subscriber(root, 2);
         assert_eq!(
             publish(&mut registry, (Details, Some(b"A")), 1),
@@ -554,12 +559,12 @@ mod tests {
     fn a_group_has_what_any_of_its_members_has_and_goes_with_its_last_subscriber() {
         let mut registry = Registry::new();
         let names: [Name<'_>; 3] = [(Eps, None), (Details, Some(b"A")), (Details, None)];
-        let group = registry.enter(&names, 0);
+        let group = registry.enter(&names, 0, 0);
         let slots = [1, 2].map(|place| registry.add_subscriber(group, place));
         let mut others = names;
         others.reverse();
         assert_eq!(
-            registry.enter(&others, 0),
+            registry.enter(&others, 0, 0),
             group,
             "the same namespaces are one group"
         );
@@ -597,7 +602,7 @@ mod tests {
             let mut registry = Registry::new();
             let own = [b"a", b"b", b"c", b"d"];
             let names = own.map(|name| [(Eps, None), (Details, Some(&name[..]))]);
-            let groups = names.map(|names| registry.enter(&names, 0));
+            let groups = names.map(|names| registry.enter(&names, 0, 0));
             let slots = groups.map(|id| registry.add_subscriber(id, 0));
             for turn in 0..4 {
                 let index = (leaver + turn) % 4;
@@ -617,9 +622,9 @@ mod tests {
     #[test]
     fn what_may_be_missing_is_said_for_each_namespace_and_for_its_groups() {
         let mut registry = Registry::new();
-        let one = registry.enter(&[(Channels, Some(b"one"))], 5);
+        let one = registry.enter(&[(Channels, Some(b"one"))], 5, 0);
         registry.add_subscriber(one, 1);
-        let both = registry.enter(&[(Channels, Some(b"one")), (Channels, Some(b"two"))], 9);
+        let both = registry.enter(&[(Channels, Some(b"one")), (Channels, Some(b"two"))], 9, 0);
         registry.add_subscriber(both, 2);
         assert_eq!(
             (registry.complete_since(one), registry.complete_since(both)),
@@ -637,7 +642,7 @@ mod tests {
     fn those_who_are_to_come_back_keep_a_namespace_for_a_while() {
         let mut registry = Registry::new();
         let names: [Name<'_>; 2] = [(Channels, Some(b"a")), (Channels, Some(b"b"))];
-        let group = registry.enter(&names, 0);
+        let group = registry.enter(&names, 0, 0);
         let slot = registry.add_subscriber(group, 1);
         while registry.poll_turned().is_some() {}
         let (until, later) = (Time::from_micros(100), Time::from_micros(200));

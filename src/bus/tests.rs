@@ -578,3 +578,33 @@ fn new_ids_of_any_length_evict_nothing_that_was_not_offered() {
         }
     }
 }
+
+#[test]
+fn a_group_that_is_created_again_waits_for_the_tick() {
+    let mut bus = Bus::new(&Options::default());
+    let names: [Name<'_>; 2] = [(Stream::Eps, None), (Stream::Details, Some(b"A"))];
+    for name in names {
+        bus.subscribe(&[name], 0, FORM, None);
+    }
+    bus.begin_turn(Time::from_micros(1));
+    let (id, _) = bus.subscribe(&names, 1, FORM, None);
+    let mut block = Vec::new();
+    bus.encode_position(id, &mut block);
+    let position = String::from_utf8(block).unwrap();
+    bus.unsubscribe(id);
+    bus.publish_score(b"1F4C2");
+    bus.publish(names[1], None, b"tweet");
+    let resume = position.trim_start_matches("id:");
+    let (id, start) = bus.subscribe(&names, 1, FORM, Some(resume));
+    assert_eq!(
+        (start, bus.prepare(id, None)),
+        (Start::Caught, Ready::Nothing)
+    );
+    let tick = bus.line().deadline().expect("the group waits for the tick");
+    bus.begin_turn(tick);
+    bus.handle_time();
+    let visits = std::iter::from_fn(|| bus.poll_turn());
+    let visit = visits.filter(|visit| visit.subscriber == id).last();
+    assert_eq!(bus.prepare(id, visit), Ready::Bytes);
+    assert_eq!(bus.bytes(), b"data:tweet\n\ndata:{\"1F4C2\":1}\n\n");
+}
