@@ -37,8 +37,6 @@ pub enum Limit {
 pub struct Range {
     /// Whose events.
     pub namespace: NamespaceId,
-    /// How many namespaces had gone by then: with another number, this one may be another.
-    pub removals: u64,
     /// The number before the first.
     pub from: u64,
     /// The last number, unless the limit comes before.

@@ -8,7 +8,7 @@ use super::histogram::Histogram;
 use super::log::{Evicted, Log, LogState, Message};
 use super::namespace::{Namespace, NamespaceId, Stream, Streams};
 use super::passes::{Passes, Place, Visit};
-use super::registry::{Name, Registry};
+use super::registry::{self, Name, Registry};
 use super::sse::Style;
 use super::ticker::{Tick, Ticker};
 use crate::limits;
@@ -143,7 +143,7 @@ impl Line {
             self.counters.oversized += 1;
             return self.publish_gap(name);
         }
-        self.append(id, Some(&message));
+        self.append((id, name.0), Some(&message));
         self.counters.kept += 1;
         self.flow
             .take(message.bytes_max() + limits::LOG_ENTRY_BYTES);
@@ -154,12 +154,12 @@ impl Line {
     pub fn publish_gap(&mut self, name: Name<'_>) {
         match self.registry.destination(name) {
             Some(id) if name.0.is_on_demand() => {
-                self.append(id, None);
+                self.append((id, name.0), None);
                 self.flow.take(limits::LOG_ENTRY_BYTES);
             }
             Some(id) => {
                 let number = self.log.skip();
-                self.registry.lose(id, number);
+                self.registry.lose(id, name.0, number);
             }
             None => {
                 self.log.skip();
@@ -365,15 +365,13 @@ impl Line {
 
     /// Keeps a message, or a gap, at the cost of the oldest, and offers it. The namespace stays meanwhile, because
     /// somebody wants it.
-    fn append(&mut self, id: NamespaceId, message: Option<&Message<'_>>) {
+    fn append(&mut self, (id, stream): (NamespaceId, Stream), message: Option<&Message<'_>>) {
         while self.log.is_full_for(message, self.batch_bytes) {
             self.evict();
         }
-        let number = self.log.push(id, message, self.now);
-        self.registry.list(id, number);
-        let mut next = Some(id);
-        while let Some(id) = next {
-            next = self.registry.get(id).and_then(|namespace| namespace.parent);
+        let number = self.log.push((id, stream), message, self.now);
+        self.registry.list(id, stream, number);
+        for id in registry::with_root(id, stream) {
             self.offer(id, number);
         }
     }
@@ -421,10 +419,11 @@ impl Line {
 
     fn evict(&mut self) {
         match self.log.evict() {
-            Some(Evicted::Message(number, id)) => self.registry.forget(id, number),
+            Some(Evicted::Message(number, id, stream)) => self.registry.forget(id, stream, number),
             Some(Evicted::Scores(number)) => {
-                self.registry.forget(Stream::Raw.root(), number);
-                self.registry.forget(Stream::Eps.root(), number);
+                for stream in [Stream::Raw, Stream::Eps] {
+                    self.registry.forget(stream.root(), stream, number);
+                }
             }
             None => debug_assert!(false, "an empty log is not full"),
         }

@@ -9,7 +9,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use super::namespace::NamespaceId;
+use super::namespace::{NamespaceId, Stream};
 use super::sse::{self, Style};
 use super::symbols::{Symbol, Symbols};
 use super::tape::Tape;
@@ -51,6 +51,8 @@ pub struct Entry {
     pub number: u64,
     /// Where it was published.
     pub namespace: NamespaceId,
+    /// The stream of that.
+    pub stream: Stream,
     /// How its fields are written.
     pub style: Style,
     segment: u32,
@@ -85,7 +87,7 @@ pub enum Evicted {
     /// Scores up to this number.
     Scores(u64),
     /// The message of this number, and where it was published.
-    Message(u64, NamespaceId),
+    Message(u64, NamespaceId, Stream),
 }
 
 /// What the log holds, for reports.
@@ -136,7 +138,7 @@ impl Log {
     /// Appends a message, or a gap where there is none, and returns its number. The caller has made room.
     pub fn push(
         &mut self,
-        namespace: NamespaceId,
+        (namespace, stream): (NamespaceId, Stream),
         message: Option<&Message<'_>>,
         now: Time,
     ) -> u64 {
@@ -148,6 +150,7 @@ impl Log {
         let mut entry = Entry {
             number,
             namespace,
+            stream,
             style: message.map_or(Style::Spaced, |message| message.style),
             segment: self.first_segment.wrapping_add(count.saturating_sub(1)),
             start: 0,
@@ -190,7 +193,11 @@ impl Log {
         while !self.segments.is_empty() && next_segment != Some(self.first_segment) {
             self.drop_segment();
         }
-        Some(Evicted::Message(entry.number, entry.namespace))
+        Some(Evicted::Message(
+            entry.number,
+            entry.namespace,
+            entry.stream,
+        ))
     }
 
     /// The number of the newest message.
@@ -374,7 +381,7 @@ mod tests {
     use super::*;
     use crate::random::Random;
 
-    const NAMESPACE: NamespaceId = NamespaceId(3);
+    const NAMESPACE: (NamespaceId, Stream) = (Stream::Details.root(), Stream::Details);
 
     fn message(payload: &[u8]) -> Message<'_> {
         Message::new(Some(b"a"), payload, Style::Tight)
@@ -400,8 +407,8 @@ mod tests {
                 while is_full(log) {
                     let number = match log.evict().expect("a full log has something to evict") {
                         Evicted::Scores(last) => last,
-                        Evicted::Message(number, namespace) => {
-                            assert_eq!(namespace, NAMESPACE);
+                        Evicted::Message(number, namespace, stream) => {
+                            assert_eq!((namespace, stream), NAMESPACE);
                             number
                         }
                     };

@@ -546,7 +546,6 @@ impl Bus {
         let format = subscriber.format();
         Ok(Range {
             namespace,
-            removals: registry.removals(),
             from,
             to,
             limit,

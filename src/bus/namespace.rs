@@ -1,15 +1,20 @@
-//! Namespaces: the nodes of the registry's tree. It owns what is known of one: its stream, which messages of the log
+//! Namespaces: streams, their children, and groups of these. It owns what is known of one: its stream, which messages of the log
 //! are its own, and from where on none is missing; it must not look into another one.
 
-use std::collections::{HashMap, VecDeque, vec_deque};
+use std::collections::{VecDeque, vec_deque};
 use std::iter::Copied;
 
 use super::passes::Listeners;
 use crate::time::Time;
 
-/// A namespace's place in the registry. Not reused while the log holds messages of it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct NamespaceId(pub u32);
+/// A namespace, for good: who comes after it in the same place of the registry has another id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct NamespaceId {
+    /// Its place.
+    pub index: u32,
+    /// Which of those that had this place it is.
+    pub generation: u32,
+}
 
 /// The streams of the API, each the root of a tree of namespaces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,7 +68,10 @@ impl Stream {
 
     /// The stream's root.
     pub const fn root(self) -> NamespaceId {
-        NamespaceId(self as u32)
+        NamespaceId {
+            index: self as u32,
+            generation: 0,
+        }
     }
 }
 
@@ -88,8 +96,10 @@ impl Streams {
     }
 }
 
-/// One node of the tree, or a group of some.
+/// A stream, one child of it, or a group of some of these.
 pub struct Namespace {
+    /// What it is known by.
+    pub id: NamespaceId,
     /// Which stream it counts as: of a group, that of all its members, or [`Stream::Several`].
     pub stream: Stream,
     /// The streams that its messages are of.
@@ -100,11 +110,7 @@ pub struct Namespace {
     pub members: Vec<(NamespaceId, u32)>,
     /// The groups that this is a member of, and its place in each one's list of members.
     pub groups: Vec<(NamespaceId, u32)>,
-    /// Children by their segments.
-    pub children: HashMap<Box<[u8]>, NamespaceId>,
-    /// The namespace above; none of a root.
-    pub parent: Option<NamespaceId>,
-    /// What it is called below its parent.
+    /// What it is called below its root; empty for a root.
     pub segment: Box<[u8]>,
     /// Until when messages are kept although nobody is here, because somebody is to come back for them.
     pub lingers_until: Option<Time>,
@@ -123,15 +129,14 @@ pub struct Namespace {
 
 impl Namespace {
     /// A namespace that nobody wants yet.
-    pub fn new(stream: Stream, parent: Option<NamespaceId>, segment: &[u8]) -> Namespace {
+    pub fn new(id: NamespaceId, stream: Stream, segment: &[u8]) -> Namespace {
         Namespace {
+            id,
             stream,
             carries: Streams::only(stream),
             listeners: Listeners::default(),
             members: Vec::new(),
             groups: Vec::new(),
-            children: HashMap::new(),
-            parent,
             segment: segment.into(),
             lingers_until: None,
             awaits_tick: false,
@@ -145,6 +150,11 @@ impl Namespace {
     /// Begins to be kept, or has lost a message: something up to this number may be missing.
     pub fn begin(&mut self, number: u64) {
         self.since = number;
+    }
+
+    /// Nobody wants it any more.
+    pub fn clear(&mut self) {
+        self.numbers = VecDeque::new();
     }
 
     /// Lists a message of its own.
@@ -203,10 +213,5 @@ impl Namespace {
     /// Whether messages for it are kept.
     pub fn is_wanted(&self) -> bool {
         !self.listeners.is_empty() || self.lingers_until.is_some() || !self.groups.is_empty()
-    }
-
-    /// Whether it can be forgotten.
-    pub fn is_unused(&self) -> bool {
-        !self.is_wanted() && self.numbers.is_empty() && self.children.is_empty()
     }
 }

@@ -1,13 +1,13 @@
-//! The registry: namespaces, groups, and who is in which. It owns the tree and what becomes wanted or unwanted; it must
+//! The registry: namespaces, groups, and who is in which. It owns their names and what becomes wanted or unwanted; it must
 //! not know messages other than by their numbers, nor in which order subscribers are visited (`passes`).
 //!
-//! Namespaces form a tree by whole segments. A message published to one is listed there and in every namespace
-//! above it that somebody wants; a namespace's list is therefore all that a subscriber of it may need, in
-//! order. Who subscribes to several namespaces at once subscribes to their *group*, which has no list of its own:
+//! A stream is a root, and has children. A message for a child is listed there and at the root, if somebody wants
+//! these; a namespace's list is therefore all that a subscriber of it may need, in order. A child that nobody wants is
+//! gone. Who subscribes to several namespaces at once subscribes to their *group*, which has no list of its own:
 //! what it has is the union of its members' lists, so that a thousand groups with one busy member cost one list.
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, VecDeque, vec_deque};
+use std::collections::{BinaryHeap, HashMap, VecDeque, vec_deque};
 use std::iter::Copied;
 
 use slab::Slab;
@@ -23,6 +23,8 @@ pub type Name<'a> = (Stream, Option<&'a [u8]>);
 /// The registry of namespaces.
 pub struct Registry {
     namespaces: Slab<Namespace>,
+    /// The children of each stream by their segments, and groups by the places of their members.
+    children: [HashMap<Box<[u8]>, NamespaceId>; Stream::ALL.len()],
     /// Subscribers of each stream.
     subscribers: [usize; Stream::ALL.len()],
     /// For each stream, the number up to which messages may be missing that the source never gave us.
@@ -30,8 +32,8 @@ pub struct Registry {
     /// Namespaces that linger, and when each must be looked at, the earliest first. A namespace that was told to
     /// linger again has one entry all the same, which comes early.
     lingering: BinaryHeap<Reverse<(Time, NamespaceId)>>,
-    /// How many namespaces have gone.
-    removals: u64,
+    /// Namespaces that were ever created, beside the roots.
+    created: u32,
     /// Children of streams that are listened to on demand, which have become wanted or unwanted; some perhaps
     /// more than once.
     turned: VecDeque<Box<[u8]>>,
@@ -80,15 +82,16 @@ impl Registry {
     pub fn new() -> Registry {
         let mut namespaces = Slab::new();
         for stream in Stream::ALL {
-            let index = namespaces.insert(Namespace::new(stream, None, b""));
-            debug_assert_eq!(index, stream.root().0 as usize);
+            let index = namespaces.insert(Namespace::new(stream.root(), stream, b""));
+            debug_assert_eq!(index, stream.root().index as usize);
         }
         Registry {
             namespaces,
+            children: Default::default(),
             subscribers: [0; Stream::ALL.len()],
             breaks: [0; Stream::ALL.len()],
             lingering: BinaryHeap::new(),
-            removals: 0,
+            created: 0,
             turned: VecDeque::new(),
         }
     }
@@ -97,7 +100,7 @@ impl Registry {
     /// wanted until now, everything up to `head` may be missing. A new group with eps has what came up to the horizon,
     /// and awaits the tick for the rest.
     pub fn enter(&mut self, names: &[Name<'_>], head: u64, horizon: u64) -> NamespaceId {
-        let insert = |&(stream, child): &Name<'_>| self.find_or_insert(stream, child);
+        let insert = |&name: &Name<'_>| self.find_or_insert(name);
         let mut members: Vec<NamespaceId> = names.iter().map(insert).collect();
         members.sort_unstable();
         members.dedup();
@@ -112,14 +115,14 @@ impl Registry {
 
     /// Adds a subscriber to a namespace, and returns its slot.
     pub fn add_subscriber(&mut self, id: NamespaceId, place: Place) -> u32 {
-        let namespace = &mut self.namespaces[id.0 as usize];
+        let namespace = &mut self.namespaces[id.index as usize];
         self.subscribers[namespace.stream as usize] += 1;
         namespace.listeners.add(place)
     }
 
     /// Removes the subscriber in a slot; the one that has the slot now, if any.
     pub fn remove_subscriber(&mut self, id: NamespaceId, slot: u32) -> Option<Place> {
-        let namespace = self.namespaces.get_mut(id.0 as usize)?;
+        let namespace = self.namespaces.get_mut(id.index as usize)?;
         self.subscribers[namespace.stream as usize] -= 1;
         let moved = namespace.listeners.remove(slot);
         self.after_loss(id);
@@ -130,7 +133,7 @@ impl Registry {
     /// said before, although everybody may leave. A group itself need not stay: it begins again with what its
     /// members have kept.
     pub fn linger(&mut self, id: NamespaceId, until: Time) {
-        let Some(namespace) = self.namespaces.get_mut(id.0 as usize) else {
+        let Some(namespace) = self.get_mut(id) else {
             return;
         };
         if namespace.members.is_empty() {
@@ -143,7 +146,7 @@ impl Registry {
             }
         } else {
             for place in 0..namespace.members.len() {
-                let (member, _) = self.namespaces[id.0 as usize].members[place];
+                let (member, _) = self.namespaces[id.index as usize].members[place];
                 self.linger(member, until);
             }
         }
@@ -155,7 +158,7 @@ impl Registry {
             && at <= now
         {
             self.lingering.pop();
-            let namespace = &mut self.namespaces[id.0 as usize];
+            let namespace = &mut self.namespaces[id.index as usize];
             match namespace.lingers_until {
                 Some(until) if until > now => self.lingering.push(Reverse((until, id))),
                 _ => {
@@ -172,37 +175,30 @@ impl Registry {
     }
 
     /// Lists a message where it was published, and above.
-    pub fn list(&mut self, id: NamespaceId, number: u64) {
-        let mut next = Some(id);
-        while let Some(id) = next {
-            let namespace = &mut self.namespaces[id.0 as usize];
-            next = namespace.parent;
-            if namespace.is_wanted() {
+    pub fn list(&mut self, id: NamespaceId, stream: Stream, number: u64) {
+        for id in with_root(id, stream) {
+            let namespace = self.get_mut(id);
+            if let Some(namespace) = namespace.filter(|it| it.is_wanted()) {
                 namespace.list(number);
             }
         }
     }
 
     /// A message that was published there was not kept.
-    pub fn lose(&mut self, id: NamespaceId, number: u64) {
-        let mut next = Some(id);
-        while let Some(id) = next {
-            let namespace = &mut self.namespaces[id.0 as usize];
-            next = namespace.parent;
-            namespace.begin(number);
+    pub fn lose(&mut self, id: NamespaceId, stream: Stream, number: u64) {
+        for id in with_root(id, stream) {
+            if let Some(namespace) = self.get_mut(id) {
+                namespace.begin(number);
+            }
         }
     }
 
     /// Takes an evicted message, or scores up to this number, out of the lists that have it.
-    pub fn forget(&mut self, id: NamespaceId, number: u64) {
-        let mut next = Some(id);
-        while let Some(id) = next {
-            let Some(namespace) = self.namespaces.get_mut(id.0 as usize) else {
-                break;
-            };
-            next = namespace.parent;
-            namespace.evict(number);
-            self.remove_if_unused(id);
+    pub fn forget(&mut self, id: NamespaceId, stream: Stream, number: u64) {
+        for id in with_root(id, stream) {
+            if let Some(namespace) = self.get_mut(id) {
+                namespace.evict(number);
+            }
         }
     }
 
@@ -216,19 +212,21 @@ impl Registry {
         !self.turned.is_empty()
     }
 
-    /// The namespace, which exists as long as somebody wants it or the log has messages of it.
+    /// The namespace, which exists as long as somebody wants it. Roots always do.
     pub fn get(&self, id: NamespaceId) -> Option<&Namespace> {
-        self.namespaces.get(id.0 as usize)
+        let namespace = self.namespaces.get(id.index as usize);
+        namespace.filter(|namespace| namespace.id == id)
     }
 
     /// The namespace, for changes.
     pub fn get_mut(&mut self, id: NamespaceId) -> Option<&mut Namespace> {
-        self.namespaces.get_mut(id.0 as usize)
+        let namespace = self.namespaces.get_mut(id.index as usize);
+        namespace.filter(|namespace| namespace.id == id)
     }
 
     /// A namespace's subscribers, and which stream it counts as.
     pub fn listeners_mut(&mut self, id: NamespaceId) -> Option<(Stream, &mut Listeners)> {
-        let namespace = self.namespaces.get_mut(id.0 as usize)?;
+        let namespace = self.get_mut(id)?;
         Some((namespace.stream, &mut namespace.listeners))
     }
 
@@ -236,7 +234,7 @@ impl Registry {
     pub fn find(&self, (stream, child): Name<'_>) -> Option<NamespaceId> {
         match child {
             None => Some(stream.root()),
-            Some(segment) => self.get(stream.root())?.children.get(segment).copied(),
+            Some(segment) => self.children[stream as usize].get(segment).copied(),
         }
     }
 
@@ -249,11 +247,9 @@ impl Registry {
     /// Where a message for a stream, or for one child of it, is to be published: the deepest namespace that
     /// somebody wants. `None` where nobody would get it, so that it need not be kept.
     pub fn destination(&self, (stream, child): Name<'_>) -> Option<NamespaceId> {
-        // A namespace that nobody wants must not be named by a message: it goes with its own last one, and
-        // nobody could then find the lists above it.
-        let is_wanted = |id: &NamespaceId| self.get(*id).is_some_and(Namespace::is_wanted);
         let child = child.and_then(|segment| self.find((stream, Some(segment))));
-        child.into_iter().chain([stream.root()]).find(is_wanted)
+        let is_wanted = |id: &NamespaceId| self.get(*id).is_some_and(Namespace::is_wanted);
+        child.or(Some(stream.root()).filter(is_wanted))
     }
 
     /// Whether a namespace is `member`, or a group that it is a member of.
@@ -330,17 +326,12 @@ impl Registry {
     /// anything.
     pub fn children(&self, stream: Stream) -> impl Iterator<Item = (&[u8], usize)> {
         let count = |id: NamespaceId| self.get(id).map_or(0, |it| it.listeners.len());
-        let root = &self.namespaces[stream.root().0 as usize];
-        root.children.iter().map(move |(segment, &id)| {
+        let children = &self.children[stream as usize];
+        children.iter().map(move |(segment, &id)| {
             let groups = self.get(id).map_or(&[][..], |child| &child.groups);
             let together: usize = groups.iter().map(|&(group, _)| count(group)).sum();
             (&**segment, count(id) + together)
         })
-    }
-
-    /// How many namespaces have gone: an id may mean another one since.
-    pub fn removals(&self) -> u64 {
-        self.removals
     }
 
     /// When [`Registry::expire`] has something to do.
@@ -351,7 +342,7 @@ impl Registry {
     /// All namespaces, in no order that means anything.
     pub fn iter(&self) -> impl Iterator<Item = (NamespaceId, &Namespace)> {
         let namespaces = self.namespaces.iter();
-        namespaces.map(|(index, namespace)| (NamespaceId(index as u32), namespace))
+        namespaces.map(|(_, namespace)| (namespace.id, namespace))
     }
 
     /// Panics with the name of what should hold between two turns, where it does not.
@@ -405,36 +396,45 @@ impl Registry {
         alone.into_iter().chain(members)
     }
 
-    fn find_or_insert(&mut self, stream: Stream, child: Option<&[u8]>) -> NamespaceId {
-        let root = stream.root();
-        let Some(segment) = child else { return root };
-        if let Some(id) = self.find((stream, child)) {
+    fn find_or_insert(&mut self, (stream, child): Name<'_>) -> NamespaceId {
+        let Some(segment) = child else {
+            return stream.root();
+        };
+        let children = &mut self.children[stream as usize];
+        if let Some(&id) = children.get(segment) {
             return id;
         }
-        let namespace = Namespace::new(stream, Some(root), segment);
-        let id = NamespaceId(self.namespaces.insert(namespace) as u32);
-        let children = &mut self.namespaces[root.0 as usize].children;
+        self.created = self.created.wrapping_add(1).max(1);
+        let entry = self.namespaces.vacant_entry();
+        let id = NamespaceId {
+            index: entry.key() as u32,
+            generation: self.created,
+        };
+        entry.insert(Namespace::new(id, stream, segment));
         children.insert(segment.into(), id);
         id
     }
 
     /// The group of these namespaces, which are wanted from now on.
     fn group(&mut self, members: &[NamespaceId], horizon: u64) -> NamespaceId {
-        let name: Vec<u8> = members.iter().flat_map(|id| id.0.to_be_bytes()).collect();
-        let group = self.find_or_insert(Stream::Several, Some(&name));
-        if !self.namespaces[group.0 as usize].members.is_empty() {
+        let name: Vec<u8> = members
+            .iter()
+            .flat_map(|id| id.index.to_be_bytes())
+            .collect();
+        let group = self.find_or_insert((Stream::Several, Some(&name)));
+        if !self.namespaces[group.index as usize].members.is_empty() {
             return group;
         }
         let mut listed = Vec::with_capacity(members.len());
         let (mut carries, mut newest) = (Streams::default(), 0);
         for (place, &id) in (0..).zip(members) {
-            let member = &mut self.namespaces[id.0 as usize];
+            let member = &mut self.namespaces[id.index as usize];
             listed.push((id, member.groups.len() as u32));
             member.groups.push((group, place));
             carries = carries.with(member.carries);
             newest = member.newest().max(newest);
         }
-        let namespace = &mut self.namespaces[group.0 as usize];
+        let namespace = &mut self.namespaces[group.index as usize];
         namespace.members = listed;
         namespace.carries = carries;
         // Who comes back to it may lack what its members had before it was there.
@@ -452,7 +452,7 @@ impl Registry {
 
     /// Somebody comes for a namespace.
     fn want(&mut self, id: NamespaceId, head: u64) {
-        let namespace = &mut self.namespaces[id.0 as usize];
+        let namespace = &mut self.namespaces[id.index as usize];
         if !namespace.is_wanted() {
             namespace.begin(head);
             self.note_turn(id);
@@ -461,7 +461,7 @@ impl Registry {
 
     /// A namespace has become wanted or unwanted.
     fn note_turn(&mut self, id: NamespaceId) {
-        let namespace = &self.namespaces[id.0 as usize];
+        let namespace = &self.namespaces[id.index as usize];
         if namespace.stream.is_on_demand() && namespace.members.is_empty() {
             self.turned.push_back(namespace.segment.clone());
         }
@@ -469,23 +469,21 @@ impl Registry {
 
     /// A namespace has lost something that it was wanted for.
     fn after_loss(&mut self, id: NamespaceId) {
-        if !self.namespaces[id.0 as usize].is_wanted() {
-            self.note_turn(id);
-            self.remove_if_unused(id);
+        let namespace = &mut self.namespaces[id.index as usize];
+        if namespace.is_wanted() {
+            return;
         }
-    }
-
-    fn remove_if_unused(&mut self, id: NamespaceId) {
-        let Some(namespace) = self.get(id) else {
+        namespace.clear();
+        self.note_turn(id);
+        if id.generation == 0 {
             return;
+        }
+        let namespace = self.namespaces.remove(id.index as usize);
+        let stream = match namespace.members[..] {
+            [] => namespace.stream,
+            _ => Stream::Several,
         };
-        let Some(parent) = namespace.parent.filter(|_| namespace.is_unused()) else {
-            return;
-        };
-        let namespace = self.namespaces.remove(id.0 as usize);
-        self.removals += 1;
-        let children = &mut self.namespaces[parent.0 as usize].children;
-        children.remove(&namespace.segment);
+        self.children[stream as usize].remove(&namespace.segment);
         for (member, place) in namespace.members {
             self.leave_member(member, place);
             self.after_loss(member);
@@ -494,12 +492,18 @@ impl Registry {
 
     /// Takes the group in this place out of a member's list. The last group takes the place, and must know.
     fn leave_member(&mut self, member: NamespaceId, place: u32) {
-        let groups = &mut self.namespaces[member.0 as usize].groups;
+        let groups = &mut self.namespaces[member.index as usize].groups;
         groups.swap_remove(place as usize);
         if let Some(&(group, index)) = groups.get(place as usize) {
-            self.namespaces[group.0 as usize].members[index as usize].1 = place;
+            self.namespaces[group.index as usize].members[index as usize].1 = place;
         }
     }
+}
+
+/// A namespace, and above it the root of its stream.
+pub fn with_root(id: NamespaceId, stream: Stream) -> impl Iterator<Item = NamespaceId> {
+    let root = Some(stream.root()).filter(|&root| root != id);
+    [Some(id), root].into_iter().flatten()
 }
 
 impl Default for Registry {
@@ -516,7 +520,7 @@ mod tests {
     /// Publishes a message where somebody wants it; the namespace.
     fn publish(registry: &mut Registry, name: Name<'_>, number: u64) -> Option<NamespaceId> {
         let id = registry.destination(name)?;
-        registry.list(id, number);
+        registry.list(id, name.0, number);
         Some(id)
     }
 
@@ -542,13 +546,12 @@ mod tests {
             (vec![1], vec![1, 2])
         );
         registry.remove_subscriber(child, slot);
-        assert!(
-            registry.get(child).is_some(),
-            "the log still has a message of it"
-        );
+        let again = registry.enter(&[(Details, Some(b"B"))], 0, 0);
+        assert_eq!(again.index, child.index, "its memory is used again");
+        assert!(registry.get(child).is_none() && registry.get(again).is_some());
         assert_eq!(publish(&mut registry, (Details, Some(b"A")), 4), Some(root));
-        registry.forget(child, 1);
-        assert!(registry.get(child).is_none());
+        registry.forget(child, Details, 1);
+        assert_eq!(registry.evicted(again), 0);
         assert_eq!(
             (numbers(&registry, root), registry.evicted(root)),
             (vec![2, 4], 1)
@@ -581,7 +584,7 @@ mod tests {
             [1, 2],
             "a message of two members comes once"
         );
-        registry.forget(detail, 1);
+        registry.forget(detail, Details, 1);
         assert_eq!(
             (numbers(&registry, group), registry.evicted(group)),
             (vec![2], 1)
@@ -591,7 +594,6 @@ mod tests {
         }
         assert!(registry.get(group).is_none());
         assert!(names.iter().all(|&name| !registry.is_wanted(name)));
-        registry.forget(Details.root(), 2);
         assert_eq!(registry.iter().count(), Stream::ALL.len());
         assert_eq!(registry.subscribers(), 0);
     }
