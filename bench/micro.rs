@@ -230,9 +230,9 @@ mod server {
 
 mod bus {
     use super::*;
-    use emojitrack_streamer::bus::{Bus, Form, Options, Ready, Stream, SubscriberId};
+    use emojitrack_streamer::bus::{Bus, Format, Options, Ready, Stream, SubscriberId};
 
-    const FORM: Form = Form {
+    const FORM: Format = Format {
         coding: Coding::Chunked,
         named: false,
     };

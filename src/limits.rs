@@ -237,12 +237,11 @@ pub const LOG_TAPE_PART: usize = 8;
 pub const LOG_BATCHES_PART: usize = 8;
 
 /// A write takes at most one part in so many of the log: the batch cache must have room for eight, in buffers that
-/// grow by doubling.
+/// grow by doubling. A message that is longer than a write is not copied into a batch.
 pub const LOG_WRITE_PART: usize = 64;
 
-/// The shortest message that is written straight from the log instead of being copied into a batch. Copying a shorter
-/// one costs less than another system call.
-pub const SLICED_BYTES_MIN: usize = 4 * 1024;
+/// Scores that one sum covers at most: a sum is made at once, and a full log has a million of them, which take 13 ms.
+pub const SUM_SCORES_MAX: usize = 64 * 1024;
 
 /// What an event usually has besides its payload: field names, line ends, and its share of a chunk's head.
 pub const EVENT_BYTES: usize = 16;

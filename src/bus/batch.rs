@@ -2,34 +2,21 @@
 //! of (namespace, range, format), and keeps the last few so that those who need the same share it; it must not know
 //! who receives them.
 
-use super::log::{Entry, Extent, Log};
+use super::log::{Kept, Log};
 use super::namespace::{NamespaceId, Stream};
 use super::position::Positions;
-use super::registry::Registry;
+use super::registry::{Numbers, Registry};
 use super::sse::{Coding, Style};
 use super::symbols::Counts;
-use crate::limits::SLICED_BYTES_MIN;
+use crate::limits::{LOG_BATCHES_PART, LOG_WRITE_PART, SUM_SCORES_MAX, WRITE_BYTES};
 
 /// In which form a subscriber takes events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Format {
     /// How the bytes are carried.
     pub coding: Coding,
-    /// Whether each event has its position.
-    pub ids: bool,
     /// Whether a channel's events name it. Others always have their names.
     pub named: bool,
-}
-
-/// Where a batch ends, if not at the end of its range.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Limit {
-    /// With the event that makes it so long, in bytes.
-    Bytes(usize),
-    /// With the first event.
-    First,
-    /// Not before: it is the range of a batch that was made before.
-    Whole,
 }
 
 /// What a batch is made of.
@@ -41,24 +28,35 @@ pub struct Range {
     pub from: u64,
     /// The last number, unless the limit comes before.
     pub to: u64,
-    /// Where to end at the latest.
-    pub limit: Limit,
+    /// The batch ends with the event that makes it so long, in bytes.
+    pub limit: usize,
     /// In which form.
     pub format: Format,
+    /// Whether each event has its position.
+    pub ids: bool,
 }
 
-/// Events, encoded. A long message is not copied, but stands in the log between the bytes before and behind it.
+/// Events, encoded. A long message is not copied, but stands in the log between the bytes before and after it.
 #[derive(Default)]
 pub struct Batch {
     /// Room for the head of a chunk, and everything but the long message.
     bytes: Vec<u8>,
     /// Where the head of the chunk begins.
     start: usize,
-    /// The long message, if there is one, and how many of the bytes stand before it.
-    long: Option<(usize, Extent)>,
+    long: Option<Long>,
     /// The number up to which a receiver has everything with this.
     to: u64,
     events: u64,
+}
+
+/// A long message.
+#[derive(Clone, Copy)]
+struct Long {
+    /// How many of the bytes stand before it.
+    place: usize,
+    number: u64,
+    named: bool,
+    len: usize,
 }
 
 /// Bytes of a chunk's head at most: `fffffff\r\n`.
@@ -68,58 +66,61 @@ const HEAD_BYTES_MAX: usize = 10;
 /// again and again.
 const BATCHES: usize = 8;
 
-/// What scanning a score costs, in bytes that could be encoded meanwhile.
-const SCORE_WORK: usize = 8;
+/// What scanning a score costs, in bytes that could be encoded meanwhile: 13 ns where its block is in no cache.
+const SCORE_WORK: usize = 16;
 
 /// Encodes ranges, and keeps the last few batches.
 pub struct Batches {
     positions: Positions,
-    made: [(Option<Range>, Batch); BATCHES],
-    /// The one that is overwritten next.
-    next: usize,
+    /// In the order in which they were last asked for, and what each was made of.
+    made: Vec<(Range, Batch)>,
+    numbers: Numbers,
     counts: Counts,
     /// Bytes encoded and scores scanned since this was last asked for.
     work: usize,
     bytes_max: usize,
+    write_bytes: usize,
 }
 
-/// A batch among those that are kept.
-#[derive(Clone, Copy, Debug)]
-pub struct BatchId(usize);
-
 impl Batches {
-    /// None yet. Those that are kept take some `bytes_max` bytes at most, and one more batch.
-    pub fn new(positions: Positions, bytes_max: usize) -> Batches {
+    /// None yet. They take their part of a log of so many bytes.
+    pub fn new(positions: Positions, log_bytes_max: usize) -> Batches {
         Batches {
             positions,
-            made: Default::default(),
-            next: 0,
+            made: Vec::with_capacity(BATCHES),
+            numbers: Numbers::default(),
             counts: Counts::default(),
             work: 0,
-            bytes_max,
+            bytes_max: log_bytes_max / LOG_BATCHES_PART,
+            write_bytes: WRITE_BYTES.min(log_bytes_max / LOG_WRITE_PART),
         }
     }
 
-    /// The batch of a range: one that is kept, or a new one, which is said as well.
-    pub fn prepare(&mut self, range: &Range, log: &Log, registry: &Registry) -> (BatchId, bool) {
-        let is_made = |(made, _): &(Option<Range>, Batch)| made.as_ref() == Some(range);
-        if let Some(index) = self.made.iter().position(is_made) {
-            return (BatchId(index), false);
+    /// Makes the batch of a range, unless it is kept. Whether it is new.
+    pub fn prepare(&mut self, range: &Range, log: &Log, registry: &Registry) -> bool {
+        let kept = self.made.iter().rposition(|(made, _)| made == range);
+        if let Some(index) = kept {
+            if index + 1 < self.made.len() {
+                let made = self.made.remove(index);
+                self.made.push(made);
+            }
+            return false;
         }
-        if self.bytes() > self.bytes_max {
-            self.made = Default::default();
-        }
-        let index = self.next;
-        self.next = (self.next + 1) % BATCHES;
-        let mut batch = std::mem::take(&mut self.made[index].1);
+        let mut batch = match self.made.len() < BATCHES {
+            true => Batch::default(),
+            false => self.made.remove(0).1,
+        };
         self.encode(&mut batch, range, log, registry);
-        self.made[index] = (Some(*range), batch);
-        (BatchId(index), true)
+        self.made.push((*range, batch));
+        while self.bytes() > self.bytes_max && self.made.len() > 1 {
+            self.made.remove(0);
+        }
+        true
     }
 
-    /// A batch, until the next one is prepared.
-    pub fn get(&self, id: BatchId) -> &Batch {
-        &self.made[id.0].1
+    /// The batch that was prepared last.
+    pub fn last(&self) -> Option<&Batch> {
+        self.made.last().map(|(_, batch)| batch)
     }
 
     /// What preparing has cost since this was last asked, in bytes encoded.
@@ -132,6 +133,11 @@ impl Batches {
         &self.positions
     }
 
+    /// Bytes of one write at most, as a rule.
+    pub fn write_bytes(&self) -> usize {
+        self.write_bytes
+    }
+
     /// Bytes of memory held.
     pub fn bytes(&self) -> usize {
         let kept = self.made.iter().map(|(_, batch)| batch.bytes.capacity());
@@ -141,97 +147,107 @@ impl Batches {
     /// Makes a batch: for each message of the range, what lies before it, and then the message.
     fn encode(&mut self, batch: &mut Batch, range: &Range, log: &Log, registry: &Registry) {
         batch.clear();
-        let carries = registry
-            .get(range.namespace)
-            .map(|namespace| namespace.carries);
+        let carries = registry.get(range.namespace).map(|it| it.carries);
         let carries = carries.unwrap_or_default();
         let (has_raw, has_sums) = (carries.has(Stream::Raw), carries.has(Stream::Eps));
         // A position says that everything before is had. Where events have one, a sum must not reach over another event.
-        let is_cut = has_sums && range.format.ids;
-        let mut numbers = registry.numbers_after(range.namespace, range.from);
-        let mut next = numbers.next().filter(|&number| number <= range.to);
-        let (mut summed, mut place) = (range.from, 0);
-        loop {
+        let is_cut = has_sums && range.ids;
+        let mut place = (0, 0);
+        self.numbers.start(registry, range.namespace, range.from);
+        batch.to = range.from;
+        'range: loop {
+            let next = self.numbers.next(registry);
+            let next = next.filter(|&number| number <= range.to);
             let before = next.map_or(range.to, |number| number - 1);
             if has_raw {
-                for (number, symbol) in log.scores(batch.to.max(range.from), before) {
-                    let ids = range.format.ids && !is_cut;
-                    self.put_id(batch, ids.then_some(number), Style::Tight);
+                for (number, symbol) in log.scores(batch.to, before) {
+                    self.put_id(batch, range.ids && !is_cut, Style::Tight, number);
                     log.symbols().encode_lines(symbol, &mut batch.bytes);
-                    batch.end_event(number);
-                    self.work += SCORE_WORK;
-                    if is_cut {
-                        self.sum(batch, range, summed, number, log);
-                        summed = number;
+                    batch.end_event();
+                    if has_sums {
+                        self.counts.add_all([symbol]);
                     }
+                    if is_cut {
+                        self.put_sum(batch, range.ids, number, log);
+                    }
+                    batch.to = number;
+                    self.work += SCORE_WORK;
                     if batch.is_full(range.limit) {
-                        break;
+                        break 'range;
                     }
                 }
-                if batch.is_full(range.limit) {
+            } else if has_sums {
+                let (counted, mut last) = (self.counts.len(), batch.to);
+                let scores = log.scores(batch.to, before);
+                let scores = scores.take(SUM_SCORES_MAX - counted);
+                self.counts.add_all(scores.map(|(number, symbol)| {
+                    last = number;
+                    symbol
+                }));
+                self.work += (self.counts.len() - counted) * SCORE_WORK;
+                if self.counts.len() == SUM_SCORES_MAX {
+                    batch.to = last;
                     break;
                 }
             }
             batch.to = before;
             let Some(number) = next else { break };
             if is_cut {
-                self.sum(batch, range, summed, before, log);
-                summed = before;
+                self.put_sum(batch, range.ids, before, log);
             }
-            if let Some(entry) = log.message_near(number, &mut place) {
-                self.put_message(batch, range.format, entry, log);
+            if let Some(message) = log.message_near(number, &mut place) {
+                self.put_message(batch, range, message);
             }
             batch.to = number;
             if batch.is_full(range.limit) {
                 break;
             }
-            next = numbers.next().filter(|&number| number <= range.to);
         }
-        if has_sums {
-            self.sum(batch, range, summed, batch.to, log);
-        }
+        self.put_sum(batch, range.ids, batch.to, log);
         self.work += batch.bytes.len();
         batch.end(range.format.coding);
     }
 
-    fn put_id(&self, batch: &mut Batch, number: Option<u64>, style: Style) {
-        if let Some(number) = number {
+    fn put_id(&self, batch: &mut Batch, ids: bool, style: Style, number: u64) {
+        if ids {
             self.positions.encode_line(&mut batch.bytes, style, number);
         }
     }
 
     /// Appends the event of a message; of a gap only where events have positions, for others do not resume.
-    fn put_message(&self, batch: &mut Batch, format: Format, entry: &Entry, log: &Log) {
-        if entry.is_gap() && !format.ids {
+    fn put_message(&self, batch: &mut Batch, range: &Range, message: Kept<'_>) {
+        if message.is_gap() && !range.ids {
             return;
         }
-        self.put_id(batch, format.ids.then_some(entry.number), entry.style);
+        self.put_id(batch, range.ids, message.style(), message.number);
         // The events of the emoji streams have always had their names.
-        let lines = entry.lines(format.named || entry.style == Style::Tight);
-        if entry.is_gap() {
+        let named = range.format.named || message.style() == Style::Tight;
+        let lines = message.lines(named);
+        if message.is_gap() {
             batch.bytes.extend_from_slice(GAP_LINES);
-        } else if lines.len() >= SLICED_BYTES_MIN {
-            batch.long = Some((batch.bytes.len(), lines));
+        } else if lines.len() >= self.write_bytes {
+            batch.long = Some(Long {
+                place: batch.bytes.len(),
+                number: message.number,
+                named,
+                len: lines.len(),
+            });
         } else {
-            batch.bytes.extend_from_slice(log.bytes_at(lines));
+            batch.bytes.extend_from_slice(lines);
         }
-        batch.end_event(entry.number);
+        batch.end_event();
     }
 
-    /// Appends the sum of the scores in `(from, to]` as one event, if there are any.
-    fn sum(&mut self, batch: &mut Batch, range: &Range, from: u64, to: u64, log: &Log) {
-        for (_, symbol) in log.scores(from, to) {
-            self.counts.add(symbol);
-            self.work += SCORE_WORK;
-        }
-        if self.counts.is_empty() {
+    /// Appends the sum of what was counted as one event, if there is anything, with which everything up to `to` is had.
+    fn put_sum(&mut self, batch: &mut Batch, ids: bool, to: u64, log: &Log) {
+        if self.counts.len() == 0 {
             return;
         }
-        self.put_id(batch, range.format.ids.then_some(to), Style::Tight);
+        self.put_id(batch, ids, Style::Tight, to);
         batch.bytes.extend_from_slice(b"data:");
         self.counts.drain(log.symbols(), &mut batch.bytes);
         batch.bytes.push(b'\n');
-        batch.end_event(to);
+        batch.end_event();
     }
 }
 
@@ -242,22 +258,23 @@ pub const GAP_LINES: &[u8] = b"event: gap\ndata: null\n";
 impl Batch {
     /// The bytes from an offset on; perhaps not all that follow, but some unless the offset is at the end.
     pub fn bytes_from<'a>(&'a self, offset: usize, log: &'a Log) -> &'a [u8] {
-        let Some((place, extent)) = self.long else {
+        let Some(long) = self.long else {
             return &self.bytes[self.start + offset..];
         };
-        let before = place - self.start;
+        let before = long.place - self.start;
         if offset < before {
-            &self.bytes[self.start + offset..place]
-        } else if offset < before + extent.len() {
-            &log.bytes_at(extent)[offset - before..]
+            &self.bytes[self.start + offset..long.place]
+        } else if offset < before + long.len {
+            let lines = log.message(long.number).map(|kept| kept.lines(long.named));
+            &lines.unwrap_or_default()[offset - before..]
         } else {
-            &self.bytes[place + (offset - before - extent.len())..]
+            &self.bytes[long.place + (offset - before - long.len)..]
         }
     }
 
     /// How many bytes there are in all.
     pub fn len(&self) -> usize {
-        let long = self.long.map_or(0, |(_, extent)| extent.len());
+        let long = self.long.map_or(0, |long| long.len);
         self.bytes.len() - self.start + long
     }
 
@@ -281,22 +298,15 @@ impl Batch {
         self.events = 0;
     }
 
-    /// Ends the block of an event, with which a receiver has everything up to this number.
-    fn end_event(&mut self, number: u64) {
+    /// Ends the block of an event.
+    fn end_event(&mut self) {
         self.bytes.push(b'\n');
-        self.to = number;
         self.events += 1;
     }
 
-    fn is_full(&self, limit: Limit) -> bool {
-        let len = self.bytes.len() - self.start;
-        // One long message is enough, wherever the limit is.
-        self.long.is_some()
-            || match limit {
-                Limit::Bytes(max) => len >= max,
-                Limit::First => self.events > 0,
-                Limit::Whole => false,
-            }
+    /// Whether it is as long as a write may be. One long message is enough.
+    fn is_full(&self, limit: usize) -> bool {
+        self.long.is_some() || self.bytes.len() - self.start >= limit
     }
 
     /// Puts what is there into one chunk, if that is the coding. Nothing is left as it is: an empty chunk would end the

@@ -5,11 +5,10 @@
 use super::Options;
 use super::flow::Flow;
 use super::histogram::Histogram;
-use super::log::{Evicted, Log, LogState, Message};
+use super::log::{Log, LogState, Message};
 use super::namespace::{Namespace, NamespaceId, Stream, Streams};
 use super::passes::{Passes, Place, Visit};
 use super::registry::{self, Name, Registry};
-use super::sse::Style;
 use super::ticker::{Tick, Ticker};
 use crate::limits;
 use crate::time::Time;
@@ -41,8 +40,6 @@ pub struct Line {
     ticker: Ticker,
     flow: Flow,
     counters: Counters,
-    /// Bytes that batches take of the log's bound.
-    batch_bytes: usize,
 }
 
 impl Line {
@@ -56,15 +53,13 @@ impl Line {
             ticker: Ticker::new(),
             flow: Flow::new(log.bytes_max()),
             counters: Counters::default(),
-            batch_bytes: 0,
             log,
         }
     }
 
-    /// Begins a turn, at a moment at which batches take so many bytes.
-    pub fn begin_turn(&mut self, now: Time, batch_bytes: usize) {
+    /// Begins a turn, which takes place at one moment.
+    pub fn begin_turn(&mut self, now: Time) {
         self.now = now;
-        self.batch_bytes = batch_bytes;
         self.flow.begin_turn(now);
         self.passes.begin_turn(now, self.flow.is_late());
     }
@@ -111,9 +106,12 @@ impl Line {
             self.log.skip();
             return;
         }
-        while self.log.is_full_for_score(id, self.batch_bytes) {
-            self.evict();
+        while self.log.has_too_many_ids() {
+            let registry = &mut self.registry;
+            self.log
+                .evict_scores(|id, stream, number| registry.forget(id, stream, number));
         }
+        self.make_room(|log, _| log.score_growth(id));
         let before = self.log.bytes();
         self.log.push_score(id, self.now);
         self.counters.kept += u64::from(is_raw);
@@ -134,11 +132,7 @@ impl Line {
             self.log.skip();
             return;
         };
-        let style = match name.0 {
-            Stream::Channels => Style::Spaced,
-            _ => Style::Tight,
-        };
-        let message = Message::new(event, payload, style);
+        let message = Message::new(event, payload, name.0.style());
         if !self.log.takes(&message) {
             self.counters.oversized += 1;
             return self.publish_gap(name);
@@ -277,7 +271,7 @@ impl Line {
 
     /// Whether there is an event of a namespace with a number in `(from, to]`.
     pub fn has_between(&self, id: NamespaceId, from: u64, to: u64) -> bool {
-        let next = self.registry.numbers_after(id, from).next();
+        let next = self.registry.next_after(id, from);
         next.is_some_and(|number| number <= to)
             || (self.has_scores(id) && self.log.scores(from, to).next().is_some())
     }
@@ -308,7 +302,7 @@ impl Line {
     /// Whether a message with this payload, and names as long as any, would be kept.
     pub fn takes(&self, payload: &[u8]) -> bool {
         let name = [b'a'; limits::SEGMENT_BYTES_MAX];
-        let message = Message::new(Some(&name), payload, Style::Spaced);
+        let message = Message::new(Some(&name), payload, Stream::Channels.style());
         self.log.takes(&message)
     }
 
@@ -343,9 +337,10 @@ impl Line {
         is_listed && self.passes.is_queued(id)
     }
 
-    /// What the log holds, for reports.
-    pub fn log_state(&self) -> LogState {
-        self.log.state(self.batch_bytes, self.now)
+    /// What the log holds, for reports, beside so many bytes of batches.
+    pub fn log_state(&self, batch_bytes: usize) -> LogState {
+        self.log
+            .state(self.registry.list_bytes() + batch_bytes, self.now)
     }
 
     /// Totals since the start.
@@ -358,17 +353,18 @@ impl Line {
     /// # Panics
     /// On a bug.
     pub fn check_invariants(&self) {
-        let (bytes, bytes_max) = (self.log.bytes(), self.log.bytes_max());
-        assert!(bytes <= bytes_max, "{bytes} bytes in a log of {bytes_max}");
+        let (bytes, list_bytes) = (self.log.bytes(), self.registry.list_bytes());
+        assert!(
+            self.log.has_room_for(0, list_bytes),
+            "{bytes} bytes in the log, {list_bytes} in lists"
+        );
         self.registry.check_invariants(&self.log);
     }
 
     /// Keeps a message, or a gap, at the cost of the oldest, and offers it. The namespace stays meanwhile, because
     /// somebody wants it.
     fn append(&mut self, (id, stream): (NamespaceId, Stream), message: Option<&Message<'_>>) {
-        while self.log.is_full_for(message, self.batch_bytes) {
-            self.evict();
-        }
+        self.make_room(|log, registry| log.growth(message) + registry.list_growth(id, stream));
         let number = self.log.push((id, stream), message, self.now);
         self.registry.list(id, stream, number);
         for id in registry::with_root(id, stream) {
@@ -417,15 +413,14 @@ impl Line {
         }
     }
 
-    fn evict(&mut self) {
-        match self.log.evict() {
-            Some(Evicted::Message(number, id, stream)) => self.registry.forget(id, stream, number),
-            Some(Evicted::Scores(number)) => {
-                for stream in [Stream::Raw, Stream::Eps] {
-                    self.registry.forget(stream.root(), stream, number);
-                }
+    /// Evicts what is oldest until there is room.
+    fn make_room(&mut self, growth: impl Fn(&Log, &Registry) -> usize) {
+        loop {
+            let (log, registry) = (&mut self.log, &mut self.registry);
+            let is_roomy = log.has_room_for(growth(log, registry), registry.list_bytes());
+            if is_roomy || !log.evict(|id, stream, number| registry.forget(id, stream, number)) {
+                break;
             }
-            None => debug_assert!(false, "an empty log is not full"),
         }
     }
 }

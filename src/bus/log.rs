@@ -3,7 +3,7 @@
 //!
 //! Each message of the source has a number of its own, whether it is kept or not. Score updates lie on the tape as
 //! symbols; other messages lie in segments, as the lines that they are in an event. The oldest goes first,
-//! whichever of the two it is. The bound covers everything as allocated, so that it is one on memory and not only
+//! whichever of the two it is, a block of the tape or a segment at a time. The bound covers everything as allocated, so that it is one on memory and not only
 //! on payload.
 
 use std::collections::VecDeque;
@@ -14,8 +14,8 @@ use super::sse::{self, Style};
 use super::symbols::{Symbol, Symbols};
 use super::tape::Tape;
 use crate::limits::{
-    LOG_BYTES_FLOOR, LOG_ENTRY_BYTES, LOG_SEGMENT_BYTES, LOG_SEGMENT_PART, LOG_SYMBOLS_PART,
-    LOG_TAPE_PART, LOG_UNFLUSHED_PART, READ_BYTES,
+    LOG_BATCHES_PART, LOG_BYTES_FLOOR, LOG_ENTRY_BYTES, LOG_SEGMENT_BYTES, LOG_SEGMENT_PART,
+    LOG_SYMBOLS_PART, LOG_TAPE_PART, LOG_UNFLUSHED_PART, READ_BYTES,
 };
 use crate::time::Time;
 
@@ -25,37 +25,30 @@ pub struct Log {
     head: u64,
     tape: Tape,
     symbols: Symbols,
-    /// Other messages, by number.
-    messages: VecDeque<Entry>,
+    /// Other messages, oldest first.
     segments: VecDeque<Segment>,
-    /// The number of `segments[0]`, so that entries need not be renumbered on eviction.
-    first_segment: u32,
     /// Bytes of one segment, unless a message is longer.
     segment_bytes: usize,
-    /// Capacities of all segments.
+    /// What all segments take.
     bytes_held: usize,
+    /// What a deployer allows for the log and the batches that are made of it.
     bytes_max: usize,
 }
 
-/// Messages back to back.
+/// Messages back to back, at least one.
 struct Segment {
     bytes: Vec<u8>,
+    entries: Vec<Entry>,
     /// When the first of them came.
     began_at: Time,
 }
 
-/// Where a message lies, and how it is written.
-#[derive(Clone, Copy)]
-pub struct Entry {
-    /// Its number.
-    pub number: u64,
+/// Where a message lies in its segment.
+struct Entry {
+    number: u64,
     /// Where it was published.
-    pub namespace: NamespaceId,
-    /// The stream of that.
-    pub stream: Stream,
-    /// How its fields are written.
-    pub style: Style,
-    segment: u32,
+    namespace: NamespaceId,
+    stream: Stream,
     start: u32,
     /// Bytes of its `event:` line.
     name_len: u32,
@@ -73,21 +66,15 @@ pub struct Message<'a> {
     bytes_max: usize,
 }
 
-/// Where bytes lie in the log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Extent {
-    segment: u32,
-    start: u32,
-    end: u32,
-}
-
-/// What went to make room.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Evicted {
-    /// Scores up to this number.
-    Scores(u64),
-    /// The message of this number, and where it was published.
-    Message(u64, NamespaceId, Stream),
+/// A message that is kept.
+#[derive(Clone, Copy)]
+pub struct Kept<'a> {
+    /// Its number.
+    pub number: u64,
+    /// The stream that it was published to.
+    pub stream: Stream,
+    lines: &'a [u8],
+    name_len: usize,
 }
 
 /// What the log holds, for reports.
@@ -103,17 +90,97 @@ pub struct LogState {
     pub reach: Duration,
 }
 
+/// What a segment takes beside the bytes of messages when it has one entry.
+const SEGMENT_BYTES: usize = size_of::<Segment>() + ENTRIES_MIN * size_of::<Entry>();
+
+/// Entries that a segment has room for from the beginning.
+const ENTRIES_MIN: usize = 8;
+
+impl Segment {
+    /// One that can hold so many bytes.
+    fn new(bytes: usize, now: Time) -> Segment {
+        Segment {
+            bytes: Vec::with_capacity(bytes),
+            entries: Vec::new(),
+            began_at: now,
+        }
+    }
+
+    /// Bytes of memory that one more entry needs. Entries grow by a quarter, because a segment may have many or few.
+    fn entry_growth(&self) -> usize {
+        match self.entries.len() == self.entries.capacity() {
+            true => (self.entries.len() / 4 + ENTRIES_MIN) * size_of::<Entry>(),
+            false => 0,
+        }
+    }
+
+    /// Whether so many bytes fit. Gaps take none, so that the entries are bounded as well.
+    fn has_room(&self, needed: usize) -> bool {
+        self.bytes.capacity() - self.bytes.len() >= needed
+            && self.entries.len() * size_of::<Entry>() < self.bytes.capacity()
+    }
+
+    /// Appends a message, or a gap where there is none.
+    fn push(
+        &mut self,
+        number: u64,
+        namespace: NamespaceId,
+        stream: Stream,
+        message: Option<&Message<'_>>,
+    ) {
+        let start = self.bytes.len();
+        let bytes = &mut self.bytes;
+        let mut name_end = start;
+        if let Some(message) = message {
+            if let Some(name) = message.name {
+                sse::encode_name(bytes, message.style, name);
+            }
+            name_end = bytes.len();
+            sse::encode_data(bytes, message.style, message.payload);
+        }
+        let growth = self.entry_growth() / size_of::<Entry>();
+        self.entries.reserve_exact(growth);
+        self.entries.push(Entry {
+            number,
+            namespace,
+            stream,
+            start: start as u32,
+            name_len: (name_end - start) as u32,
+            data_len: (self.bytes.len() - name_end) as u32,
+        });
+    }
+
+    fn kept(&self, entry: &Entry) -> Kept<'_> {
+        let (start, name_len) = (entry.start as usize, entry.name_len as usize);
+        let end = start + name_len + entry.data_len as usize;
+        Kept {
+            number: entry.number,
+            stream: entry.stream,
+            lines: &self.bytes[start..end],
+            name_len,
+        }
+    }
+
+    /// The number of the last message.
+    fn last(&self) -> u64 {
+        self.entries.last().map_or(0, |entry| entry.number)
+    }
+
+    fn memory(&self) -> usize {
+        let entries = self.entries.capacity() * size_of::<Entry>();
+        self.bytes.capacity() + entries + size_of::<Segment>()
+    }
+}
+
 impl Log {
-    /// An empty log of at most `bytes_max` bytes.
+    /// An empty log, which together with batches takes at most `bytes_max` bytes.
     pub fn new(bytes_max: usize) -> Log {
         let bytes_max = bytes_max.max(LOG_BYTES_FLOOR);
         Log {
             head: 0,
             tape: Tape::new(bytes_max / LOG_TAPE_PART),
             symbols: Symbols::default(),
-            messages: VecDeque::new(),
             segments: VecDeque::new(),
-            first_segment: 0,
             segment_bytes: LOG_SEGMENT_BYTES.min(bytes_max / LOG_SEGMENT_PART),
             bytes_held: 0,
             bytes_max,
@@ -142,62 +209,48 @@ impl Log {
         message: Option<&Message<'_>>,
         now: Time,
     ) -> u64 {
-        if let Some(message) = message {
-            self.reserve(message.bytes_max, now);
-        }
         let number = self.skip();
-        let count = self.segments.len() as u32;
-        let mut entry = Entry {
-            number,
-            namespace,
-            stream,
-            style: message.map_or(Style::Spaced, |message| message.style),
-            segment: self.first_segment.wrapping_add(count.saturating_sub(1)),
-            start: 0,
-            name_len: 0,
-            data_len: 0,
-        };
-        if let Some(message) = message
-            && let Some(Segment { bytes, .. }) = self.segments.back_mut()
-        {
-            let start = bytes.len();
-            if let Some(name) = message.name {
-                sse::encode_name(bytes, message.style, name);
-            }
-            let name_end = bytes.len();
-            sse::encode_data(bytes, message.style, message.payload);
-            entry.start = start as u32;
-            entry.name_len = (name_end - start) as u32;
-            entry.data_len = (bytes.len() - name_end) as u32;
+        let needed = message.map_or(0, |message| message.bytes_max);
+        if !self.last_has_room(needed) {
+            let segment = Segment::new(needed.max(self.segment_bytes), now);
+            self.bytes_held += segment.memory();
+            self.segments.push_back(segment);
         }
-        self.messages.push_back(entry);
+        if let Some(segment) = self.segments.back_mut() {
+            self.bytes_held += segment.entry_growth();
+            segment.push(number, namespace, stream, message);
+        }
         number
     }
 
-    /// Evicts the oldest message, or the oldest block of scores. Scores go alone while their ids take too much of
-    /// the log.
-    pub fn evict(&mut self) -> Option<Evicted> {
-        let message = self.messages.front().map(|entry| entry.number);
-        let is_scores_turn = match (self.tape.evicts_to(), message) {
-            (None, _) => false,
-            (Some(_), None) => true,
-            (Some(score), Some(message)) => score < message || self.has_too_many_symbols(),
+    /// Evicts the oldest messages or the oldest scores, those whose last one came earlier. Calls `forget` for each
+    /// message, and for the last score. False where there is nothing to evict.
+    pub fn evict(&mut self, mut forget: impl FnMut(NamespaceId, Stream, u64)) -> bool {
+        let message = self.segments.front().map(Segment::last);
+        let is_older = |score: u64| message.is_none_or(|message| score < message);
+        if self.tape.evicts_to().is_some_and(is_older) {
+            return self.evict_scores(forget);
+        }
+        let Some(segment) = self.segments.pop_front() else {
+            return false;
         };
-        if is_scores_turn {
-            let symbols = &mut self.symbols;
-            let last = self.tape.evict(|symbol| symbols.release(symbol))?;
-            return Some(Evicted::Scores(last));
+        self.bytes_held -= segment.memory();
+        for entry in segment.entries {
+            forget(entry.namespace, entry.stream, entry.number);
         }
-        let entry = self.messages.pop_front()?;
-        let next_segment = self.messages.front().map(|next| next.segment);
-        while !self.segments.is_empty() && next_segment != Some(self.first_segment) {
-            self.drop_segment();
+        true
+    }
+
+    /// Evicts the oldest scores.
+    pub fn evict_scores(&mut self, mut forget: impl FnMut(NamespaceId, Stream, u64)) -> bool {
+        let symbols = &mut self.symbols;
+        let Some(last) = self.tape.evict(|symbol| symbols.release(symbol)) else {
+            return false;
+        };
+        for stream in [Stream::Raw, Stream::Eps] {
+            forget(stream.root(), stream, last);
         }
-        Some(Evicted::Message(
-            entry.number,
-            entry.namespace,
-            entry.stream,
-        ))
+        true
     }
 
     /// The number of the newest message.
@@ -211,22 +264,29 @@ impl Log {
         message.bytes_max + LOG_ENTRY_BYTES <= self.bytes_max / 2
     }
 
-    /// Whether something must be evicted before a message is appended. `others` is what is held of the same bound
-    /// elsewhere.
-    pub fn is_full_for(&self, message: Option<&Message<'_>>, others: usize) -> bool {
-        let needed = message.map_or(0, |message| message.bytes_max);
-        let growth = match self.has_room(needed) {
-            true => 0,
-            false => needed.max(self.segment_bytes),
-        };
-        self.bytes() + others + growth + LOG_ENTRY_BYTES > self.bytes_max && !self.is_empty()
+    /// Whether so many bytes more fit, beside those that are held elsewhere for what is in the log.
+    pub fn has_room_for(&self, growth: usize, elsewhere: usize) -> bool {
+        let room = self.bytes_max - self.bytes_max / LOG_BATCHES_PART;
+        self.bytes() + elsewhere + growth <= room
     }
 
-    /// Whether something must be evicted before a score with this id is appended.
-    pub fn is_full_for_score(&self, id: &[u8], others: usize) -> bool {
-        let growth = self.tape.growth(self.head + 1) + Symbols::growth(id);
-        let is_full = self.bytes() + others + growth > self.bytes_max;
-        (is_full && !self.is_empty()) || (self.has_too_many_symbols() && self.tape.len() > 0)
+    /// Bytes of memory that a message needs beyond those that are held.
+    pub fn growth(&self, message: Option<&Message<'_>>) -> usize {
+        let needed = message.map_or(0, |message| message.bytes_max);
+        match self.segments.back().filter(|last| last.has_room(needed)) {
+            Some(last) => last.entry_growth(),
+            None => needed.max(self.segment_bytes) + SEGMENT_BYTES,
+        }
+    }
+
+    /// Bytes of memory that a score with this id needs beyond those that are held.
+    pub fn score_growth(&self, id: &[u8]) -> usize {
+        self.tape.growth(self.head + 1) + Symbols::growth(id)
+    }
+
+    /// Whether ids take so much of the log that scores have to go, before older messages.
+    pub fn has_too_many_ids(&self) -> bool {
+        self.symbols.bytes() > symbol_bytes_max(self.bytes_max)
     }
 
     /// The scores with numbers in `(from, to]`.
@@ -244,83 +304,57 @@ impl Log {
         &self.symbols
     }
 
-    /// The message of this number.
-    pub fn message(&self, number: u64) -> Option<&Entry> {
-        self.message_near(number, &mut 0)
-    }
-
-    /// The message of this number, which may well be the one in this place. The place becomes that of the next
-    /// message.
-    pub fn message_near(&self, number: u64, place: &mut usize) -> Option<&Entry> {
-        let is_it = |entry: &&Entry| entry.number == number;
-        if self.messages.get(*place).filter(is_it).is_none() {
-            *place = self.messages.partition_point(|entry| entry.number < number);
+    /// The message of this number, which may well lie in this place: a segment, and an entry in it. The place becomes
+    /// that of the next message.
+    pub fn message_near(&self, number: u64, place: &mut (usize, usize)) -> Option<Kept<'_>> {
+        let at = |(segment, entry): (usize, usize)| {
+            let segment = self.segments.get(segment)?;
+            let entry = segment.entries.get(entry)?;
+            (entry.number == number).then(|| segment.kept(entry))
+        };
+        let mut found = at(*place);
+        if found.is_none() {
+            let segments = &self.segments;
+            place.0 = segments.partition_point(|segment| segment.last() < number);
+            let entries = segments.get(place.0).map_or(&[][..], |it| &it.entries);
+            place.1 = entries.partition_point(|entry| entry.number < number);
+            found = at(*place);
         }
-        *place += 1;
-        self.messages.get(*place - 1).filter(is_it)
+        place.1 += 1;
+        found
     }
 
-    /// The bytes that lie there; empty where they were evicted in the meantime.
-    pub fn bytes_at(&self, extent: Extent) -> &[u8] {
-        let index = extent.segment.wrapping_sub(self.first_segment);
-        let segment = self.segments.get(index as usize);
-        let range = extent.start as usize..extent.end as usize;
-        let bytes = segment.and_then(|segment| segment.bytes.get(range));
-        bytes.unwrap_or_default()
+    /// The message of this number.
+    pub fn message(&self, number: u64) -> Option<Kept<'_>> {
+        self.message_near(number, &mut (0, 0))
     }
 
-    /// What it holds, for reports.
-    pub fn state(&self, others: usize, now: Time) -> LogState {
+    /// What it holds, for reports. So many bytes are held elsewhere for what is in it.
+    pub fn state(&self, elsewhere: usize, now: Time) -> LogState {
         let segment = self.segments.front().map(|first| first.began_at);
         let began_at = segment.into_iter().chain(self.tape.began_at()).min();
+        let messages = self.segments.iter().map(|segment| segment.entries.len());
         LogState {
-            bytes: self.bytes() + others,
+            bytes: self.bytes() + elsewhere,
             bytes_max: self.bytes_max,
-            messages: self.messages.len() + self.tape.len(),
+            messages: messages.sum::<usize>() + self.tape.len(),
             reach: began_at.map_or(Duration::ZERO, |at| now.since(at)),
         }
     }
 
     /// Bytes of memory held.
     pub fn bytes(&self) -> usize {
-        let entries = self.messages.len() * LOG_ENTRY_BYTES;
-        self.bytes_held + entries + self.tape.bytes() + self.symbols.bytes()
+        self.bytes_held + self.tape.bytes() + self.symbols.bytes()
     }
 
-    /// Bytes of memory at most.
+    /// Bytes of memory at most, batches included.
     pub fn bytes_max(&self) -> usize {
         self.bytes_max
     }
 
-    fn is_empty(&self) -> bool {
-        self.messages.is_empty() && self.tape.len() == 0
-    }
-
-    fn has_too_many_symbols(&self) -> bool {
-        self.symbols.bytes() > symbol_bytes_max(self.bytes_max)
-    }
-
-    fn has_room(&self, needed: usize) -> bool {
-        let has_room = |last: &Segment| last.bytes.capacity() - last.bytes.len() >= needed;
-        needed == 0 || self.segments.back().is_some_and(has_room)
-    }
-
-    fn reserve(&mut self, needed: usize, now: Time) {
-        if !self.has_room(needed) {
-            let bytes = Vec::with_capacity(needed.max(self.segment_bytes));
-            self.bytes_held += bytes.capacity();
-            self.segments.push_back(Segment {
-                bytes,
-                began_at: now,
-            });
-        }
-    }
-
-    fn drop_segment(&mut self) {
-        if let Some(segment) = self.segments.pop_front() {
-            self.bytes_held -= segment.bytes.capacity();
-            self.first_segment = self.first_segment.wrapping_add(1);
-        }
+    fn last_has_room(&self, needed: usize) -> bool {
+        let last = self.segments.back();
+        last.is_some_and(|last| last.has_room(needed))
     }
 }
 
@@ -352,27 +386,23 @@ impl<'a> Message<'a> {
     }
 }
 
-impl Entry {
+impl<'a> Kept<'a> {
+    /// How its fields are written.
+    pub fn style(&self) -> Style {
+        self.stream.style()
+    }
+
     /// Whether it stands for a message that could not be kept.
     pub fn is_gap(&self) -> bool {
-        self.data_len == 0
+        self.lines.is_empty()
     }
 
-    /// Where its lines lie, with or without the one that names the event.
-    pub fn lines(&self, named: bool) -> Extent {
-        let name_end = self.start + self.name_len;
-        Extent {
-            segment: self.segment,
-            start: if named { self.start } else { name_end },
-            end: name_end + self.data_len,
+    /// Its lines, with or without the one that names the event.
+    pub fn lines(&self, named: bool) -> &'a [u8] {
+        match named {
+            true => self.lines,
+            false => &self.lines[self.name_len..],
         }
-    }
-}
-
-impl Extent {
-    /// How many bytes.
-    pub fn len(self) -> usize {
-        (self.end - self.start) as usize
     }
 }
 
@@ -403,16 +433,13 @@ mod tests {
             let payload = vec![b'a' + (round % 26) as u8; len as usize];
             let message = message(&payload);
             assert!(log.takes(&message));
-            let mut make_room = |log: &mut Log, is_full: &dyn Fn(&Log) -> bool| {
-                while is_full(log) {
-                    let number = match log.evict().expect("a full log has something to evict") {
-                        Evicted::Scores(last) => last,
-                        Evicted::Message(number, namespace, stream) => {
-                            assert_eq!((namespace, stream), NAMESPACE);
-                            number
-                        }
-                    };
-                    evicted_to = number.max(evicted_to);
+            let mut make_room = |log: &mut Log, growth: &dyn Fn(&Log) -> usize| {
+                while !log.has_room_for(growth(log), 0) {
+                    let is_evicted = log.evict(|namespace, stream, number| {
+                        assert!(stream != Stream::Details || (namespace, stream) == NAMESPACE);
+                        evicted_to = number.max(evicted_to);
+                    });
+                    assert!(is_evicted, "a full log has something to evict");
                 }
             };
             match random.below(10) {
@@ -421,18 +448,18 @@ mod tests {
                     model.push(None);
                 }
                 1 => {
-                    make_room(&mut log, &|log| log.is_full_for(None, 0));
+                    make_room(&mut log, &|log| log.growth(None));
                     log.push(NAMESPACE, None, Time::ZERO);
                     model.push(None);
                 }
                 2..6 => {
                     let id = format!("{:X}", random.below(900));
-                    make_room(&mut log, &|log| log.is_full_for_score(id.as_bytes(), 0));
+                    make_room(&mut log, &|log| log.score_growth(id.as_bytes()));
                     log.push_score(id.as_bytes(), Time::ZERO);
                     model.push(None);
                 }
                 _ => {
-                    make_room(&mut log, &|log| log.is_full_for(Some(&message), 0));
+                    make_room(&mut log, &|log| log.growth(Some(&message)));
                     log.push(NAMESPACE, Some(&message), Time::ZERO);
                     model.push(Some(payload));
                 }
@@ -449,27 +476,27 @@ mod tests {
                 assert!(found.is_some(), "message {number}");
             }
             let Some(entry) = found else { continue };
-            let bytes = log.bytes_at(entry.lines(false));
+            let bytes = entry.lines(false);
             assert_eq!(&bytes[b"data:".len()..bytes.len() - 1], &payload[..]);
-            let named = log.bytes_at(entry.lines(true));
-            assert_eq!(named, [b"event:a\n", bytes].concat());
+            assert_eq!(entry.lines(true), [b"event:a\n", bytes].concat());
         }
-        while log.evict().is_some() {}
-        assert_eq!((log.segments.len(), log.symbols.bytes()), (0, 0));
+        while log.evict(|_, _, _| {}) {}
+        assert_eq!((log.bytes(), log.symbols.bytes()), (0, 0));
     }
 
     #[test]
     fn ids_take_a_part_of_the_log_at_most_and_their_scores_go_before_messages() {
-        let mut log = Log::new(LOG_BYTES_FLOOR);
+        let mut log = Log::new(1024 * 1024);
         log.push(NAMESPACE, Some(&message(b"kept")), Time::ZERO);
         for number in 0..20_000 {
             let id = format!("{number:0100}");
-            while log.is_full_for_score(id.as_bytes(), 0) {
-                assert!(matches!(log.evict(), Some(Evicted::Scores(_))));
+            while log.has_too_many_ids() {
+                log.evict_scores(|_, _, _| {});
             }
+            assert!(log.has_room_for(log.score_growth(id.as_bytes()), 0));
             log.push_score(id.as_bytes(), Time::ZERO);
         }
-        assert!(log.symbols.bytes() <= symbol_bytes_max(LOG_BYTES_FLOOR) + 1_000);
+        assert!(log.symbols.bytes() <= symbol_bytes_max(1024 * 1024) + 1_000);
         assert!(log.message(1).is_some());
     }
 

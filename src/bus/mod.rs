@@ -7,12 +7,12 @@
 //! comes back are ranges all the same.
 //!
 //! ```
-//! use emojitrack_streamer::bus::{Bus, Coding, Form, Options, Ready, Start, Stream};
+//! use emojitrack_streamer::bus::{Bus, Coding, Format, Options, Ready, Start, Stream};
 //! use emojitrack_streamer::time::Time;
 //!
 //! let mut bus = Bus::new(&Options::default());
-//! let form = Form { coding: Coding::Bare, named: false };
-//! let (subscriber, start) = bus.subscribe(&[(Stream::Raw, None)], 7, form, None);
+//! let format = Format { coding: Coding::Bare, named: false };
+//! let (subscriber, start) = bus.subscribe(&[(Stream::Raw, None)], 7, format, None);
 //! assert_eq!(start, Start::Now);
 //!
 //! bus.begin_turn(Time::ZERO);
@@ -53,6 +53,7 @@ mod tests;
 
 use slab::Slab;
 
+pub use batch::Format;
 pub use histogram::Histogram;
 pub use line::{Counters, Line};
 pub use log::LogState;
@@ -60,15 +61,14 @@ pub use namespace::Stream;
 pub use position::CLEAR;
 pub use registry::{Name, Registry};
 pub use sse::Coding;
-pub use subscriber::{Form, Subscriber, SubscriberId};
+pub use subscriber::{Subscriber, SubscriberId};
 
 use crate::limits;
 use crate::time::Time;
-use batch::{BatchId, Batches, Format, GAP_LINES, Limit, Range};
+use batch::{Batches, GAP_LINES, Range};
 use passes::Visit;
 use position::Positions;
 use sse::Style;
-use subscriber::Ids;
 
 /// What a deployer may change.
 #[derive(Clone, Copy, Debug)]
@@ -144,17 +144,14 @@ pub struct Bus {
     batches: Batches,
     /// The write that was prepared last.
     prepared: Option<Prepared>,
-    /// Bytes of one write at most, as a rule.
-    write_bytes: usize,
 }
 
 /// A write that is not answered yet.
 #[derive(Clone, Copy)]
 struct Prepared {
     subscriber: SubscriberId,
-    /// The number that its batch begins behind.
+    /// The number that its batch begins after.
     from: u64,
-    batch: BatchId,
 }
 
 impl Bus {
@@ -166,15 +163,14 @@ impl Bus {
         Bus {
             line,
             subscribers: Slab::new(),
-            batches: Batches::new(positions, bytes_max / limits::LOG_BATCHES_PART),
+            batches: Batches::new(positions, bytes_max),
             prepared: None,
-            write_bytes: limits::WRITE_BYTES.min(bytes_max / limits::LOG_WRITE_PART),
         }
     }
 
     /// Begins a turn, which takes place at one moment.
     pub fn begin_turn(&mut self, now: Time) {
-        self.line.begin_turn(now, self.batches.bytes());
+        self.line.begin_turn(now);
     }
 
     /// Ends a turn, whose last write has been answered at the moment `now`.
@@ -215,7 +211,7 @@ impl Bus {
         &mut self,
         names: &[Name<'_>],
         owner: u32,
-        form: Form,
+        format: Format,
         resume: Option<&str>,
     ) -> (SubscriberId, Start) {
         let line = &mut self.line;
@@ -231,15 +227,21 @@ impl Bus {
             None if resume.is_some() => (Start::Gap, now),
             None => (Start::Now, now),
         };
-        let ids = match start {
-            _ if line.carries(namespace, Stream::Channels) => Ids::Always,
-            Start::Missed => Ids::Until(newest),
-            Start::Now | Start::Caught | Start::Gap => Ids::Never,
+        let ids_until = match start {
+            _ if line.carries(namespace, Stream::Channels) => u64::MAX,
+            Start::Missed => newest,
+            Start::Now | Start::Caught | Start::Gap => 0,
         };
         let entry = self.subscribers.vacant_entry();
         let place = entry.key() as u32;
         let slot = line.add_subscriber(namespace, place);
-        entry.insert(Subscriber::new(owner, (namespace, slot), form, cursor, ids));
+        entry.insert(Subscriber::new(
+            owner,
+            (namespace, slot),
+            format,
+            cursor,
+            ids_until,
+        ));
         (SubscriberId(place), start)
     }
 
@@ -282,11 +284,10 @@ impl Bus {
     /// So many of the bytes that were prepared were written; none where there was no room. How many events are
     /// complete with them.
     pub fn handle_written(&mut self, taken: usize) -> u64 {
-        let Some(prepared) = self.prepared.take() else {
+        let Some((prepared, batch)) = self.prepared.take().zip(self.batches.last()) else {
             return 0;
         };
         let subscriber = self.subscribers.get_mut(prepared.subscriber.0 as usize);
-        let batch = self.batches.get(prepared.batch);
         subscriber.map_or(0, |subscriber| {
             subscriber.handle_written(prepared.from, batch, taken)
         })
@@ -306,27 +307,31 @@ impl Bus {
 
     /// Prepares the next write for a subscriber, whose turn it is or who is written to by itself.
     pub fn prepare(&mut self, id: SubscriberId, turn: Option<Turn>) -> Ready {
-        let bytes = match turn {
-            Some(_) => self.write_bytes,
-            None => self.write_bytes.min(limits::ALONE_BYTES),
+        let bytes = self.batches.write_bytes();
+        let limit = match turn {
+            Some(_) => bytes,
+            None => bytes.min(limits::ALONE_BYTES),
         };
-        self.prepare_range(id, turn, Limit::Bytes(bytes))
+        self.prepare_range(id, turn, limit)
     }
 
-    /// The first event for a subscriber.
+    /// The first event for a subscriber, which takes events as they are.
     pub fn poll_first(&mut self, id: SubscriberId) -> First {
-        match self.prepare_range(id, None, Limit::First) {
+        match self.prepare_range(id, None, 1) {
             Ready::Nothing => return First::Nothing,
             Ready::Lost => return First::Lost,
             Ready::Bytes => {}
         }
+        self.prepared = None;
         let mut event = Vec::new();
-        if let Some(prepared) = self.prepared.take() {
-            let batch = self.batches.get(prepared.batch);
+        if let Some(batch) = self.batches.last() {
             while event.len() < batch.len() {
                 event.extend_from_slice(batch.bytes_from(event.len(), self.line.log()));
             }
         }
+        // The end of a sum may have come with it.
+        let end = event.windows(2).position(|pair| pair == b"\n\n");
+        event.truncate(end.map_or(0, |end| end + 2));
         First::Event(event)
     }
 
@@ -348,15 +353,12 @@ impl Bus {
 
     /// The bytes that were prepared; perhaps not all of the write, but some.
     pub fn bytes(&self) -> &[u8] {
-        let Some(prepared) = &self.prepared else {
+        let Some((prepared, batch)) = self.prepared.as_ref().zip(self.batches.last()) else {
             return &[];
         };
-        let taken = self
-            .subscriber(prepared.subscriber)
-            .map_or(0, Subscriber::taken);
-        self.batches
-            .get(prepared.batch)
-            .bytes_from(taken, self.line.log())
+        let subscriber = self.subscriber(prepared.subscriber);
+        let taken = subscriber.map_or(0, Subscriber::taken);
+        batch.bytes_from(taken, self.line.log())
     }
 
     /// Appends what a stream begins with for a subscriber: where it stands, and whether something is missing.
@@ -441,6 +443,11 @@ impl Bus {
         both.is_some_and(|(namespace, member)| registry.includes(namespace, member))
     }
 
+    /// What the log and the batches hold, for reports.
+    pub fn log_state(&self) -> LogState {
+        self.line.log_state(self.batches.bytes())
+    }
+
     /// The number line.
     pub fn line(&self) -> &Line {
         &self.line
@@ -493,25 +500,22 @@ impl Bus {
     }
 
     /// Makes the next batch for a subscriber, or finds the one that was begun.
-    fn prepare_range(&mut self, id: SubscriberId, turn: Option<Turn>, limit: Limit) -> Ready {
+    fn prepare_range(&mut self, id: SubscriberId, turn: Option<Turn>, limit: usize) -> Ready {
         debug_assert!(self.prepared.is_none(), "the last write was not answered");
         let range = match self.range(id, turn, limit) {
             Ok(range) => range,
             Err(ready) => return ready,
         };
-        let (batch, is_new) = self
-            .batches
-            .prepare(&range, self.line.log(), self.line.registry());
-        if is_new && range.limit != Limit::Whole && self.line.carries(range.namespace, Stream::Eps)
-        {
+        let (log, registry) = (self.line.log(), self.line.registry());
+        let is_new = self.batches.prepare(&range, log, registry);
+        if is_new && range.limit != NO_LIMIT && self.line.carries(range.namespace, Stream::Eps) {
             self.line.count_sum(range.from);
         }
         self.prepared = Some(Prepared {
             subscriber: id,
             from: range.from,
-            batch,
         });
-        if self.batches.get(batch).len() > 0 {
+        if self.batches.last().is_some_and(|batch| batch.len() > 0) {
             return Ready::Bytes;
         }
         self.handle_written(0);
@@ -519,13 +523,13 @@ impl Bus {
     }
 
     /// What a subscriber is to have next.
-    fn range(&self, id: SubscriberId, turn: Option<Turn>, limit: Limit) -> Result<Range, Ready> {
+    fn range(&self, id: SubscriberId, turn: Option<Turn>, limit: usize) -> Result<Range, Ready> {
         let subscriber = self.subscriber(id).ok_or(Ready::Nothing)?;
         let (namespace, _) = subscriber.listed_at();
         let registry = self.line.registry();
         let mut from = subscriber.cursor();
         let (to, limit) = match subscriber.rest() {
-            Some(to) => (to, Limit::Whole),
+            Some(to) => (to, NO_LIMIT),
             None if subscriber.is_ending() => return Err(Ready::Nothing),
             None => {
                 from = turn.map_or(from, |turn| from.max(turn.from));
@@ -538,24 +542,21 @@ impl Bus {
         if from >= to {
             return Err(Ready::Nothing);
         }
-        if turn.is_none() && limit != Limit::Whole && !self.line.has_scores(namespace) {
+        if turn.is_none() && limit != NO_LIMIT && !self.line.has_scores(namespace) {
             // Those who lack the same share a batch, wherever each of them stands before it.
-            let next = registry.numbers_after(namespace, from).next();
+            let next = registry.next_after(namespace, from);
             from = next.ok_or(Ready::Nothing)? - 1;
         }
-        let format = subscriber.format();
         Ok(Range {
             namespace,
             from,
             to,
             limit,
-            format: match limit {
-                Limit::First => Format {
-                    coding: Coding::Bare,
-                    ..format
-                },
-                Limit::Bytes(_) | Limit::Whole => format,
-            },
+            format: subscriber.format(),
+            ids: subscriber.has_ids(),
         })
     }
 }
+
+/// The rest of a batch that was begun is all that is left of it.
+const NO_LIMIT: usize = usize::MAX;

@@ -1,10 +1,10 @@
 //! Namespaces: streams, their children, and groups of these. It owns what is known of one: its stream, which messages of the log
 //! are its own, and from where on none is missing; it must not look into another one.
 
-use std::collections::{VecDeque, vec_deque};
-use std::iter::Copied;
+use std::collections::VecDeque;
 
 use super::passes::Listeners;
+use super::sse::Style;
 use crate::time::Time;
 
 /// A namespace, for good: who comes after it in the same place of the registry has another id.
@@ -64,6 +64,14 @@ impl Stream {
     /// Whether the source is asked for each child of it by itself, as long as somebody wants it.
     pub const fn is_on_demand(self) -> bool {
         matches!(self, Stream::Channels)
+    }
+
+    /// How the fields of its events are written.
+    pub const fn style(self) -> Style {
+        match self {
+            Stream::Channels => Style::Spaced,
+            _ => Style::Tight,
+        }
     }
 
     /// The stream's root.
@@ -152,14 +160,18 @@ impl Namespace {
         self.since = number;
     }
 
-    /// Nobody wants it any more.
-    pub fn clear(&mut self) {
+    /// Nobody wants it any more: forgets its messages. How many bytes of memory are free then.
+    pub fn clear(&mut self) -> usize {
+        let freed = self.list_bytes();
         self.numbers = VecDeque::new();
+        freed
     }
 
     /// Lists a message of its own.
     pub fn list(&mut self, number: u64) {
         debug_assert!(self.numbers.back().is_none_or(|&last| last < number));
+        self.numbers
+            .reserve_exact(self.list_growth() / size_of::<u64>());
         self.numbers.push_back(number);
     }
 
@@ -170,24 +182,47 @@ impl Namespace {
         is_new
     }
 
-    /// Takes note that the log has evicted a message of its own, or scores up to one.
-    pub fn evict(&mut self, number: u64) {
+    /// Takes note that the log has evicted a message of its own, or scores up to one. How many bytes of memory are free
+    /// then: the list must not keep what it took when it was longest.
+    pub fn evict(&mut self, number: u64) -> usize {
         if self.numbers.front() == Some(&number) {
             self.numbers.pop_front();
         }
         self.evicted = self.evicted.max(number);
+        let (before, len) = (self.list_bytes(), self.numbers.len());
+        if self.numbers.capacity() > 2 * len + 64 {
+            self.numbers.shrink_to(len + len / 8);
+        }
+        before - self.list_bytes()
     }
 
-    /// The numbers of its messages behind `number`.
-    pub fn numbers_after(&self, number: u64) -> Copied<vec_deque::Iter<'_, u64>> {
-        let start = self.numbers.partition_point(|&listed| listed <= number);
-        self.numbers.range(start..).copied()
+    /// Bytes of memory of its list.
+    pub fn list_bytes(&self) -> usize {
+        self.numbers.capacity() * size_of::<u64>()
     }
 
-    /// How many they are.
+    /// Bytes of memory that one more message needs: the list grows by an eighth.
+    pub fn list_growth(&self) -> usize {
+        let len = self.numbers.len();
+        match len == self.numbers.capacity() {
+            true => (len / 8 + 4) * size_of::<u64>(),
+            false => 0,
+        }
+    }
+
+    /// The place in its list of its first message after `number`.
+    pub fn place_after(&self, number: u64) -> usize {
+        self.numbers.partition_point(|&listed| listed <= number)
+    }
+
+    /// The number in a place of its list.
+    pub fn number_at(&self, place: usize) -> Option<u64> {
+        self.numbers.get(place).copied()
+    }
+
+    /// How many messages it has after `number`.
     pub fn count_after(&self, number: u64) -> usize {
-        let listed = self.numbers.partition_point(|&listed| listed <= number);
-        self.numbers.len() - listed
+        self.numbers.len() - self.place_after(number)
     }
 
     /// The newest number that a subscriber here must have.

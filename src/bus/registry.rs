@@ -7,8 +7,7 @@
 //! what it has is the union of its members' lists, so that a thousand groups with one busy member cost one list.
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap, VecDeque, vec_deque};
-use std::iter::Copied;
+use std::collections::{BinaryHeap, HashMap, VecDeque};
 
 use slab::Slab;
 
@@ -34,46 +33,54 @@ pub struct Registry {
     lingering: BinaryHeap<Reverse<(Time, NamespaceId)>>,
     /// Namespaces that were ever created, beside the roots.
     created: u32,
+    /// Bytes of memory of the lists of all namespaces.
+    list_bytes: usize,
     /// Children of streams that are listened to on demand, which have become wanted or unwanted; some perhaps
     /// more than once.
     turned: VecDeque<Box<[u8]>>,
 }
 
-/// The numbers of messages, in order.
-pub enum Numbers<'a> {
-    /// Of a namespace that is not there.
-    None,
-    /// Of one namespace.
-    One(Copied<vec_deque::Iter<'a, u64>>),
-    /// Of several. Each step looks for the next number in all of them, which are few.
-    Several {
-        /// Where they are.
-        registry: &'a Registry,
-        /// Which.
-        members: &'a [(NamespaceId, u32)],
-        /// The number that was found last.
-        last: u64,
-    },
+/// The numbers of a namespace's messages in order; of a group's, those of all its members, each once.
+#[derive(Default)]
+pub struct Numbers {
+    heads: Vec<Head>,
 }
 
-impl Iterator for Numbers<'_> {
-    type Item = u64;
+/// How far one member's list was read.
+struct Head {
+    member: NamespaceId,
+    /// The place of the next number, and the number; the greatest where there is none.
+    place: usize,
+    next: u64,
+}
 
-    fn next(&mut self) -> Option<u64> {
-        match self {
-            Numbers::None => None,
-            Numbers::One(numbers) => numbers.next(),
-            Numbers::Several {
-                registry,
-                members,
-                last,
-            } => {
-                let members = members.iter().filter_map(|&(id, _)| registry.get(id));
-                let found = members.filter_map(|member| member.numbers_after(*last).next());
-                *last = found.min()?;
-                Some(*last)
+impl Numbers {
+    /// Begins with the first number of a namespace after `number`.
+    pub fn start(&mut self, registry: &Registry, id: NamespaceId, number: u64) {
+        self.heads.clear();
+        self.heads.extend(registry.members(id).map(|member| {
+            let place = member.place_after(number);
+            let next = member.number_at(place).unwrap_or(u64::MAX);
+            let member = member.id;
+            Head {
+                member,
+                place,
+                next,
             }
+        }));
+    }
+
+    /// The next number.
+    pub fn next(&mut self, registry: &Registry) -> Option<u64> {
+        let next = self.heads.iter().map(|head| head.next).min();
+        let next = next.filter(|&number| number < u64::MAX)?;
+        for head in self.heads.iter_mut().filter(|head| head.next == next) {
+            head.place += 1;
+            let member = registry.get(head.member);
+            let number = member.and_then(|member| member.number_at(head.place));
+            head.next = number.unwrap_or(u64::MAX);
         }
+        Some(next)
     }
 }
 
@@ -92,6 +99,7 @@ impl Registry {
             breaks: [0; Stream::ALL.len()],
             lingering: BinaryHeap::new(),
             created: 0,
+            list_bytes: 0,
             turned: VecDeque::new(),
         }
     }
@@ -179,7 +187,9 @@ impl Registry {
         for id in with_root(id, stream) {
             let namespace = self.get_mut(id);
             if let Some(namespace) = namespace.filter(|it| it.is_wanted()) {
+                let growth = namespace.list_growth();
                 namespace.list(number);
+                self.list_bytes += growth;
             }
         }
     }
@@ -197,7 +207,8 @@ impl Registry {
     pub fn forget(&mut self, id: NamespaceId, stream: Stream, number: u64) {
         for id in with_root(id, stream) {
             if let Some(namespace) = self.get_mut(id) {
-                namespace.evict(number);
+                let freed = namespace.evict(number);
+                self.list_bytes -= freed;
             }
         }
     }
@@ -265,17 +276,10 @@ impl Registry {
         Some(*group)
     }
 
-    /// The numbers of a namespace's messages behind `number`; of a group's, those of all its members, each once.
-    pub fn numbers_after(&self, id: NamespaceId, number: u64) -> Numbers<'_> {
-        match self.get(id) {
-            None => Numbers::None,
-            Some(group) if !group.members.is_empty() => Numbers::Several {
-                registry: self,
-                members: &group.members,
-                last: number,
-            },
-            Some(namespace) => Numbers::One(namespace.numbers_after(number)),
-        }
+    /// The number of a namespace's first message after `number`.
+    pub fn next_after(&self, id: NamespaceId, number: u64) -> Option<u64> {
+        let next = |member: &Namespace| member.number_at(member.place_after(number));
+        self.members(id).filter_map(next).min()
     }
 
     /// How many messages of a namespace have greater numbers. One that concerns several of a group's members
@@ -334,6 +338,17 @@ impl Registry {
         })
     }
 
+    /// Bytes of memory of the lists of messages.
+    pub fn list_bytes(&self) -> usize {
+        self.list_bytes
+    }
+
+    /// Bytes of memory that listing a message there needs beyond those that are held.
+    pub fn list_growth(&self, id: NamespaceId, stream: Stream) -> usize {
+        let namespaces = with_root(id, stream).filter_map(|id| self.get(id));
+        namespaces.map(Namespace::list_growth).sum()
+    }
+
     /// When [`Registry::expire`] has something to do.
     pub fn expires_at(&self) -> Option<Time> {
         self.lingering.peek().map(|&Reverse((at, _))| at)
@@ -372,6 +387,8 @@ impl Registry {
                 );
             }
         }
+        let list_bytes = self.iter().map(|(_, namespace)| namespace.list_bytes());
+        assert_eq!(list_bytes.sum::<usize>(), self.list_bytes);
         assert_eq!(
             subscribers,
             self.subscribers(),
@@ -473,7 +490,7 @@ impl Registry {
         if namespace.is_wanted() {
             return;
         }
-        namespace.clear();
+        self.list_bytes -= namespace.clear();
         self.note_turn(id);
         if id.generation == 0 {
             return;
@@ -525,7 +542,9 @@ mod tests {
     }
 
     fn numbers(registry: &Registry, id: NamespaceId) -> Vec<u64> {
-        registry.numbers_after(id, 0).collect()
+        let mut numbers = Numbers::default();
+        numbers.start(registry, id, 0);
+        std::iter::from_fn(|| numbers.next(registry)).collect()
     }
 
     #[test]

@@ -3,31 +3,10 @@
 
 use super::batch::{Batch, Format};
 use super::namespace::NamespaceId;
-use super::sse::Coding;
 
 /// A subscriber, as a place in the table of them. Not used again before it has left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct SubscriberId(pub u32);
-
-/// How a subscriber takes events, for good.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Form {
-    /// How the bytes are carried.
-    pub coding: Coding,
-    /// Whether a channel's events name it.
-    pub named: bool,
-}
-
-/// Which events have their positions.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ids {
-    /// None.
-    Never,
-    /// Those of a replay, until everything up to this number is had.
-    Until(u64),
-    /// All.
-    Always,
-}
 
 /// What the bus knows of a subscriber.
 pub struct Subscriber {
@@ -35,7 +14,7 @@ pub struct Subscriber {
     namespace: NamespaceId,
     /// Its slot in the namespace's list.
     slot: u32,
-    form: Form,
+    format: Format,
     /// It gets nothing more but what was begun.
     is_ending: bool,
     /// How many bytes it has of the batch that was begun; zero where none was.
@@ -44,7 +23,9 @@ pub struct Subscriber {
     cursor: u64,
     /// Where the batch ends that was begun.
     rest_to: u64,
-    ids: Ids,
+    /// Its events have their positions until it has everything up to here: the end of a replay, or the greatest number
+    /// where all have them, or zero.
+    ids_until: u64,
     events: u64,
 }
 
@@ -53,25 +34,25 @@ impl Subscriber {
     pub fn new(
         owner: u32,
         (namespace, slot): (NamespaceId, u32),
-        form: Form,
+        format: Format,
         cursor: u64,
-        ids: Ids,
+        ids_until: u64,
     ) -> Subscriber {
         Subscriber {
             owner,
             namespace,
             slot,
-            form,
+            format,
             is_ending: false,
             taken: 0,
             cursor,
             rest_to: 0,
-            ids,
+            ids_until,
             events: 0,
         }
     }
 
-    /// It has taken so many bytes of a batch that begins behind `from`; how many events are complete with them.
+    /// It has taken so many bytes of a batch that begins after `from`; how many events are complete with them.
     pub fn handle_written(&mut self, from: u64, batch: &Batch, taken: usize) -> u64 {
         let taken = self.taken as usize + taken;
         if taken < batch.len() {
@@ -88,12 +69,8 @@ impl Subscriber {
 
     /// Whether a replay has ended: its last event is complete, and further ones have no positions.
     pub fn poll_caught_up(&mut self) -> bool {
-        let is_over = |number| self.cursor >= number && self.taken == 0;
-        let has_caught_up = matches!(self.ids, Ids::Until(number) if is_over(number));
-        if has_caught_up {
-            self.ids = Ids::Never;
-        }
-        has_caught_up
+        let is_over = self.taken == 0 && self.cursor >= self.ids_until;
+        is_over && std::mem::take(&mut self.ids_until) > 0
     }
 
     /// Another's leaving has moved it to this slot.
@@ -146,12 +123,13 @@ impl Subscriber {
         self.events
     }
 
-    /// The form that its next events take.
+    /// In which form it takes events.
     pub fn format(&self) -> Format {
-        Format {
-            coding: self.form.coding,
-            ids: self.ids != Ids::Never,
-            named: self.form.named,
-        }
+        self.format
+    }
+
+    /// Whether its next events have their positions.
+    pub fn has_ids(&self) -> bool {
+        self.ids_until > 0
     }
 }

@@ -112,28 +112,33 @@ pub struct Counts {
     /// One count for each symbol; zero where the symbol is not in `touched`.
     counts: Vec<u64>,
     touched: Vec<Symbol>,
+    updates: usize,
 }
 
 impl Counts {
-    /// Counts one update.
-    pub fn add(&mut self, symbol: Symbol) {
-        let place = symbol.0 as usize;
-        if place >= self.counts.len() {
-            self.counts.resize(place + 1, 0);
-        }
-        if self.counts[place] == 0 {
-            self.touched.push(symbol);
-        }
-        self.counts[place] += 1;
+    /// Counts updates.
+    pub fn add_all(&mut self, symbols: impl IntoIterator<Item = Symbol>) {
+        symbols.into_iter().for_each(|symbol| {
+            let place = symbol.0 as usize;
+            if place >= self.counts.len() {
+                self.counts.resize(place + 1, 0);
+            }
+            if self.counts[place] == 0 {
+                self.touched.push(symbol);
+            }
+            self.counts[place] += 1;
+            self.updates += 1;
+        });
     }
 
-    /// Whether nothing is counted.
-    pub fn is_empty(&self) -> bool {
-        self.touched.is_empty()
+    /// How many updates are counted.
+    pub fn len(&self) -> usize {
+        self.updates
     }
 
     /// Appends what was counted as a JSON object, and starts over.
     pub fn drain(&mut self, symbols: &Symbols, out: &mut Vec<u8>) {
+        self.updates = 0;
         let mut separator = b'{';
         for symbol in self.touched.drain(..) {
             out.push(separator);
@@ -190,14 +195,12 @@ mod tests {
     fn counts_are_written_in_the_order_in_which_symbols_first_came() {
         let mut symbols = Symbols::default();
         let mut counts = Counts::default();
-        for id in ["b", "a", "b"] {
-            counts.add(symbols.intern(id.as_bytes()));
-        }
+        counts.add_all(["b", "a", "b"].map(|id| symbols.intern(id.as_bytes())));
         let mut out = Vec::new();
         counts.drain(&symbols, &mut out);
         assert_eq!(out, br#"{"b":2,"a":1}"#);
-        assert!(counts.is_empty());
-        counts.add(symbols.intern(b"a"));
+        assert_eq!(counts.len(), 0);
+        counts.add_all([symbols.intern(b"a")]);
         out.clear();
         counts.drain(&symbols, &mut out);
         assert_eq!(out, br#"{"a":1}"#);

@@ -26,7 +26,7 @@ enum Published {
 struct Client {
     id: SubscriberId,
     names: Vec<(Stream, Option<&'static str>)>,
-    form: Form,
+    form: Format,
     start: Start,
     /// It has everything up to here before anything is received.
     base: u64,
@@ -55,7 +55,7 @@ struct World {
     judged: u32,
 }
 
-const FORM: Form = Form {
+const FORM: Format = Format {
     coding: Coding::Bare,
     named: false,
 };
@@ -165,7 +165,7 @@ impl World {
                 _ => (Stream::Channels, Some(child)),
             });
         }
-        let form = Form {
+        let form = Format {
             coding: match self.random.below(2) {
                 0 => Coding::Chunked,
                 _ => Coding::Bare,
@@ -178,7 +178,7 @@ impl World {
     fn subscribe(
         &mut self,
         names: Vec<(Stream, Option<&'static str>)>,
-        form: Form,
+        form: Format,
         resume: Option<&str>,
     ) {
         let asked: Vec<Name<'_>> = names
@@ -607,4 +607,126 @@ fn a_group_that_is_created_again_waits_for_the_tick() {
     let visit = visits.filter(|visit| visit.subscriber == id).last();
     assert_eq!(bus.prepare(id, visit), Ready::Bytes);
     assert_eq!(bus.bytes(), b"data:tweet\n\ndata:{\"1F4C2\":1}\n\n");
+}
+
+/// The lengths of the pieces of a subscriber's next write.
+fn pieces(bus: &mut Bus, id: SubscriberId) -> Vec<usize> {
+    let mut pieces = Vec::new();
+    while bus.prepare(id, None) == Ready::Bytes {
+        pieces.push(bus.bytes().len());
+        bus.handle_written(bus.bytes().len());
+    }
+    pieces
+}
+
+#[test]
+fn a_usual_message_is_one_write_and_only_a_long_one_is_not_copied() {
+    let name: Name<'_> = (Stream::Channels, Some(b"news"));
+    let chunked = Format {
+        coding: Coding::Chunked,
+        named: false,
+    };
+    for (len, expected) in [(10, 1), (5_000, 1), (60_000, 1), (70_000, 3)] {
+        let mut bus = Bus::new(&Options::default());
+        let (id, _) = bus.subscribe(&[name], 0, chunked, None);
+        bus.publish(name, None, &vec![b'x'; len]);
+        let pieces = pieces(&mut bus, id);
+        assert_eq!(pieces.len(), expected, "{len}: {pieces:?}");
+    }
+}
+
+#[test]
+fn a_sum_covers_so_many_scores_at_most_and_the_next_one_the_others() {
+    let mut bus = Bus::new(&Options::default());
+    let (id, _) = bus.subscribe(&[(Stream::Eps, None)], 0, FORM, None);
+    let scores = limits::SUM_SCORES_MAX + 10;
+    for _ in 0..scores {
+        bus.publish_score(b"1F4C2");
+    }
+    bus.begin_turn(Time::from_micros(20_000));
+    bus.handle_time();
+    for expected in [limits::SUM_SCORES_MAX, 10] {
+        bus.take_work();
+        assert_eq!(bus.prepare(id, None), Ready::Bytes);
+        let event = format!("data:{{\"1F4C2\":{expected}}}\n\n");
+        assert_eq!(bus.bytes(), event.as_bytes());
+        assert!(bus.take_work() > 10 * expected, "scanning is work");
+        bus.handle_written(event.len());
+    }
+    assert_eq!(bus.prepare(id, None), Ready::Nothing);
+}
+
+#[test]
+fn a_long_poll_takes_one_event() {
+    let names: [Name<'_>; 3] = [
+        (Stream::Raw, None),
+        (Stream::Eps, None),
+        (Stream::Details, None),
+    ];
+    for (scores_first, expected) in [(true, "data:1F4C2\n\n"), (false, "data:tweet\n\n")] {
+        let mut bus = Bus::new(&Options::default());
+        let (id, _) = bus.subscribe(&names, 0, FORM, None);
+        assert_eq!(bus.poll_first(id), First::Nothing);
+        for is_score in [scores_first, !scores_first] {
+            match is_score {
+                true => bus.publish_score(b"1F4C2"),
+                false => bus.publish(names[2], None, b"tweet"),
+            }
+        }
+        bus.begin_turn(Time::from_micros(20_000));
+        bus.handle_time();
+        assert_eq!(bus.poll_first(id), First::Event(expected.into()));
+    }
+}
+
+#[test]
+fn what_nobody_wants_any_more_takes_no_memory() {
+    let mut bus = Bus::new(&Options::default());
+    let root: Name<'_> = (Stream::Details, None);
+    let (watcher, _) = bus.subscribe(&[root], 0, FORM, None);
+    for number in 0..5_000 {
+        let child = format!("{number:X}");
+        let name: Name<'_> = (Stream::Details, Some(child.as_bytes()));
+        let (id, _) = bus.subscribe(&[name], 0, FORM, None);
+        bus.publish(name, None, b"tweet");
+        bus.unsubscribe(id);
+    }
+    let registry = bus.line().registry();
+    assert_eq!(registry.iter().count(), Stream::ALL.len());
+    assert!(registry.list_bytes() < 5_000 * size_of::<u64>() * 5 / 4);
+    bus.unsubscribe(watcher);
+    assert_eq!(bus.line().registry().list_bytes(), 0);
+    while bus.poll_turn().is_some() {}
+    bus.check_invariants(|_| true);
+}
+
+#[test]
+fn batches_that_were_used_last_are_kept_when_one_more_is_made() {
+    let name: Name<'_> = (Stream::Channels, Some(b"news"));
+    let mut bus = Bus::new(&Options::default());
+    let (id, _) = bus.subscribe(&[name], 0, FORM, None);
+    bus.publish(name, None, &[b'x'; 100]);
+    for others in [1, 2, 7, 8] {
+        let mut ids = vec![id];
+        for number in 0..others {
+            // Each stands elsewhere, and needs a batch of its own.
+            bus.publish(name, None, format!("{others} {number}").as_bytes());
+            let head = bus.line().log().head() - 1;
+            let resume = format!("0-{head}");
+            ids.push(bus.subscribe(&[name], 0, FORM, Some(&resume)).0);
+        }
+        let work = |bus: &mut Bus, id: SubscriberId| {
+            bus.take_work();
+            assert_eq!(bus.prepare(id, None), Ready::Bytes);
+            bus.handle_written(0);
+            bus.take_work()
+        };
+        for &id in &ids {
+            work(&mut bus, id);
+        }
+        assert_eq!(work(&mut bus, id) > 0, others == 8, "{others}");
+        for other in ids.drain(1..) {
+            bus.unsubscribe(other);
+        }
+    }
 }

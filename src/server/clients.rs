@@ -339,9 +339,9 @@ impl Clients {
             return self.shed(key, &visitor, request.accepts_stream && !is_poll);
         }
         let names: Vec<Name<'_>> = topics.iter().map(Topic::name).collect();
-        let form = topics::form(topics, request.http_11);
+        let format = topics::format(topics, request.http_11 && !is_poll);
         let resume = visitor.last_event_id.as_deref();
-        let (subscriber, start) = bus.subscribe(&names, key.index, form, resume);
+        let (subscriber, start) = bus.subscribe(&names, key.index, format, resume);
         self.counters.handle_start(start);
         let mut about = Box::new(About::new(key, topics, visitor, self.clock.now));
         self.admission.handle_begin(&mut about);

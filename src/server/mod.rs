@@ -340,7 +340,7 @@ impl Server {
             sockets: self.clients.http().len(),
             channels: self.clients.demand().listened(),
             streams: line.registry().subscribers_by_stream(),
-            log: line.log_state(),
+            log: self.bus.log_state(),
             source,
             exchange,
             process,

@@ -4,7 +4,7 @@
 use super::messages::is_own_channel;
 use super::route::{Resource, find};
 use super::settings::Settings;
-use crate::bus::{Coding, Form, Name, Stream, sse};
+use crate::bus::{Coding, Format, Name, Stream, sse};
 use crate::glob::Glob;
 use crate::http::reply::Reply;
 use crate::http::target;
@@ -71,10 +71,10 @@ impl Mix {
     }
 }
 
-/// How the events of these topics are written, for a client of this version.
-pub fn form(topics: &[Topic], http_11: bool) -> Form {
-    Form {
-        coding: match http_11 {
+/// How the events of these topics are written, in chunks or as they are.
+pub fn format(topics: &[Topic], is_chunked: bool) -> Format {
+    Format {
+        coding: match is_chunked {
             true => Coding::Chunked,
             false => Coding::Bare,
         },
