@@ -375,27 +375,22 @@ impl Line {
     /// Has a namespace's subscribers, and those of its groups, visited for a message. Those who take sums as well
     /// are visited at the tick.
     fn offer(&mut self, id: NamespaceId, number: u64) {
-        let arrived_at = self.now;
-        if let Some(namespace) = self.registry.get_mut(id).filter(|it| it.is_wanted())
-            && namespace.advance(number)
-        {
-            let listeners = &mut namespace.listeners;
-            self.passes.touch(id, listeners, number - 1, arrived_at);
-        }
+        let mut next = self
+            .registry
+            .get(id)
+            .filter(|it| it.is_wanted())
+            .map(|_| id);
         for place in 0.. {
-            let Some(group) = self.registry.group_at(id, place) else {
+            let Some(namespace) = next.and_then(|id| self.registry.get_mut(id)) else {
                 break;
             };
-            let Some(namespace) = self.registry.get_mut(group) else {
-                continue;
-            };
-            if namespace.carries.has(Stream::Eps) {
+            if namespace.is_group() && namespace.carries.has(Stream::Eps) {
                 namespace.awaits_tick = true;
-                self.ticker.arm(false, arrived_at);
+                self.ticker.arm(false, self.now);
             } else if namespace.advance(number) {
-                let listeners = &mut namespace.listeners;
-                self.passes.touch(group, listeners, number - 1, arrived_at);
+                self.passes.touch(namespace, number - 1, self.now);
             }
+            next = self.registry.group_at(id, place);
         }
     }
 
@@ -407,9 +402,7 @@ impl Line {
         };
         let awaits_tick = std::mem::take(&mut namespace.awaits_tick);
         if (awaits_tick || tick.has_scores) && namespace.advance(horizon) {
-            let listeners = &mut namespace.listeners;
-            self.passes
-                .touch(id, listeners, tick.from, tick.waiting_since);
+            self.passes.touch(namespace, tick.from, tick.waiting_since);
         }
     }
 

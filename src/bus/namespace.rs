@@ -114,6 +114,8 @@ pub struct Namespace {
     pub carries: Streams,
     /// Its subscribers, and their next pass.
     pub listeners: Listeners,
+    /// How many subscribers get its messages: its own, and those of its groups.
+    pub audience: usize,
     /// Of a group: the namespaces that it consists of, and its place in each one's list of groups.
     pub members: Vec<(NamespaceId, u32)>,
     /// The groups that this is a member of, and its place in each one's list of members.
@@ -143,6 +145,7 @@ impl Namespace {
             stream,
             carries: Streams::only(stream),
             listeners: Listeners::default(),
+            audience: 0,
             members: Vec::new(),
             groups: Vec::new(),
             segment: segment.into(),
@@ -243,6 +246,11 @@ impl Namespace {
     /// The first and the last number in its list.
     pub fn listed(&self) -> Option<(u64, u64)> {
         Some((*self.numbers.front()?, *self.numbers.back()?))
+    }
+
+    /// Whether it is a group.
+    pub fn is_group(&self) -> bool {
+        !self.members.is_empty()
     }
 
     /// Whether messages for it are kept.

@@ -6,7 +6,7 @@ use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 use std::time::Duration;
 
-use super::namespace::{NamespaceId, Stream};
+use super::namespace::{Namespace, NamespaceId, Stream};
 use super::registry::Registry;
 use crate::limits::{PASS_PAUSE_MAX, PASS_PAUSE_PER_SUBSCRIBER, WRITES_PER_NAMESPACE};
 use crate::time::Time;
@@ -68,11 +68,14 @@ pub struct Visit {
 
 /// The passes that are under way or wanted.
 pub struct Passes {
-    /// Namespaces with a pass under way or pending; perhaps others, which have gone meanwhile.
+    /// Namespaces with a pass under way or pending; perhaps others, which have gone meanwhile. [`GROUPS`] stands for
+    /// all groups.
     queue: VecDeque<NamespaceId>,
+    /// Groups with a pass under way or pending.
+    groups: VecDeque<NamespaceId>,
     /// Namespaces whose next pass must not begin yet, and when it may, the earliest first.
-    paced: BinaryHeap<Reverse<(Time, NamespaceId)>>,
-    /// Subscribers of a namespace from which on its passes are paced.
+    paced: BinaryHeap<Reverse<(Time, Queued)>>,
+    /// Subscribers of a namespace, alone or in groups, from which on its passes are paced.
     paced_from: usize,
     /// The moment of the turn.
     now: Time,
@@ -81,6 +84,13 @@ pub struct Passes {
     /// Passes that have ended and were not yet asked for.
     finished: Vec<Finished>,
 }
+
+/// A namespace that is queued, and whether it is a group.
+type Queued = (NamespaceId, bool);
+
+/// What groups have in the queue. Each has few subscribers, mostly one, and there may be thousands: together they
+/// get as much as one namespace.
+const GROUPS: NamespaceId = Stream::Several.root();
 
 impl Listeners {
     /// Adds a subscriber, and returns its slot.
@@ -119,23 +129,32 @@ impl Listeners {
         self.pending.is_some() || self.pass.is_some_and(is_passing)
     }
 
-    /// Begins the pass that is pending.
-    fn begin(&mut self, paced_from: usize, now: Time) {
+    /// The next subscriber of the pass that is under way.
+    fn next_visit(&mut self) -> Option<Visit> {
+        let pass = self.pass.as_mut()?;
+        pass.remaining = pass.remaining.checked_sub(1)?;
+        Some(Visit {
+            place: self.places[pass.remaining],
+            from: pass.about.from,
+        })
+    }
+
+    /// Begins the pass that is pending; the next one not before a moment.
+    fn begin(&mut self, next_at: Time) {
         let remaining = self.places.len();
-        if remaining >= paced_from {
-            self.ready_at = now + pause_between_passes(remaining);
-        }
+        self.ready_at = next_at;
         let pending = self.pending.take();
         self.pass = pending.map(|about| Pass { about, remaining });
     }
 }
 
 impl Passes {
-    /// None. Those over fewer subscribers than `paced_from` are not paced: they cost little, and nobody is made
+    /// None. Those where fewer subscribers than `paced_from` get a message are not paced: they cost little, and nobody is made
     /// to wait.
     pub fn new(paced_from: usize) -> Passes {
         Passes {
             queue: VecDeque::new(),
+            groups: VecDeque::new(),
             paced: BinaryHeap::new(),
             paced_from,
             now: Time::ZERO,
@@ -148,22 +167,18 @@ impl Passes {
     /// too long already.
     pub fn begin_turn(&mut self, now: Time, is_late: bool) {
         self.now = now;
-        while let Some(&Reverse((at, id))) = self.paced.peek()
+        while let Some(&Reverse((at, queued))) = self.paced.peek()
             && (at <= now || is_late)
         {
             self.paced.pop();
-            self.queue.push_back(id);
+            self.queue(queued, now);
         }
     }
 
     /// A message has come for a namespace's subscribers, who have everything up to `from` if they are not behind.
-    pub fn touch(
-        &mut self,
-        id: NamespaceId,
-        listeners: &mut Listeners,
-        from: u64,
-        arrived_at: Time,
-    ) {
+    pub fn touch(&mut self, namespace: &mut Namespace, from: u64, arrived_at: Time) {
+        let queued = (namespace.id, namespace.is_group());
+        let listeners = &mut namespace.listeners;
         if listeners.is_empty() {
             return;
         }
@@ -177,7 +192,7 @@ impl Passes {
             messages: 1,
         });
         if listeners.pass.is_none() {
-            self.queue(id, listeners.ready_at);
+            self.queue(queued, listeners.ready_at);
         }
     }
 
@@ -185,28 +200,31 @@ impl Passes {
     /// so that under overload all lose the same share. Whether the subscriber needs anything is for the caller.
     pub fn poll_visit(&mut self, registry: &mut Registry) -> Option<Visit> {
         loop {
-            let id = *self.queue.front()?;
+            let front = *self.queue.front()?;
             if self.quantum == 0 {
                 self.quantum = WRITES_PER_NAMESPACE;
                 self.queue.rotate_left(1);
                 continue;
             }
-            let Some((stream, listeners)) = registry.listeners_mut(id) else {
-                self.queue.pop_front();
+            let id = match front == GROUPS {
+                true => *self.groups.front()?,
+                false => front,
+            };
+            let listeners = registry.get_mut(id).map(|it| &mut it.listeners);
+            if let Some(visit) = listeners.and_then(Listeners::next_visit) {
+                self.quantum -= 1;
+                return Some(visit);
+            }
+            let audience = registry.audience(id);
+            let Some(namespace) = registry.get_mut(id) else {
+                self.pop(front);
                 continue;
             };
-            if listeners.pass.is_none() {
-                listeners.begin(self.paced_from, self.now);
-            }
-            if let Some(pass) = &mut listeners.pass
-                && let Some(index) = pass.remaining.checked_sub(1)
-            {
-                pass.remaining = index;
-                self.quantum -= 1;
-                return Some(Visit {
-                    place: listeners.places[index],
-                    from: pass.about.from,
-                });
+            let (stream, queued) = (namespace.stream, (id, namespace.is_group()));
+            let listeners = &mut namespace.listeners;
+            if listeners.pass.is_none() && listeners.pending.is_some() {
+                listeners.begin(self.now + self.pause_after(audience));
+                continue;
             }
             let (pass, is_pending) = (listeners.pass.take(), listeners.pending.is_some());
             let ready_at = listeners.ready_at;
@@ -215,10 +233,9 @@ impl Passes {
                 arrived_at: pass.about.arrived_at,
                 messages: pass.about.messages,
             }));
-            self.queue.pop_front();
-            self.quantum = WRITES_PER_NAMESPACE;
+            self.pop(front);
             if is_pending {
-                self.queue(id, ready_at);
+                self.queue(queued, ready_at);
             }
         }
     }
@@ -245,26 +262,47 @@ impl Passes {
 
     /// Whether a namespace is queued.
     pub fn is_queued(&self, id: NamespaceId) -> bool {
-        let is_paced = |entry: &Reverse<(Time, NamespaceId)>| entry.0.1 == id;
-        self.queue.contains(&id) || self.paced.iter().any(is_paced)
+        let is_paced = |entry: &Reverse<(Time, Queued)>| entry.0.1.0 == id;
+        let mut queued = self.queue.iter().chain(&self.groups);
+        queued.any(|&queued| queued == id) || self.paced.iter().any(is_paced)
     }
 
     /// Queues a namespace for its next pass, now or when that may begin.
-    fn queue(&mut self, id: NamespaceId, ready_at: Time) {
-        if ready_at <= self.now {
-            self.queue.push_back(id);
+    fn queue(&mut self, (id, is_group): Queued, ready_at: Time) {
+        if ready_at > self.now {
+            self.paced.push(Reverse((ready_at, (id, is_group))));
+        } else if is_group {
+            if self.groups.is_empty() {
+                self.queue.push_back(GROUPS);
+            }
+            self.groups.push_back(id);
         } else {
-            self.paced.push(Reverse((ready_at, id)));
+            self.queue.push_back(id);
         }
     }
-}
 
-/// How long after the beginning of a pass over so many subscribers the next one may begin. A pass costs one
-/// system call for each of them, however many messages it brings: where more come than that, they are gathered
-/// meanwhile.
-fn pause_between_passes(subscribers: usize) -> Duration {
-    let subscribers = u32::try_from(subscribers).unwrap_or(u32::MAX);
-    PASS_PAUSE_MAX.min(PASS_PAUSE_PER_SUBSCRIBER.saturating_mul(subscribers))
+    /// Removes what is in front of the queue, of groups the first.
+    fn pop(&mut self, front: NamespaceId) {
+        if front == GROUPS {
+            self.groups.pop_front();
+            if !self.groups.is_empty() {
+                return;
+            }
+        }
+        self.queue.pop_front();
+        self.quantum = WRITES_PER_NAMESPACE;
+    }
+
+    /// How long after the beginning of a pass the next one may begin, where so many subscribers get the same. A pass
+    /// costs one system call for each of them, however many messages it brings: where more come than that, they are
+    /// gathered meanwhile.
+    fn pause_after(&self, audience: usize) -> Duration {
+        let subscribers = u32::try_from(audience).unwrap_or(u32::MAX);
+        match audience >= self.paced_from {
+            true => PASS_PAUSE_MAX.min(PASS_PAUSE_PER_SUBSCRIBER.saturating_mul(subscribers)),
+            false => Duration::ZERO,
+        }
+    }
 }
 
 #[cfg(test)]
@@ -285,9 +323,8 @@ mod tests {
     }
 
     fn touch(passes: &mut Passes, registry: &mut Registry, stream: Stream, from: u64, at: Time) {
-        let id = stream.root();
-        let (_, listeners) = registry.listeners_mut(id).unwrap();
-        passes.touch(id, listeners, from, at);
+        let namespace = registry.get_mut(stream.root()).unwrap();
+        passes.touch(namespace, from, at);
     }
 
     fn visits(passes: &mut Passes, registry: &mut Registry) -> Vec<(Place, u64)> {
@@ -390,15 +427,50 @@ mod tests {
     }
 
     #[test]
+    fn groups_share_one_turn_and_are_paced_like_those_who_get_the_same() {
+        let mut registry = registry(0, 1);
+        let mut groups = Vec::new();
+        for place in 0..200 {
+            let child = [place as u8];
+            let names = [(Raw, None), (Stream::Details, Some(&child[..]))];
+            let id = registry.enter(&names, 0, 0);
+            registry.add_subscriber(id, place);
+            groups.push(id);
+        }
+        let mut passes = Passes::new(100);
+        let now = Time::from_micros(1_000_000);
+        passes.begin_turn(now, false);
+        let mut touch_all = |passes: &mut Passes, from| {
+            for &id in &groups {
+                passes.touch(registry.get_mut(id).unwrap(), from, now);
+            }
+            touch(passes, &mut registry, Raw, from, now);
+            visits(passes, &mut registry)
+        };
+        let order = touch_all(&mut passes, 0);
+        let place = order.iter().position(|&(place, _)| place == 5_000);
+        assert_eq!((place, order.len()), (Some(WRITES_PER_NAMESPACE), 201));
+        assert_eq!(touch_all(&mut passes, 1), [], "all of them wait");
+        assert_eq!(passes.next_at(), Some(now + PASS_PAUSE_MAX));
+        passes.begin_turn(now + PASS_PAUSE_MAX, false);
+        assert_eq!(touch_all(&mut passes, 2).len(), 201);
+    }
+
+    #[test]
     fn a_pause_grows_with_subscribers_and_is_bounded() {
         let table = [
+            (0, Duration::ZERO),
             (1, PASS_PAUSE_PER_SUBSCRIBER),
             (50, 50 * PASS_PAUSE_PER_SUBSCRIBER),
             (1_000_000, PASS_PAUSE_MAX),
             (usize::MAX, PASS_PAUSE_MAX),
         ];
         for (subscribers, pause) in table {
-            assert_eq!(pause_between_passes(subscribers), pause, "{subscribers}");
+            assert_eq!(
+                Passes::new(1).pause_after(subscribers),
+                pause,
+                "{subscribers}"
+            );
         }
     }
 }

@@ -13,7 +13,7 @@ use slab::Slab;
 
 use super::log::Log;
 use super::namespace::{Namespace, NamespaceId, Stream, Streams};
-use super::passes::{Listeners, Place};
+use super::passes::Place;
 use crate::time::Time;
 
 /// A namespace as somebody asks for it: a stream, or one child of it.
@@ -125,14 +125,17 @@ impl Registry {
     pub fn add_subscriber(&mut self, id: NamespaceId, place: Place) -> u32 {
         let namespace = &mut self.namespaces[id.index as usize];
         self.subscribers[namespace.stream as usize] += 1;
-        namespace.listeners.add(place)
+        let slot = namespace.listeners.add(place);
+        self.each_member(id, |member| member.audience += 1);
+        slot
     }
 
     /// Removes the subscriber in a slot; the one that has the slot now, if any.
     pub fn remove_subscriber(&mut self, id: NamespaceId, slot: u32) -> Option<Place> {
-        let namespace = self.namespaces.get_mut(id.index as usize)?;
+        let namespace = &mut self.namespaces[id.index as usize];
         self.subscribers[namespace.stream as usize] -= 1;
         let moved = namespace.listeners.remove(slot);
+        self.each_member(id, |member| member.audience -= 1);
         self.after_loss(id);
         moved
     }
@@ -141,23 +144,15 @@ impl Registry {
     /// said before, although everybody may leave. A group itself need not stay: it begins again with what its
     /// members have kept.
     pub fn linger(&mut self, id: NamespaceId, until: Time) {
-        let Some(namespace) = self.get_mut(id) else {
-            return;
-        };
-        if namespace.members.is_empty() {
-            match &mut namespace.lingers_until {
-                Some(known) => *known = until.max(*known),
-                none => {
-                    *none = Some(until);
-                    self.lingering.push(Reverse((until, id)));
-                }
+        let mut lingering = std::mem::take(&mut self.lingering);
+        self.each_member(id, |member| match &mut member.lingers_until {
+            Some(known) => *known = until.max(*known),
+            none => {
+                *none = Some(until);
+                lingering.push(Reverse((until, member.id)));
             }
-        } else {
-            for place in 0..namespace.members.len() {
-                let (member, _) = self.namespaces[id.index as usize].members[place];
-                self.linger(member, until);
-            }
-        }
+        });
+        self.lingering = lingering;
     }
 
     /// Ends the lingering of those whose time has come.
@@ -235,10 +230,10 @@ impl Registry {
         namespace.filter(|namespace| namespace.id == id)
     }
 
-    /// A namespace's subscribers, and which stream it counts as.
-    pub fn listeners_mut(&mut self, id: NamespaceId) -> Option<(Stream, &mut Listeners)> {
-        let namespace = self.get_mut(id)?;
-        Some((namespace.stream, &mut namespace.listeners))
+    /// How many subscribers get what a namespace's subscribers get: of a group's members, that of the greatest.
+    pub fn audience(&self, id: NamespaceId) -> usize {
+        let audiences = self.members(id).map(|member| member.audience);
+        audiences.max().unwrap_or(0)
     }
 
     /// The namespace of a stream, or of one child of it, if it exists.
@@ -329,13 +324,9 @@ impl Registry {
     /// The children of a stream, and the subscribers of each, alone or with others, in no order that means
     /// anything.
     pub fn children(&self, stream: Stream) -> impl Iterator<Item = (&[u8], usize)> {
-        let count = |id: NamespaceId| self.get(id).map_or(0, |it| it.listeners.len());
         let children = &self.children[stream as usize];
-        children.iter().map(move |(segment, &id)| {
-            let groups = self.get(id).map_or(&[][..], |child| &child.groups);
-            let together: usize = groups.iter().map(|&(group, _)| count(group)).sum();
-            (&**segment, count(id) + together)
-        })
+        let children = children.iter();
+        children.map(|(segment, &id)| (&**segment, self.audience(id)))
     }
 
     /// Bytes of memory of the lists of messages.
@@ -402,6 +393,18 @@ impl Registry {
         }
         queued.sort_unstable();
         assert_eq!(queued, lingering, "who lingers, and who is looked at");
+    }
+
+    /// Changes the members of a group, or the namespace itself where it is none.
+    fn each_member(&mut self, id: NamespaceId, mut change: impl FnMut(&mut Namespace)) {
+        let count = self.namespaces[id.index as usize].members.len();
+        if count == 0 {
+            change(&mut self.namespaces[id.index as usize]);
+        }
+        for place in 0..count {
+            let (member, _) = self.namespaces[id.index as usize].members[place];
+            change(&mut self.namespaces[member.index as usize]);
+        }
     }
 
     /// The members of a group, or the namespace itself where it is none.
