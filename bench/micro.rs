@@ -252,11 +252,12 @@ mod bus {
     /// Five updates at each of these ticks.
     fn scores(bus: &mut Bus, ticks: std::ops::Range<u64>) {
         for tick in ticks {
-            bus.begin_turn(Time::from_micros(tick * TICK.as_micros() as u64));
+            bus.line_mut()
+                .begin_turn(Time::from_micros(tick * TICK.as_micros() as u64));
             for id in ["1F602", "2764", "1F60D", "2665", "1F62D"] {
-                bus.publish_score(id.as_bytes());
+                bus.line_mut().publish_score(id.as_bytes());
             }
-            bus.handle_time();
+            bus.line_mut().handle_time();
         }
     }
 
@@ -295,13 +296,13 @@ mod bus {
         let name: (Stream, Option<&[u8]>) = (Stream::Channels, Some(b"news"));
         let (mut bus, position) = left(name.0, name.1, |bus| {
             for _ in 0..1_000 {
-                bus.publish(name, Some(b"news"), b"{\"id\":1}");
+                bus.line_mut().publish(name, Some(b"news"), b"{\"id\":1}");
             }
         });
         bencher
             .counter(ItemsCount::new(1_000_usize))
             .bench_local(|| {
-                bus.publish(name, Some(b"news"), b"{\"id\":1}");
+                bus.line_mut().publish(name, Some(b"news"), b"{\"id\":1}");
                 let (id, _) = bus.subscribe(&[name], 1, FORM, Some(&position));
                 let written = write_all(&mut bus, id);
                 bus.unsubscribe(id);
@@ -321,19 +322,19 @@ mod bus {
             .counter(ItemsCount::new(SUBSCRIBERS))
             .bench_local(|| {
                 now = now + TICK;
-                bus.begin_turn(now);
+                bus.line_mut().begin_turn(now);
                 for _ in 0..10 {
-                    bus.publish_score(b"1F602");
+                    bus.line_mut().publish_score(b"1F602");
                 }
                 let mut writes = 0;
-                while let Some(turn) = bus.poll_turn() {
-                    if bus.prepare(turn.subscriber, Some(turn)) == Ready::Bytes {
+                while let Some(visit) = bus.line_mut().poll_visit() {
+                    if bus.prepare(visit.subscriber, Some(visit)) == Ready::Bytes {
                         let len = black_box(bus.bytes()).len();
                         bus.handle_written(len);
                         writes += 1;
                     }
                 }
-                bus.end_turn(now);
+                bus.line_mut().end_turn(now);
                 assert_eq!(writes, SUBSCRIBERS);
             });
     }

@@ -7,7 +7,7 @@ use super::flow::Flow;
 use super::histogram::Histogram;
 use super::log::{Log, LogState, Message};
 use super::namespace::{Namespace, NamespaceId, Stream, Streams};
-use super::passes::{Passes, Place, Visit};
+use super::passes::{Passes, SubscriberId, Visit};
 use super::registry::{self, Name, Registry};
 use super::ticker::{Tick, Ticker};
 use crate::limits;
@@ -188,12 +188,12 @@ impl Line {
     }
 
     /// Adds a subscriber to a namespace, and returns its slot.
-    pub fn add_subscriber(&mut self, id: NamespaceId, place: Place) -> u32 {
-        self.registry.add_subscriber(id, place)
+    pub fn add_subscriber(&mut self, id: NamespaceId, subscriber: SubscriberId) -> u32 {
+        self.registry.add_subscriber(id, subscriber)
     }
 
     /// Removes the subscriber in a slot; the one that has the slot now, if any.
-    pub fn remove_subscriber(&mut self, id: NamespaceId, slot: u32) -> Option<Place> {
+    pub fn remove_subscriber(&mut self, id: NamespaceId, slot: u32) -> Option<SubscriberId> {
         self.registry.remove_subscriber(id, slot)
     }
 

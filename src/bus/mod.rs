@@ -15,14 +15,14 @@
 //! let (subscriber, start) = bus.subscribe(&[(Stream::Raw, None)], 7, format, None);
 //! assert_eq!(start, Start::Now);
 //!
-//! bus.begin_turn(Time::ZERO);
-//! bus.publish_score(b"1F4C2");
-//! bus.publish_score(b"2665");
+//! bus.line_mut().begin_turn(Time::ZERO);
+//! bus.line_mut().publish_score(b"1F4C2");
+//! bus.line_mut().publish_score(b"2665");
 //!
-//! // Something has come, so its owner has a turn. Both events are one write.
-//! let turn = bus.poll_turn().expect("somebody is to be written to");
-//! assert_eq!((turn.subscriber, turn.owner), (subscriber, 7));
-//! assert_eq!(bus.prepare(subscriber, Some(turn)), Ready::Bytes);
+//! // Something has come, so its subscriber is visited. Both events are one write.
+//! let visit = bus.line_mut().poll_visit().expect("somebody is to be written to");
+//! assert_eq!(visit.subscriber, subscriber);
+//! assert_eq!(bus.prepare(subscriber, Some(visit)), Ready::Bytes);
 //! assert_eq!(bus.bytes(), b"data:1F4C2\n\ndata:2665\n\n");
 //!
 //! // The kernel takes a part, and the rest when there is room again.
@@ -58,15 +58,15 @@ pub use histogram::Histogram;
 pub use line::{Counters, Line};
 pub use log::LogState;
 pub use namespace::Stream;
+pub use passes::{SubscriberId, Visit};
 pub use position::CLEAR;
 pub use registry::{Name, Registry};
 pub use sse::Coding;
-pub use subscriber::{Subscriber, SubscriberId};
+pub use subscriber::Subscriber;
 
 use crate::limits;
 use crate::time::Time;
 use batch::{Batches, GAP_LINES, Range};
-use passes::Visit;
 use position::Positions;
 use sse::Style;
 
@@ -102,17 +102,6 @@ pub enum Start {
     Caught,
     /// Now: what was missed since that position, if anything, is not kept any more.
     Gap,
-}
-
-/// A subscriber whose turn it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Turn {
-    /// Which.
-    pub subscriber: SubscriberId,
-    /// What its user knows it by.
-    pub owner: u32,
-    /// It has everything up to here, provided that it is not behind.
-    from: u64,
 }
 
 /// What there is for a subscriber.
@@ -168,43 +157,6 @@ impl Bus {
         }
     }
 
-    /// Begins a turn, which takes place at one moment.
-    pub fn begin_turn(&mut self, now: Time) {
-        self.line.begin_turn(now);
-    }
-
-    /// Ends a turn, whose last write has been answered at the moment `now`.
-    pub fn end_turn(&mut self, now: Time) {
-        self.line.end_turn(now);
-    }
-
-    /// Does what has become due.
-    pub fn handle_time(&mut self) {
-        self.line.handle_time();
-    }
-
-    /// A score update came; its id is valid UTF-8.
-    pub fn publish_score(&mut self, id: &[u8]) {
-        self.line.publish_score(id);
-    }
-
-    /// A message came for a stream, or for one child of it; its payload is valid UTF-8, and the event's name is free of
-    /// control bytes. A channel's subscribers are told of one that is too large; others are not.
-    pub fn publish(&mut self, name: Name<'_>, event: Option<&[u8]>, payload: &[u8]) {
-        self.line.publish(name, event, payload);
-    }
-
-    /// A message came that cannot be sent: subscribers of a channel are told.
-    pub fn publish_gap(&mut self, name: Name<'_>) {
-        self.line.publish_gap(name);
-    }
-
-    /// Messages of a stream may be missing that the source never gave us: whoever comes back with a position from
-    /// before is told.
-    pub fn publish_break(&mut self, stream: Stream) {
-        self.line.publish_break(stream);
-    }
-
     /// Adds a subscriber of these streams, or children of them, at least one. `owner` is what its user knows it by, and
     /// `resume` the position that the client came back with.
     pub fn subscribe(
@@ -233,8 +185,8 @@ impl Bus {
             Start::Now | Start::Caught | Start::Gap => 0,
         };
         let entry = self.subscribers.vacant_entry();
-        let place = entry.key() as u32;
-        let slot = line.add_subscriber(namespace, place);
+        let id = SubscriberId(entry.key() as u32);
+        let slot = line.add_subscriber(namespace, id);
         entry.insert(Subscriber::new(
             owner,
             (namespace, slot),
@@ -242,7 +194,7 @@ impl Bus {
             cursor,
             ids_until,
         ));
-        (SubscriberId(place), start)
+        (id, start)
     }
 
     /// Removes a subscriber.
@@ -252,7 +204,7 @@ impl Bus {
         };
         let (namespace, slot) = subscriber.listed_at();
         let moved = self.line.remove_subscriber(namespace, slot);
-        if let Some(moved) = moved.and_then(|place| self.subscribers.get_mut(place as usize)) {
+        if let Some(moved) = moved.and_then(|id| self.subscribers.get_mut(id.0 as usize)) {
             moved.handle_moved(slot);
         }
     }
@@ -271,16 +223,6 @@ impl Bus {
         }
     }
 
-    /// The source has more to say than can be taken at a tick, or has ended: it is read as it comes.
-    pub fn end_rest(&mut self) {
-        self.line.end_rest();
-    }
-
-    /// Nothing is left that could be written but in turns: see [`Bus::poll_turn`].
-    pub fn all_offered(&mut self) {
-        self.line.all_offered();
-    }
-
     /// So many of the bytes that were prepared were written; none where there was no room. How many events are
     /// complete with them.
     pub fn handle_written(&mut self, taken: usize) -> u64 {
@@ -293,26 +235,14 @@ impl Bus {
         })
     }
 
-    /// The next subscriber that something has come for. Whether it needs anything is for [`Bus::prepare`], and whether it
-    /// can be written to, for the caller: one that cannot is prepared by itself later.
-    pub fn poll_turn(&mut self) -> Option<Turn> {
-        let Visit { place, from } = self.line.poll_visit()?;
-        let subscriber = self.subscribers.get(place as usize)?;
-        Some(Turn {
-            subscriber: SubscriberId(place),
-            owner: subscriber.owner(),
-            from,
-        })
-    }
-
-    /// Prepares the next write for a subscriber, whose turn it is or who is written to by itself.
-    pub fn prepare(&mut self, id: SubscriberId, turn: Option<Turn>) -> Ready {
+    /// Prepares the next write for a subscriber, which is visited or written to by itself.
+    pub fn prepare(&mut self, id: SubscriberId, visit: Option<Visit>) -> Ready {
         let bytes = self.batches.write_bytes();
-        let limit = match turn {
+        let limit = match visit {
             Some(_) => bytes,
             None => bytes.min(limits::ALONE_BYTES),
         };
-        self.prepare_range(id, turn, limit)
+        self.prepare_range(id, visit, limit)
     }
 
     /// The first event for a subscriber, which takes events as they are.
@@ -339,11 +269,6 @@ impl Bus {
     pub fn poll_caught_up(&mut self, id: SubscriberId) -> bool {
         let subscriber = self.subscribers.get_mut(id.0 as usize);
         subscriber.is_some_and(Subscriber::poll_caught_up)
-    }
-
-    /// The next channel or pattern that may have become wanted or unwanted: see [`Registry::is_wanted`].
-    pub fn poll_demand(&mut self) -> Option<Box<[u8]>> {
-        self.line.poll_demand()
     }
 
     /// What was encoded since this was last asked, in bytes, or in what costs as much.
@@ -448,6 +373,11 @@ impl Bus {
         self.line.log_state(self.batches.bytes())
     }
 
+    /// The number line, to publish and to pass time.
+    pub fn line_mut(&mut self) -> &mut Line {
+        &mut self.line
+    }
+
     /// The number line.
     pub fn line(&self) -> &Line {
         &self.line
@@ -471,20 +401,17 @@ impl Bus {
             "subscribers and lists disagree"
         );
         for (place, subscriber) in &self.subscribers {
+            let id = SubscriberId(place as u32);
             let (namespace, slot) = subscriber.listed_at();
             let registered = self.line.registry().get(namespace);
             let registered = registered.and_then(|namespace| namespace.listeners.at(slot));
-            assert_eq!(
-                registered,
-                Some(place as u32),
-                "a subscriber's slot is another's"
-            );
+            assert_eq!(registered, Some(id), "a subscriber's slot is another's");
             if is_resting(subscriber.owner()) {
                 assert!(
                     subscriber.rest().is_none(),
                     "nothing will finish what was begun"
                 );
-                let lacks = self.has_more(SubscriberId(place as u32));
+                let lacks = self.has_more(id);
                 let will_visit = self.line.will_visit(namespace, slot);
                 assert!(
                     !lacks || will_visit,
@@ -500,9 +427,9 @@ impl Bus {
     }
 
     /// Makes the next batch for a subscriber, or finds the one that was begun.
-    fn prepare_range(&mut self, id: SubscriberId, turn: Option<Turn>, limit: usize) -> Ready {
+    fn prepare_range(&mut self, id: SubscriberId, visit: Option<Visit>, limit: usize) -> Ready {
         debug_assert!(self.prepared.is_none(), "the last write was not answered");
-        let range = match self.range(id, turn, limit) {
+        let range = match self.range(id, visit, limit) {
             Ok(range) => range,
             Err(ready) => return ready,
         };
@@ -523,7 +450,7 @@ impl Bus {
     }
 
     /// What a subscriber is to have next.
-    fn range(&self, id: SubscriberId, turn: Option<Turn>, limit: usize) -> Result<Range, Ready> {
+    fn range(&self, id: SubscriberId, visit: Option<Visit>, limit: usize) -> Result<Range, Ready> {
         let subscriber = self.subscriber(id).ok_or(Ready::Nothing)?;
         let (namespace, _) = subscriber.listed_at();
         let registry = self.line.registry();
@@ -532,7 +459,7 @@ impl Bus {
             Some(to) => (to, NO_LIMIT),
             None if subscriber.is_ending() => return Err(Ready::Nothing),
             None => {
-                from = turn.map_or(from, |turn| from.max(turn.from));
+                from = visit.map_or(from, |visit| from.max(visit.from));
                 (self.line.newest_of(namespace), limit)
             }
         };
@@ -542,7 +469,7 @@ impl Bus {
         if from >= to {
             return Err(Ready::Nothing);
         }
-        if turn.is_none() && limit != NO_LIMIT && !self.line.has_scores(namespace) {
+        if visit.is_none() && limit != NO_LIMIT && !self.line.has_scores(namespace) {
             // Those who lack the same share a batch, wherever each of them stands before it.
             let next = registry.next_after(namespace, from);
             from = next.ok_or(Ready::Nothing)? - 1;

@@ -11,14 +11,15 @@ use super::registry::Registry;
 use crate::limits::{PASS_PAUSE_MAX, PASS_PAUSE_PER_SUBSCRIBER, WRITES_PER_NAMESPACE};
 use crate::time::Time;
 
-/// A subscriber, as a place in the table of them.
-pub type Place = u32;
+/// A subscriber, as a place in the table of them. Not used again before it has left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct SubscriberId(pub u32);
 
 /// The subscribers of a namespace, and how far the way through them has come.
 #[derive(Default)]
 pub struct Listeners {
     /// In no order that means anything. A subscriber knows its slot in here.
-    places: Vec<Place>,
+    ids: Vec<SubscriberId>,
     /// What came since the last pass began. Its namespace is queued then.
     pending: Option<Pending>,
     pass: Option<Pass>,
@@ -29,7 +30,7 @@ pub struct Listeners {
 /// Messages that the next pass is about.
 #[derive(Clone, Copy)]
 struct Pending {
-    /// Everybody who is not behind has everything up to here.
+    /// Everybody who lacks nothing from before has everything up to here.
     from: u64,
     /// When the oldest of them arrived.
     arrived_at: Time,
@@ -57,12 +58,12 @@ pub struct Finished {
     pub messages: u32,
 }
 
-/// A subscriber whose turn it is.
+/// A subscriber that something has come for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Visit {
     /// Which.
-    pub place: Place,
-    /// It has everything up to here, provided that it is not behind.
+    pub subscriber: SubscriberId,
+    /// It has everything up to here, provided that it lacks nothing from before.
     pub from: u64,
 }
 
@@ -94,33 +95,33 @@ const GROUPS: NamespaceId = Stream::Several.root();
 
 impl Listeners {
     /// Adds a subscriber, and returns its slot.
-    pub fn add(&mut self, place: Place) -> u32 {
-        self.places.push(place);
-        self.places.len() as u32 - 1
+    pub fn add(&mut self, id: SubscriberId) -> u32 {
+        self.ids.push(id);
+        self.ids.len() as u32 - 1
     }
 
     /// Removes the subscriber in a slot; the one that has the slot now, if any.
-    pub fn remove(&mut self, slot: u32) -> Option<Place> {
-        self.places.swap_remove(slot as usize);
+    pub fn remove(&mut self, slot: u32) -> Option<SubscriberId> {
+        self.ids.swap_remove(slot as usize);
         if let Some(pass) = &mut self.pass {
-            pass.remaining = pass.remaining.min(self.places.len());
+            pass.remaining = pass.remaining.min(self.ids.len());
         }
-        self.places.get(slot as usize).copied()
+        self.ids.get(slot as usize).copied()
     }
 
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
-        self.places.is_empty()
+        self.ids.is_empty()
     }
 
     /// How many there are.
     pub fn len(&self) -> usize {
-        self.places.len()
+        self.ids.len()
     }
 
     /// The subscriber in a slot.
-    pub fn at(&self, slot: u32) -> Option<Place> {
-        self.places.get(slot as usize).copied()
+    pub fn at(&self, slot: u32) -> Option<SubscriberId> {
+        self.ids.get(slot as usize).copied()
     }
 
     /// Whether the subscriber in a slot is still to be visited.
@@ -134,14 +135,14 @@ impl Listeners {
         let pass = self.pass.as_mut()?;
         pass.remaining = pass.remaining.checked_sub(1)?;
         Some(Visit {
-            place: self.places[pass.remaining],
+            subscriber: self.ids[pass.remaining],
             from: pass.about.from,
         })
     }
 
     /// Begins the pass that is pending; the next one not before a moment.
     fn begin(&mut self, next_at: Time) {
-        let remaining = self.places.len();
+        let remaining = self.ids.len();
         self.ready_at = next_at;
         let pending = self.pending.take();
         self.pass = pending.map(|about| Pass { about, remaining });
@@ -175,7 +176,7 @@ impl Passes {
         }
     }
 
-    /// A message has come for a namespace's subscribers, who have everything up to `from` if they are not behind.
+    /// A message has come for a namespace's subscribers, who have everything up to `from`, as a rule.
     pub fn touch(&mut self, namespace: &mut Namespace, from: u64, arrived_at: Time) {
         let queued = (namespace.id, namespace.is_group());
         let listeners = &mut namespace.listeners;
@@ -316,7 +317,7 @@ mod tests {
         for (stream, places) in [(Eps, 0..eps), (Raw, 5_000..5_000 + raw)] {
             for place in places {
                 let id = registry.enter(&[(stream, None)], 0, 0);
-                registry.add_subscriber(id, place);
+                registry.add_subscriber(id, SubscriberId(place));
             }
         }
         registry
@@ -327,9 +328,9 @@ mod tests {
         passes.touch(namespace, from, at);
     }
 
-    fn visits(passes: &mut Passes, registry: &mut Registry) -> Vec<(Place, u64)> {
+    fn visits(passes: &mut Passes, registry: &mut Registry) -> Vec<(u32, u64)> {
         std::iter::from_fn(|| passes.poll_visit(registry))
-            .map(|visit| (visit.place, visit.from))
+            .map(|visit| (visit.subscriber.0, visit.from))
             .collect()
     }
 
@@ -340,12 +341,16 @@ mod tests {
                 let mut registry = registry(4, 0);
                 let mut passes = Passes::new(usize::MAX);
                 touch(&mut passes, &mut registry, Eps, 0, Time::ZERO);
-                let mut seen: Vec<Place> = Vec::new();
+                let mut seen: Vec<u32> = Vec::new();
                 for _ in 0..visited {
-                    seen.extend(passes.poll_visit(&mut registry).map(|visit| visit.place));
+                    seen.extend(
+                        passes
+                            .poll_visit(&mut registry)
+                            .map(|visit| visit.subscriber.0),
+                    );
                 }
                 registry.remove_subscriber(Eps.root(), leaver);
-                registry.add_subscriber(Eps.root(), 9);
+                registry.add_subscriber(Eps.root(), SubscriberId(9));
                 let rest = visits(&mut passes, &mut registry);
                 seen.extend(rest.iter().map(|&(place, _)| place));
                 for stayer in (0..4).filter(|&stayer| stayer != leaver) {
@@ -364,7 +369,13 @@ mod tests {
         let mut passes = Passes::new(usize::MAX);
         touch(&mut passes, &mut registry, Eps, 5, Time::ZERO);
         let first = passes.poll_visit(&mut registry);
-        assert_eq!(first, Some(Visit { place: 1, from: 5 }));
+        assert_eq!(
+            first,
+            Some(Visit {
+                subscriber: SubscriberId(1),
+                from: 5
+            })
+        );
         touch(&mut passes, &mut registry, Eps, 6, Time::ZERO);
         touch(&mut passes, &mut registry, Eps, 7, Time::from_micros(9));
         assert!(registry.get(Eps.root()).unwrap().listeners.will_visit(1));
@@ -434,7 +445,7 @@ mod tests {
             let child = [place as u8];
             let names = [(Raw, None), (Stream::Details, Some(&child[..]))];
             let id = registry.enter(&names, 0, 0);
-            registry.add_subscriber(id, place);
+            registry.add_subscriber(id, SubscriberId(place));
             groups.push(id);
         }
         let mut passes = Passes::new(100);

@@ -13,7 +13,7 @@ use slab::Slab;
 
 use super::log::Log;
 use super::namespace::{Namespace, NamespaceId, Stream, Streams};
-use super::passes::Place;
+use super::passes::SubscriberId;
 use crate::time::Time;
 
 /// A namespace as somebody asks for it: a stream, or one child of it.
@@ -122,16 +122,16 @@ impl Registry {
     }
 
     /// Adds a subscriber to a namespace, and returns its slot.
-    pub fn add_subscriber(&mut self, id: NamespaceId, place: Place) -> u32 {
+    pub fn add_subscriber(&mut self, id: NamespaceId, subscriber: SubscriberId) -> u32 {
         let namespace = &mut self.namespaces[id.index as usize];
         self.subscribers[namespace.stream as usize] += 1;
-        let slot = namespace.listeners.add(place);
+        let slot = namespace.listeners.add(subscriber);
         self.each_member(id, |member| member.audience += 1);
         slot
     }
 
     /// Removes the subscriber in a slot; the one that has the slot now, if any.
-    pub fn remove_subscriber(&mut self, id: NamespaceId, slot: u32) -> Option<Place> {
+    pub fn remove_subscriber(&mut self, id: NamespaceId, slot: u32) -> Option<SubscriberId> {
         let namespace = &mut self.namespaces[id.index as usize];
         self.subscribers[namespace.stream as usize] -= 1;
         let moved = namespace.listeners.remove(slot);
@@ -554,9 +554,9 @@ mod tests {
     fn a_message_is_listed_in_the_deepest_namespace_that_is_wanted_and_above() {
         let mut registry = Registry::new();
         let child = registry.enter(&[(Details, Some(b"A"))], 0, 0);
-        let slot = registry.add_subscriber(child, 1);
+        let slot = registry.add_subscriber(child, SubscriberId(1));
         let root = registry.enter(&[(Details, None)], 0, 0);
-        registry.add_subscriber(root, 2);
+        registry.add_subscriber(root, SubscriberId(2));
         assert_eq!(
             publish(&mut registry, (Details, Some(b"A")), 1),
             Some(child)
@@ -585,7 +585,7 @@ mod tests {
         let mut registry = Registry::new();
         let names: [Name<'_>; 3] = [(Eps, None), (Details, Some(b"A")), (Details, None)];
         let group = registry.enter(&names, 0, 0);
-        let slots = [1, 2].map(|place| registry.add_subscriber(group, place));
+        let slots = [1, 2].map(|place| registry.add_subscriber(group, SubscriberId(place)));
         let mut others = names;
         others.reverse();
         assert_eq!(
@@ -627,7 +627,7 @@ mod tests {
             let own = [b"a", b"b", b"c", b"d"];
             let names = own.map(|name| [(Eps, None), (Details, Some(&name[..]))]);
             let groups = names.map(|names| registry.enter(&names, 0, 0));
-            let slots = groups.map(|id| registry.add_subscriber(id, 0));
+            let slots = groups.map(|id| registry.add_subscriber(id, SubscriberId(0)));
             for turn in 0..4 {
                 let index = (leaver + turn) % 4;
                 registry.remove_subscriber(groups[index], slots[index]);
@@ -647,9 +647,9 @@ mod tests {
     fn what_may_be_missing_is_said_for_each_namespace_and_for_its_groups() {
         let mut registry = Registry::new();
         let one = registry.enter(&[(Channels, Some(b"one"))], 5, 0);
-        registry.add_subscriber(one, 1);
+        registry.add_subscriber(one, SubscriberId(1));
         let both = registry.enter(&[(Channels, Some(b"one")), (Channels, Some(b"two"))], 9, 0);
-        registry.add_subscriber(both, 2);
+        registry.add_subscriber(both, SubscriberId(2));
         assert_eq!(
             (registry.complete_since(one), registry.complete_since(both)),
             (5, 9)
@@ -667,7 +667,7 @@ mod tests {
         let mut registry = Registry::new();
         let names: [Name<'_>; 2] = [(Channels, Some(b"a")), (Channels, Some(b"b"))];
         let group = registry.enter(&names, 0, 0);
-        let slot = registry.add_subscriber(group, 1);
+        let slot = registry.add_subscriber(group, SubscriberId(1));
         while registry.poll_turned().is_some() {}
         let (until, later) = (Time::from_micros(100), Time::from_micros(200));
         registry.linger(group, until);

@@ -4,10 +4,6 @@
 use super::batch::{Batch, Format};
 use super::namespace::NamespaceId;
 
-/// A subscriber, as a place in the table of them. Not used again before it has left.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct SubscriberId(pub u32);
-
 /// What the bus knows of a subscriber.
 pub struct Subscriber {
     owner: u32,

@@ -86,7 +86,7 @@ impl World {
             + self
                 .random
                 .between(Duration::ZERO, Duration::from_millis(10));
-        self.bus.begin_turn(self.now);
+        self.bus.line_mut().begin_turn(self.now);
         for _ in 0..self.random.below(6) {
             self.publish();
         }
@@ -96,10 +96,10 @@ impl World {
             4 => self.come_back(),
             _ => {}
         }
-        self.bus.handle_time();
+        self.bus.line_mut().handle_time();
         let writes = self.random.below(20);
         self.write(writes);
-        self.bus.end_turn(self.now);
+        self.bus.line_mut().end_turn(self.now);
         let resting = |owner: u32| {
             let client = self.clients.iter().find(|client| client.id.0 == owner);
             client.is_some_and(|client| !client.is_blocked && !client.is_queued)
@@ -119,21 +119,22 @@ impl World {
         let published = match self.random.below(61) {
             60 => {
                 let name = (Stream::Details, Some(child.as_bytes()));
-                self.bus.publish(name, None, &[b'\n'; 20_000]);
+                self.bus.line_mut().publish(name, None, &[b'\n'; 20_000]);
                 Published::Dropped(child.to_owned())
             }
             0 => {
-                self.bus.publish_break(Stream::Channels);
+                self.bus.line_mut().publish_break(Stream::Channels);
                 Published::Break
             }
             1 => {
                 self.bus
+                    .line_mut()
                     .publish_gap((Stream::Channels, Some(child.as_bytes())));
                 Published::Gap(child.to_owned())
             }
             2..30 => {
                 let id = IDS[self.random.below(4) as usize];
-                self.bus.publish_score(id.as_bytes());
+                self.bus.line_mut().publish_score(id.as_bytes());
                 Published::Score(id.to_owned())
             }
             kind => {
@@ -146,6 +147,7 @@ impl World {
                 let payload = format!("{number}\n{}", "x".repeat(len as usize));
                 let event = format!("to.{child}");
                 self.bus
+                    .line_mut()
                     .publish(name, Some(event.as_bytes()), payload.as_bytes());
                 Published::Message(stream, child.to_owned(), payload)
             }
@@ -268,12 +270,12 @@ impl World {
     fn write(&mut self, writes: u64) {
         for _ in 0..writes {
             if self.random.one_in(2)
-                && let Some(turn) = self.bus.poll_turn()
+                && let Some(visit) = self.bus.line_mut().poll_visit()
             {
-                let place = self.clients.iter().position(|it| it.id == turn.subscriber);
-                let place = place.expect("a turn is a client's");
+                let place = self.clients.iter().position(|it| it.id == visit.subscriber);
+                let place = place.expect("a visit is to a client");
                 if !self.clients[place].is_blocked && !self.clients[place].is_queued {
-                    self.write_to(place, Some(turn));
+                    self.write_to(place, Some(visit));
                 }
             } else if !self.clients.is_empty() {
                 let place = self.random.below(self.clients.len() as u64) as usize;
@@ -285,7 +287,7 @@ impl World {
         }
     }
 
-    fn write_to(&mut self, place: usize, turn: Option<Turn>) {
+    fn write_to(&mut self, place: usize, turn: Option<Visit>) {
         let client = &mut self.clients[place];
         match self.bus.prepare(client.id, turn) {
             Ready::Nothing => client.is_queued = false,
@@ -311,11 +313,11 @@ impl World {
     /// Everybody gets everything, and is judged.
     fn finish(&mut self) {
         self.now = self.now + Duration::from_secs(1);
-        self.bus.begin_turn(self.now);
-        self.bus.handle_time();
+        self.bus.line_mut().begin_turn(self.now);
+        self.bus.line_mut().handle_time();
         self.now = self.now + Duration::from_secs(1);
-        self.bus.begin_turn(self.now);
-        while self.bus.poll_turn().is_some() {}
+        self.bus.line_mut().begin_turn(self.now);
+        while self.bus.line_mut().poll_visit().is_some() {}
         let mut place = 0;
         while place < self.clients.len() {
             let before = self.clients.len();
@@ -558,21 +560,22 @@ fn new_ids_of_any_length_evict_nothing_that_was_not_offered() {
             let (id, _) = bus.subscribe(&[(Stream::Raw, None)], 0, FORM, None);
             let mut number = 0;
             for turn in 0..40 {
-                bus.begin_turn(Time::from_micros(turn));
+                bus.line_mut().begin_turn(Time::from_micros(turn));
                 while bus.line().wants_messages() {
                     for _ in 0..read / (head + len) {
                         number += 1;
                         let digits = format!("{number:x}");
-                        bus.publish_score(format!("{digits:~>len$}").as_bytes());
+                        bus.line_mut()
+                            .publish_score(format!("{digits:~>len$}").as_bytes());
                     }
                 }
                 assert!(
                     take_all(&mut bus, id),
                     "ids of {len} bytes, {log_bytes_max}"
                 );
-                while bus.poll_turn().is_some() {}
-                bus.all_offered();
-                bus.end_turn(Time::from_micros(turn));
+                while bus.line_mut().poll_visit().is_some() {}
+                bus.line_mut().all_offered();
+                bus.line_mut().end_turn(Time::from_micros(turn));
                 bus.check_invariants(|_| true);
             }
         }
@@ -586,14 +589,14 @@ fn a_group_that_is_created_again_waits_for_the_tick() {
     for name in names {
         bus.subscribe(&[name], 0, FORM, None);
     }
-    bus.begin_turn(Time::from_micros(1));
+    bus.line_mut().begin_turn(Time::from_micros(1));
     let (id, _) = bus.subscribe(&names, 1, FORM, None);
     let mut block = Vec::new();
     bus.encode_position(id, &mut block);
     let position = String::from_utf8(block).unwrap();
     bus.unsubscribe(id);
-    bus.publish_score(b"1F4C2");
-    bus.publish(names[1], None, b"tweet");
+    bus.line_mut().publish_score(b"1F4C2");
+    bus.line_mut().publish(names[1], None, b"tweet");
     let resume = position.trim_start_matches("id:");
     let (id, start) = bus.subscribe(&names, 1, FORM, Some(resume));
     assert_eq!(
@@ -601,9 +604,9 @@ fn a_group_that_is_created_again_waits_for_the_tick() {
         (Start::Caught, Ready::Nothing)
     );
     let tick = bus.line().deadline().expect("the group waits for the tick");
-    bus.begin_turn(tick);
-    bus.handle_time();
-    let visits = std::iter::from_fn(|| bus.poll_turn());
+    bus.line_mut().begin_turn(tick);
+    bus.line_mut().handle_time();
+    let visits = std::iter::from_fn(|| bus.line_mut().poll_visit());
     let visit = visits.filter(|visit| visit.subscriber == id).last();
     assert_eq!(bus.prepare(id, visit), Ready::Bytes);
     assert_eq!(bus.bytes(), b"data:tweet\n\ndata:{\"1F4C2\":1}\n\n");
@@ -629,7 +632,7 @@ fn a_usual_message_is_one_write_and_only_a_long_one_is_not_copied() {
     for (len, expected) in [(10, 1), (5_000, 1), (60_000, 1), (70_000, 3)] {
         let mut bus = Bus::new(&Options::default());
         let (id, _) = bus.subscribe(&[name], 0, chunked, None);
-        bus.publish(name, None, &vec![b'x'; len]);
+        bus.line_mut().publish(name, None, &vec![b'x'; len]);
         let pieces = pieces(&mut bus, id);
         assert_eq!(pieces.len(), expected, "{len}: {pieces:?}");
     }
@@ -641,10 +644,10 @@ fn a_sum_covers_so_many_scores_at_most_and_the_next_one_the_others() {
     let (id, _) = bus.subscribe(&[(Stream::Eps, None)], 0, FORM, None);
     let scores = limits::SUM_SCORES_MAX + 10;
     for _ in 0..scores {
-        bus.publish_score(b"1F4C2");
+        bus.line_mut().publish_score(b"1F4C2");
     }
-    bus.begin_turn(Time::from_micros(20_000));
-    bus.handle_time();
+    bus.line_mut().begin_turn(Time::from_micros(20_000));
+    bus.line_mut().handle_time();
     for expected in [limits::SUM_SCORES_MAX, 10] {
         bus.take_work();
         assert_eq!(bus.prepare(id, None), Ready::Bytes);
@@ -669,12 +672,12 @@ fn a_long_poll_takes_one_event() {
         assert_eq!(bus.poll_first(id), First::Nothing);
         for is_score in [scores_first, !scores_first] {
             match is_score {
-                true => bus.publish_score(b"1F4C2"),
-                false => bus.publish(names[2], None, b"tweet"),
+                true => bus.line_mut().publish_score(b"1F4C2"),
+                false => bus.line_mut().publish(names[2], None, b"tweet"),
             }
         }
-        bus.begin_turn(Time::from_micros(20_000));
-        bus.handle_time();
+        bus.line_mut().begin_turn(Time::from_micros(20_000));
+        bus.line_mut().handle_time();
         assert_eq!(bus.poll_first(id), First::Event(expected.into()));
     }
 }
@@ -688,7 +691,7 @@ fn what_nobody_wants_any_more_takes_no_memory() {
         let child = format!("{number:X}");
         let name: Name<'_> = (Stream::Details, Some(child.as_bytes()));
         let (id, _) = bus.subscribe(&[name], 0, FORM, None);
-        bus.publish(name, None, b"tweet");
+        bus.line_mut().publish(name, None, b"tweet");
         bus.unsubscribe(id);
     }
     let registry = bus.line().registry();
@@ -696,7 +699,7 @@ fn what_nobody_wants_any_more_takes_no_memory() {
     assert!(registry.list_bytes() < 5_000 * size_of::<u64>() * 5 / 4);
     bus.unsubscribe(watcher);
     assert_eq!(bus.line().registry().list_bytes(), 0);
-    while bus.poll_turn().is_some() {}
+    while bus.line_mut().poll_visit().is_some() {}
     bus.check_invariants(|_| true);
 }
 
@@ -705,12 +708,13 @@ fn batches_that_were_used_last_are_kept_when_one_more_is_made() {
     let name: Name<'_> = (Stream::Channels, Some(b"news"));
     let mut bus = Bus::new(&Options::default());
     let (id, _) = bus.subscribe(&[name], 0, FORM, None);
-    bus.publish(name, None, &[b'x'; 100]);
+    bus.line_mut().publish(name, None, &[b'x'; 100]);
     for others in [1, 2, 7, 8] {
         let mut ids = vec![id];
         for number in 0..others {
             // Each stands elsewhere, and needs a batch of its own.
-            bus.publish(name, None, format!("{others} {number}").as_bytes());
+            bus.line_mut()
+                .publish(name, None, format!("{others} {number}").as_bytes());
             let head = bus.line().log().head() - 1;
             let resume = format!("0-{head}");
             ids.push(bus.subscribe(&[name], 0, FORM, Some(&resume)).0);

@@ -479,7 +479,7 @@ impl Clients {
     /// Asks the source for channels that somebody has come for, and no longer for those that nobody is to come
     /// back to.
     fn update_demand(&mut self, bus: &mut Bus) {
-        while let Some(name) = bus.poll_demand() {
+        while let Some(name) = bus.line_mut().poll_demand() {
             let text = std::str::from_utf8(&name).unwrap_or_default();
             let is_pattern = topics::is_pattern(text, &self.settings);
             let registry = bus.line().registry();

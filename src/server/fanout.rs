@@ -2,13 +2,13 @@
 //! a client, and the budgets of a turn; it must not know what the bus has for whom.
 //!
 //! Three things may lie before a client, in this order: the rest of a batch, the outbox, and further events. A client
-//! that takes everything at once is written to in its turn on the bus; any other is written to by itself until
+//! that takes everything at once is written to when the bus visits it; any other is written to by itself until
 //! it has caught up.
 
 use std::io;
 
 use super::streams::{Stage, Streams, Subscription};
-use crate::bus::{self, Bus, First, Ready, SubscriberId, Turn};
+use crate::bus::{self, Bus, First, Ready, SubscriberId, Visit};
 use crate::http::{CloseReason, Connections, Key};
 use crate::limits;
 
@@ -112,7 +112,7 @@ impl Fanout {
                 (false, true) => self.next_in_pass(http, bus, streams),
                 (false, false) => {
                     if !http.has_writes() {
-                        bus.all_offered();
+                        bus.line_mut().all_offered();
                     }
                     return None;
                 }
@@ -165,19 +165,19 @@ impl Fanout {
         bus: &mut Bus,
         streams: &Streams,
     ) -> Option<Step> {
-        let turn = bus.poll_turn()?;
-        let key = http.holder_of(turn.owner)?;
+        let visit = bus.line_mut().poll_visit()?;
+        let key = http.holder_of(bus.subscriber(visit.subscriber)?.owner())?;
         match http.is_caught_up(key) {
-            true => self.prepare(key, Some(turn), http, bus, streams),
+            true => self.prepare(key, Some(visit), http, bus, streams),
             false => None,
         }
     }
 
-    /// Has the next bytes for this client made ready, in its turn or by itself.
+    /// Has the next bytes for this client made ready, which is visited or written to by itself.
     fn prepare(
         &mut self,
         key: Key,
-        turn: Option<Turn>,
+        visit: Option<Visit>,
         http: &mut Connections,
         bus: &mut Bus,
         streams: &Streams,
@@ -196,7 +196,7 @@ impl Fanout {
                 First::Nothing => Ready::Nothing,
                 First::Lost => Ready::Lost,
             },
-            _ => bus.prepare(id, turn),
+            _ => bus.prepare(id, visit),
         };
         match ready {
             Ready::Bytes => return self.hand_out(key, Giver::Bus(id), bus.bytes().len()),

@@ -144,12 +144,12 @@ impl Server {
     /// Begins a turn: the one moment that it takes place at, and fresh budgets.
     pub fn start_turn(&mut self, now: Time, unix_seconds: u64) {
         self.clients.start_turn(now, unix_seconds);
-        self.bus.begin_turn(now);
+        self.bus.line_mut().begin_turn(now);
     }
 
     /// Ends a turn, whose last write has been answered at the moment `now`.
     pub fn end_turn(&mut self, now: Time) {
-        self.bus.end_turn(now);
+        self.bus.line_mut().end_turn(now);
     }
 
     /// A connection was accepted, through the admin's door or the public one.
@@ -165,7 +165,7 @@ impl Server {
 
     /// Does what has become due.
     pub fn handle_time(&mut self) {
-        self.bus.handle_time();
+        self.bus.line_mut().handle_time();
         self.clients.handle_time(&mut self.bus);
     }
 
@@ -175,11 +175,11 @@ impl Server {
         let has_channels = !self.settings.channels.patterns.is_empty();
         let (channel, payload) = (Some(message.channel.as_slice()), &message.payload);
         match messages::destination(message, has_channels) {
-            Destination::Score => self.bus.publish_score(payload),
-            Destination::Publish(name) => self.bus.publish(name, channel, payload),
+            Destination::Score => self.bus.line_mut().publish_score(payload),
+            Destination::Publish(name) => self.bus.line_mut().publish(name, channel, payload),
             Destination::Gap(name, drop) => {
                 self.clients.counters_mut().handle_drop(drop);
-                self.bus.publish_gap(name);
+                self.bus.line_mut().publish_gap(name);
             }
             Destination::Relay => self.clients.handle_relay(payload, &mut self.bus),
             Destination::Drop(drop) => self.clients.counters_mut().handle_drop(drop),
@@ -215,13 +215,13 @@ impl Server {
     pub fn handle_source_state(&mut self, is_live: bool, unanswered: usize) {
         let is_broken = self.clients.handle_source_state(is_live, unanswered);
         if is_broken && !self.settings.channels.patterns.is_empty() {
-            self.bus.publish_break(Stream::Channels);
+            self.bus.line_mut().publish_break(Stream::Channels);
         }
     }
 
     /// The source has more to say than can be taken at a tick, or has ended: it is read as it comes.
     pub fn end_rest(&mut self) {
-        self.bus.end_rest();
+        self.bus.line_mut().end_rest();
     }
 
     /// Ends all connections. Requests are answered or refused at once; streams are ended in slices, over
