@@ -4,8 +4,9 @@
 
 use super::log::{Kept, Log};
 use super::namespace::{NamespaceId, Stream};
+use super::numbers::Numbers;
 use super::position::Positions;
-use super::registry::{Numbers, Registry};
+use super::registry::Registry;
 use super::sse::{Coding, Style};
 use super::symbols::Counts;
 use crate::limits::{LOG_BATCHES_PART, LOG_WRITE_PART, SUM_SCORES_MAX, WRITE_BYTES};

@@ -31,7 +31,7 @@ pub struct Counters {
     pub delivery: [Histogram; Stream::ALL.len()],
 }
 
-/// The number line, with what is kept on it and whose turn it brings.
+/// The number line, with what is kept on it and who is visited for it.
 pub struct Line {
     now: Time,
     log: Log,
@@ -207,7 +207,7 @@ impl Line {
         self.ticker.end_rest();
     }
 
-    /// A sum was made that begins behind `from`.
+    /// A sum was made that begins after `from`.
     pub fn count_sum(&mut self, from: u64) {
         self.counters.conflations += u64::from(from < self.ticker.last_horizon());
     }
@@ -281,7 +281,7 @@ impl Line {
         self.carries(id, Stream::Raw) || self.carries(id, Stream::Eps)
     }
 
-    /// How many events of a namespace have numbers behind `from`.
+    /// How many events of a namespace have numbers after `from`.
     pub fn count_events(&self, id: NamespaceId, from: u64) -> u64 {
         let newest = self.newest_of(id);
         let messages = self.registry.count_after(id, from);

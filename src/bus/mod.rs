@@ -39,6 +39,7 @@ mod histogram;
 mod line;
 mod log;
 mod namespace;
+mod numbers;
 mod passes;
 mod position;
 mod registry;
@@ -342,8 +343,8 @@ impl Bus {
         self.subscriber(id).is_some_and(|subscriber| {
             let (namespace, _) = subscriber.listed_at();
             let newest = self.line.newest_of(namespace);
-            let is_behind = subscriber.cursor() < newest && !subscriber.is_ending();
-            is_behind || subscriber.rest().is_some()
+            let lacks = subscriber.cursor() < newest && !subscriber.is_ending();
+            lacks || subscriber.rest().is_some()
         })
     }
 
@@ -384,7 +385,7 @@ impl Bus {
     }
 
     /// Panics with the name of what should hold between two turns, where it does not. `is_resting` tells by its owner
-    /// whether a subscriber is neither blocked nor queued: such a one lacks nothing, or has a turn to come.
+    /// whether a subscriber is neither blocked nor queued: such a one lacks nothing, or is still to be visited.
     ///
     /// # Panics
     /// On a bug.

@@ -124,7 +124,7 @@ pub struct Namespace {
     pub segment: Box<[u8]>,
     /// Until when messages are kept although nobody is here, because somebody is to come back for them.
     pub lingers_until: Option<Time>,
-    /// Something came for a group with eps, whose turn is at the next tick.
+    /// Something came for a group with eps, which is offered it at the next tick.
     pub awaits_tick: bool,
     /// Numbers of the messages that the log holds for it, oldest first. Scores are found on the tape, and a group's
     /// messages in its members' lists.

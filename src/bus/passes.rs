@@ -1,4 +1,4 @@
-//! Passes: whose turn it is to be written to. It owns the lists of subscribers and the order of a fan-out, so that all
+//! Passes: who is written to next. It owns the lists of subscribers and the order of a fan-out, so that all
 //! who listen to a stream lose the same share under overload, and none waits for another stream; it must not know
 //! what is written.
 
@@ -438,7 +438,7 @@ mod tests {
     }
 
     #[test]
-    fn groups_share_one_turn_and_are_paced_like_those_who_get_the_same() {
+    fn groups_share_one_place_and_are_paced_like_those_who_get_the_same() {
         let mut registry = registry(0, 1);
         let mut groups = Vec::new();
         for place in 0..200 {

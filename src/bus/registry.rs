@@ -40,50 +40,6 @@ pub struct Registry {
     turned: VecDeque<Box<[u8]>>,
 }
 
-/// The numbers of a namespace's messages in order; of a group's, those of all its members, each once.
-#[derive(Default)]
-pub struct Numbers {
-    heads: Vec<Head>,
-}
-
-/// How far one member's list was read.
-struct Head {
-    member: NamespaceId,
-    /// The place of the next number, and the number; the greatest where there is none.
-    place: usize,
-    next: u64,
-}
-
-impl Numbers {
-    /// Begins with the first number of a namespace after `number`.
-    pub fn start(&mut self, registry: &Registry, id: NamespaceId, number: u64) {
-        self.heads.clear();
-        self.heads.extend(registry.members(id).map(|member| {
-            let place = member.place_after(number);
-            let next = member.number_at(place).unwrap_or(u64::MAX);
-            let member = member.id;
-            Head {
-                member,
-                place,
-                next,
-            }
-        }));
-    }
-
-    /// The next number.
-    pub fn next(&mut self, registry: &Registry) -> Option<u64> {
-        let next = self.heads.iter().map(|head| head.next).min();
-        let next = next.filter(|&number| number < u64::MAX)?;
-        for head in self.heads.iter_mut().filter(|head| head.next == next) {
-            head.place += 1;
-            let member = registry.get(head.member);
-            let number = member.and_then(|member| member.number_at(head.place));
-            head.next = number.unwrap_or(u64::MAX);
-        }
-        Some(next)
-    }
-}
-
 impl Registry {
     /// A registry of the streams' roots.
     pub fn new() -> Registry {
@@ -385,13 +341,9 @@ impl Registry {
             self.subscribers(),
             "subscribers were miscounted"
         );
-        let mut queued: Vec<NamespaceId> = Vec::new();
-        for &Reverse((at, id)) in &self.lingering {
-            let until = self.get(id).and_then(|namespace| namespace.lingers_until);
-            assert!(until.is_some_and(|until| at <= until), "a look comes late");
-            queued.push(id);
-        }
+        let mut queued: Vec<NamespaceId> = self.lingering.iter().map(|it| it.0.1).collect();
         queued.sort_unstable();
+        lingering.sort_unstable();
         assert_eq!(queued, lingering, "who lingers, and who is looked at");
     }
 
@@ -408,7 +360,7 @@ impl Registry {
     }
 
     /// The members of a group, or the namespace itself where it is none.
-    fn members(&self, id: NamespaceId) -> impl Iterator<Item = &Namespace> {
+    pub fn members(&self, id: NamespaceId) -> impl Iterator<Item = &Namespace> {
         let namespace = self.get(id);
         let members = namespace.map_or(&[][..], |namespace| &namespace.members);
         let alone = namespace.filter(|_| members.is_empty());
@@ -534,6 +486,7 @@ impl Default for Registry {
 
 #[cfg(test)]
 mod tests {
+    use super::super::numbers::Numbers;
     use super::*;
     use Stream::{Channels, Details, Eps, Raw};
 
@@ -628,8 +581,8 @@ mod tests {
             let names = own.map(|name| [(Eps, None), (Details, Some(&name[..]))]);
             let groups = names.map(|names| registry.enter(&names, 0, 0));
             let slots = groups.map(|id| registry.add_subscriber(id, SubscriberId(0)));
-            for turn in 0..4 {
-                let index = (leaver + turn) % 4;
+            for round in 0..4 {
+                let index = (leaver + round) % 4;
                 registry.remove_subscriber(groups[index], slots[index]);
                 for (id, namespace) in registry.iter() {
                     for (place, &(group, index)) in (0..).zip(&namespace.groups) {
@@ -637,7 +590,7 @@ mod tests {
                         assert_eq!(group.members[index as usize], (id, place));
                     }
                 }
-                assert_eq!(registry.get(Eps.root()).unwrap().groups.len(), 3 - turn);
+                assert_eq!(registry.get(Eps.root()).unwrap().groups.len(), 3 - round);
             }
             assert_eq!(registry.iter().count(), Stream::ALL.len());
         }

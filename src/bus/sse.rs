@@ -86,7 +86,7 @@ fn lines(payload: &[u8]) -> impl Iterator<Item = &[u8]> {
 }
 
 /// Appends a `retry:` line: the pause in milliseconds before a browser reconnects. It takes effect at its
-/// line end, and no blank line follows it, for the same reason as behind a [`COMMENT`].
+/// line end, and no blank line follows it, for the same reason as after a [`COMMENT`].
 pub fn encode_retry(out: &mut Vec<u8>, retry_ms: u32) {
     let _infallible = writeln!(out, "retry:{retry_ms}");
 }
@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn a_chunk_holds_the_bare_body_behind_its_head() {
+    fn a_chunk_holds_the_bare_body_after_its_head() {
         for len in [1, 15, 16, 255, 256, 70_000] {
             let body = vec![b'x'; len];
             let mut out = Vec::new();

@@ -15,7 +15,7 @@ pub struct Subscriber {
     is_ending: bool,
     /// How many bytes it has of the batch that was begun; zero where none was.
     taken: u32,
-    /// It has everything up to here. While it is not behind, it has what its namespace has, too, even if that is more.
+    /// It has everything up to here. One that was visited each time has more: all that its namespace has.
     cursor: u64,
     /// Where the batch ends that was begun.
     rest_to: u64,

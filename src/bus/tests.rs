@@ -266,7 +266,7 @@ impl World {
         }
     }
 
-    /// Up to so many writes, in turns and to clients by themselves.
+    /// Up to so many writes, in passes and to clients by themselves.
     fn write(&mut self, writes: u64) {
         for _ in 0..writes {
             if self.random.one_in(2)
@@ -287,9 +287,9 @@ impl World {
         }
     }
 
-    fn write_to(&mut self, place: usize, turn: Option<Visit>) {
+    fn write_to(&mut self, place: usize, visit: Option<Visit>) {
         let client = &mut self.clients[place];
-        match self.bus.prepare(client.id, turn) {
+        match self.bus.prepare(client.id, visit) {
             Ready::Nothing => client.is_queued = false,
             Ready::Lost => {
                 let client = self.clients.swap_remove(place);
@@ -365,11 +365,11 @@ impl World {
                 let next = scores(raw_at, u64::MAX)
                     .next()
                     .expect("a score was published");
-                assert_eq!(next.1, data, "raw behind {raw_at}");
+                assert_eq!(next.1, data, "raw after {raw_at}");
                 raw_at = next.0;
             } else {
                 let (number, expected) = self.next_message(client, at);
-                assert_eq!((block.event.as_deref(), data), expected, "behind {at}");
+                assert_eq!((block.event.as_deref(), data), expected, "after {at}");
                 at = number;
             }
             if is_channel && !(has_raw && has_eps) {

@@ -8,7 +8,7 @@ use crate::time::Time;
 
 /// The beat of the rolled-up scores.
 pub struct Ticker {
-    /// Sums reach up to this number, and no subscriber of eps stands behind it.
+    /// Sums reach up to this number, and no subscriber of eps has more.
     horizon: u64,
     /// Where the horizon was before the last tick.
     last_horizon: u64,
