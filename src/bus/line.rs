@@ -48,7 +48,7 @@ impl Line {
         let log = Log::new(options.log_bytes_max);
         Line {
             now: Time::ZERO,
-            registry: Registry::new(),
+            registry: Registry::default(),
             passes: Passes::new(options.paced_subscribers_min),
             ticker: Ticker::new(),
             flow: Flow::new(log.bytes_max()),

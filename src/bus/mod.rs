@@ -116,17 +116,6 @@ pub enum Ready {
     Lost,
 }
 
-/// The first event for a subscriber that wants one alone.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum First {
-    /// The event, as it is without chunks.
-    Event(Vec<u8>),
-    /// None yet.
-    Nothing,
-    /// It is not kept any more.
-    Lost,
-}
-
 /// Messages, and who gets them.
 pub struct Bus {
     line: Line,
@@ -247,11 +236,13 @@ impl Bus {
     }
 
     /// The first event for a subscriber, which takes events as they are.
-    pub fn poll_first(&mut self, id: SubscriberId) -> First {
+    ///
+    /// # Errors
+    /// [`Ready::Nothing`] or [`Ready::Lost`].
+    pub fn poll_first(&mut self, id: SubscriberId) -> Result<Vec<u8>, Ready> {
         match self.prepare_range(id, None, 1) {
-            Ready::Nothing => return First::Nothing,
-            Ready::Lost => return First::Lost,
             Ready::Bytes => {}
+            none => return Err(none),
         }
         self.prepared = None;
         let mut event = Vec::new();
@@ -263,7 +254,7 @@ impl Bus {
         // The end of a sum may have come with it.
         let end = event.windows(2).position(|pair| pair == b"\n\n");
         event.truncate(end.map_or(0, |end| end + 2));
-        First::Event(event)
+        Ok(event)
     }
 
     /// Whether a replay has ended, so that the client is to be told to forget its position: see [`CLEAR`].

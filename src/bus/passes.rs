@@ -313,7 +313,7 @@ mod tests {
 
     /// A registry with so many subscribers of raw and eps, whose places are 0, 1, … and 5,000.
     fn registry(eps: u32, raw: u32) -> Registry {
-        let mut registry = Registry::new();
+        let mut registry = Registry::default();
         for (stream, places) in [(Eps, 0..eps), (Raw, 5_000..5_000 + raw)] {
             for place in places {
                 let id = registry.enter(&[(stream, None)], 0, 0);

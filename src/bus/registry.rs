@@ -40,9 +40,9 @@ pub struct Registry {
     turned: VecDeque<Box<[u8]>>,
 }
 
-impl Registry {
+impl Default for Registry {
     /// A registry of the streams' roots.
-    pub fn new() -> Registry {
+    fn default() -> Registry {
         let mut namespaces = Slab::new();
         for stream in Stream::ALL {
             let index = namespaces.insert(Namespace::new(stream.root(), stream, b""));
@@ -59,7 +59,9 @@ impl Registry {
             turned: VecDeque::new(),
         }
     }
+}
 
+impl Registry {
     /// The namespace of these names, or their group, which somebody is about to enter. Of those that nobody has
     /// wanted until now, everything up to `head` may be missing. A new group with eps has what came up to the horizon,
     /// and awaits the tick for the rest.
@@ -478,12 +480,6 @@ pub fn with_root(id: NamespaceId, stream: Stream) -> impl Iterator<Item = Namesp
     [Some(id), root].into_iter().flatten()
 }
 
-impl Default for Registry {
-    fn default() -> Registry {
-        Registry::new()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::numbers::Numbers;
@@ -505,7 +501,7 @@ mod tests {
 
     #[test]
     fn a_message_is_listed_in_the_deepest_namespace_that_is_wanted_and_above() {
-        let mut registry = Registry::new();
+        let mut registry = Registry::default();
         let child = registry.enter(&[(Details, Some(b"A"))], 0, 0);
         let slot = registry.add_subscriber(child, SubscriberId(1));
         let root = registry.enter(&[(Details, None)], 0, 0);
@@ -535,7 +531,7 @@ mod tests {
 
     #[test]
     fn a_group_has_what_any_of_its_members_has_and_goes_with_its_last_subscriber() {
-        let mut registry = Registry::new();
+        let mut registry = Registry::default();
         let names: [Name<'_>; 3] = [(Eps, None), (Details, Some(b"A")), (Details, None)];
         let group = registry.enter(&names, 0, 0);
         let slots = [1, 2].map(|place| registry.add_subscriber(group, SubscriberId(place)));
@@ -576,7 +572,7 @@ mod tests {
     #[test]
     fn groups_leave_their_members_in_any_order() {
         for leaver in 0..4_usize {
-            let mut registry = Registry::new();
+            let mut registry = Registry::default();
             let own = [b"a", b"b", b"c", b"d"];
             let names = own.map(|name| [(Eps, None), (Details, Some(&name[..]))]);
             let groups = names.map(|names| registry.enter(&names, 0, 0));
@@ -598,7 +594,7 @@ mod tests {
 
     #[test]
     fn what_may_be_missing_is_said_for_each_namespace_and_for_its_groups() {
-        let mut registry = Registry::new();
+        let mut registry = Registry::default();
         let one = registry.enter(&[(Channels, Some(b"one"))], 5, 0);
         registry.add_subscriber(one, SubscriberId(1));
         let both = registry.enter(&[(Channels, Some(b"one")), (Channels, Some(b"two"))], 9, 0);
@@ -617,7 +613,7 @@ mod tests {
 
     #[test]
     fn those_who_are_to_come_back_keep_a_namespace_for_a_while() {
-        let mut registry = Registry::new();
+        let mut registry = Registry::default();
         let names: [Name<'_>; 2] = [(Channels, Some(b"a")), (Channels, Some(b"b"))];
         let group = registry.enter(&names, 0, 0);
         let slot = registry.add_subscriber(group, SubscriberId(1));

@@ -669,7 +669,7 @@ fn a_long_poll_takes_one_event() {
     for (scores_first, expected) in [(true, "data:1F4C2\n\n"), (false, "data:tweet\n\n")] {
         let mut bus = Bus::new(&Options::default());
         let (id, _) = bus.subscribe(&names, 0, FORM, None);
-        assert_eq!(bus.poll_first(id), First::Nothing);
+        assert_eq!(bus.poll_first(id), Err(Ready::Nothing));
         for is_score in [scores_first, !scores_first] {
             match is_score {
                 true => bus.line_mut().publish_score(b"1F4C2"),
@@ -678,7 +678,7 @@ fn a_long_poll_takes_one_event() {
         }
         bus.line_mut().begin_turn(Time::from_micros(20_000));
         bus.line_mut().handle_time();
-        assert_eq!(bus.poll_first(id), First::Event(expected.into()));
+        assert_eq!(bus.poll_first(id), Ok(expected.into()));
     }
 }
 

@@ -8,7 +8,7 @@
 use std::io;
 
 use super::streams::{Stage, Streams, Subscription};
-use crate::bus::{self, Bus, First, Ready, SubscriberId, Visit};
+use crate::bus::{self, Bus, Ready, SubscriberId, Visit};
 use crate::http::{CloseReason, Connections, Key};
 use crate::limits;
 
@@ -192,9 +192,8 @@ impl Fanout {
         let id = id?;
         let ready = match subscription.map(|it| it.stage) {
             Some(Stage::Poll) => match bus.poll_first(id) {
-                First::Event(event) => return Some(Step::Answer(key, event)),
-                First::Nothing => Ready::Nothing,
-                First::Lost => Ready::Lost,
+                Ok(event) => return Some(Step::Answer(key, event)),
+                Err(none) => none,
             },
             _ => bus.prepare(id, visit),
         };
