@@ -17,7 +17,7 @@ use emojitrack_streamer::config::{self, Command};
 use emojitrack_streamer::http::head::parse_head;
 use emojitrack_streamer::http::{Key, reply};
 use emojitrack_streamer::limits::TICK;
-use emojitrack_streamer::process::Process;
+use emojitrack_streamer::net::Process;
 use emojitrack_streamer::report::status;
 use emojitrack_streamer::server::stats::SourceState;
 use emojitrack_streamer::server::{Effect, Server};

@@ -4,7 +4,6 @@ pub mod config;
 pub mod glob;
 pub mod level;
 pub mod limits;
-pub mod process;
 pub mod random;
 pub mod time;
 

@@ -8,7 +8,8 @@ use std::sync::Arc;
 use emojitrack_streamer::broker::{self, Setup, Topics, demo};
 use emojitrack_streamer::config::{self, Command, Config};
 use emojitrack_streamer::level::Level;
-use emojitrack_streamer::net::mio::{Doors, MioNet};
+use emojitrack_streamer::limits;
+use emojitrack_streamer::net::mio::MioNet;
 use emojitrack_streamer::net::{Door, Net, healthcheck};
 use emojitrack_streamer::random;
 use emojitrack_streamer::reactor::Reactor;
@@ -29,13 +30,15 @@ fn main() -> ExitCode {
             println!("{NAME_AND_VERSION}");
             ExitCode::SUCCESS
         }
-        Ok(Command::Healthcheck(listen)) => match healthcheck::ask(&listen) {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(reason) => {
-                eprintln!("emojitrack-streamer: unhealthy: {reason}");
-                ExitCode::FAILURE
+        Ok(Command::Healthcheck(listen)) => {
+            match healthcheck::ask(&listen, limits::HEALTHCHECK_DEADLINE) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(reason) => {
+                    eprintln!("emojitrack-streamer: unhealthy: {reason}");
+                    ExitCode::FAILURE
+                }
             }
-        },
+        }
         Ok(Command::Run(config)) => match run(*config) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => {
@@ -61,12 +64,12 @@ fn run(mut config: Config) -> io::Result<()> {
     let descriptors = usize::try_from(descriptors).unwrap_or(usize::MAX);
     let listeners = config.listen.sockets() + config.admin_listen.len();
     config.server.fit_into(descriptors, listeners);
-    let doors = Doors {
-        public: &config.listen,
-        admin: &config.admin_listen,
-        reuse_port: config.reuse_port,
-    };
-    let mut net = MioNet::new(doors, config.log_level)?;
+    let mut net = MioNet::new(
+        &config.listen,
+        &config.admin_listen,
+        config.reuse_port,
+        config.log_level,
+    )?;
     let (now, unix_seconds) = (net.now(), net.unix_seconds());
     let setup = Setup {
         source: config.source.clone(),

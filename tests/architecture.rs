@@ -9,7 +9,6 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("glob", &[]),
     ("level", &[]),
     ("limits", &[]),
-    ("process", &[]),
     ("time", &[]),
     ("random", &[]),
     ("bus", &["limits", "time"]),
@@ -33,7 +32,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
             "time",
         ],
     ),
-    ("net", &["level", "limits", "process", "random", "time"]),
+    ("net", &["level", "limits", "random", "time"]),
     (
         "config",
         &[
@@ -53,8 +52,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     (
         "server",
         &[
-            "broker", "bus", "glob", "http", "level", "limits", "net", "process", "random",
-            "report", "time",
+            "broker", "bus", "glob", "http", "level", "limits", "net", "random", "report", "time",
         ],
     ),
     (

@@ -6,31 +6,30 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use super::Listen;
-use crate::limits::{HEALTHCHECK_BYTES_MAX, HEALTHCHECK_DEADLINE};
+use crate::limits::HEALTHCHECK_BYTES_MAX;
 
 const REQUEST: &[u8] = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
 
-/// Checks the server that listens there on this machine.
-///
-/// # Errors
-/// If no address answers with 200: one line with each address and its failure.
-pub fn ask(listen: &Listen) -> Result<(), String> {
-    ask_within(listen, HEALTHCHECK_DEADLINE)
-}
-
-fn ask_within(listen: &Listen, span: Duration) -> Result<(), String> {
+/// Checks the server that listens there on this machine. If no address answers with 200 within this time, the error is
+/// one line with each address and its failure.
+pub fn ask(listen: &Listen, span: Duration) -> Result<(), String> {
     let deadline = Instant::now() + span;
     let mut failures = Vec::new();
     for address in addresses(listen) {
         if address.port() == 0 {
             return Err("port 0 means any free port: set the port of the server".to_owned());
         }
-        let failure = match ask_one(address, deadline) {
-            Ok(200) => return Ok(()),
-            Ok(status) => format!("{address} answers with {status}"),
-            Err(error) => format!("{address}: {}", words(&error, span)),
-        };
-        failures.push(failure);
+        // A timeout is one of two kinds of error, depending on the platform; neither says how long the wait was.
+        use io::ErrorKind::{TimedOut, WouldBlock};
+        failures.push(match ask_one(address, deadline) {
+            Ok(Some(200)) => return Ok(()),
+            Ok(Some(status)) => format!("{address} answers with {status}"),
+            Ok(None) => format!("{address}: the answer is not HTTP"),
+            Err(error) if matches!(error.kind(), TimedOut | WouldBlock) => {
+                format!("{address}: no answer within {} s", span.as_secs_f32())
+            }
+            Err(error) => format!("{address}: {error}"),
+        });
     }
     Err(failures.join("; "))
 }
@@ -38,10 +37,9 @@ fn ask_within(listen: &Listen, span: Duration) -> Result<(), String> {
 /// The addresses at which this machine can reach that server, in the order to try them.
 fn addresses(listen: &Listen) -> Vec<SocketAddr> {
     let loopback: [IpAddr; 2] = [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];
-    let reachable = |address: &SocketAddr| match address.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => (loopback[0], address.port()).into(),
-        IpAddr::V6(ip) if ip.is_unspecified() => (loopback[1], address.port()).into(),
-        _ => *address,
+    let reachable = |address: &SocketAddr| match address.ip().is_unspecified() {
+        true => (loopback[usize::from(address.is_ipv6())], address.port()).into(),
+        false => *address,
     };
     match listen {
         Listen::Everywhere(port) => loopback.map(|ip| (ip, *port).into()).to_vec(),
@@ -49,8 +47,8 @@ fn addresses(listen: &Listen) -> Vec<SocketAddr> {
     }
 }
 
-/// The status of the answer from one address.
-fn ask_one(address: SocketAddr, deadline: Instant) -> io::Result<u16> {
+/// The status of the answer from one address, if it is HTTP.
+fn ask_one(address: SocketAddr, deadline: Instant) -> io::Result<Option<u16>> {
     let mut stream = TcpStream::connect_timeout(&address, left(deadline)?)?;
     stream.set_write_timeout(Some(left(deadline)?))?;
     stream.write_all(REQUEST)?;
@@ -66,8 +64,7 @@ fn ask_one(address: SocketAddr, deadline: Instant) -> io::Result<u16> {
             Err(error) => return Err(error),
         }
     }
-    let no_http = || io::Error::new(io::ErrorKind::InvalidData, "the answer is not HTTP");
-    status_of(&answer).ok_or_else(no_http)
+    Ok(status_of(&answer))
 }
 
 /// Parses the status line.
@@ -81,19 +78,9 @@ fn status_of(answer: &[u8]) -> Option<u16> {
 
 fn left(deadline: Instant) -> io::Result<Duration> {
     let left = deadline.saturating_duration_since(Instant::now());
-    if left.is_zero() {
-        return Err(io::ErrorKind::TimedOut.into());
-    }
-    Ok(left)
-}
-
-/// A timeout is one of two kinds of error, depending on the platform; neither says how long the wait was.
-fn words(error: &io::Error, span: Duration) -> String {
-    match error.kind() {
-        io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock => {
-            format!("no answer within {} s", span.as_secs_f32())
-        }
-        _ => error.to_string(),
+    match left.is_zero() {
+        true => Err(io::ErrorKind::TimedOut.into()),
+        false => Ok(left),
     }
 }
 
@@ -148,7 +135,7 @@ mod tests {
             let listen = server(pieces, Duration::ZERO);
             let address = addresses(&listen)[0];
             let expected = expected.map_err(|text| format!("{address}{text}"));
-            assert_eq!(ask_within(&listen, PATIENCE), expected, "for {pieces:?}");
+            assert_eq!(ask(&listen, PATIENCE), expected, "for {pieces:?}");
         }
     }
 
@@ -157,7 +144,7 @@ mod tests {
         let pieces = &["H", "T", "T", "P", "/", "1", ".", "1", " ", "2", "0", "0"];
         let listen = server(pieces, Duration::from_millis(40));
         let started = Instant::now();
-        let error = ask_within(&listen, Duration::from_millis(100)).unwrap_err();
+        let error = ask(&listen, Duration::from_millis(100)).unwrap_err();
         assert!(error.ends_with(": no answer within 0.1 s"), "{error}");
         assert!(started.elapsed() < PATIENCE);
     }
@@ -167,11 +154,11 @@ mod tests {
         let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let address = free.local_addr().unwrap();
         drop(free);
-        let error = ask(&Listen::Everywhere(address.port())).unwrap_err();
+        let error = ask(&Listen::Everywhere(address.port()), PATIENCE).unwrap_err();
         let parts: Vec<&str> = error.split("; ").collect();
         assert!(parts[0].starts_with(&format!("{address}: ")), "{error}");
         assert!(parts[1].starts_with("[::1]:"), "{error}");
-        let error = ask(&Listen::Everywhere(0)).unwrap_err();
+        let error = ask(&Listen::Everywhere(0), PATIENCE).unwrap_err();
         assert!(error.starts_with("port 0 "), "{error}");
     }
 

@@ -32,12 +32,10 @@ impl Log {
                 let _unwritable = std::io::stderr().lock().write_all(line.as_bytes());
             }
         };
-        let writer = thread::Builder::new()
-            .name("log".to_owned())
-            .stack_size(64 * 1024);
+        let writer = thread::Builder::new().name("log".to_owned());
         Log {
             lines: Some(sender),
-            writer: writer.spawn(write_all).ok(),
+            writer: writer.stack_size(64 * 1024).spawn(write_all).ok(),
             dropped: 0,
             level,
         }

@@ -2,37 +2,24 @@
 //! It owns every descriptor and socket option; it must not hold bytes.
 
 use std::io::{self, Read, Write};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr};
-use std::os::fd::OwnedFd;
+use std::net::{IpAddr, Ipv6Addr, Shutdown, SocketAddr};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use ::mio::event::Source;
-use ::mio::net::{TcpListener, TcpStream, UdpSocket, UnixStream};
+use ::mio::net::{TcpListener, TcpStream, UnixStream};
+use ::mio::unix::SourceFd;
 use ::mio::{Events, Interest, Poll, Waker};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
-use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use socket2::{Domain, Protocol, Socket, Type};
 
 use super::log::Log;
 use super::process;
 use super::resolve::Resolver;
-use super::{Door, Event, Listen, Net, Peer, Token};
+use super::{Door, Event, Listen, Net, Peer, Process, Token};
 use crate::level::Level;
 use crate::limits;
-use crate::process::Process;
 use crate::time::Time;
-
-/// The addresses to listen on.
-#[derive(Clone, Copy, Debug)]
-pub struct Doors<'a> {
-    /// For all clients.
-    pub public: &'a Listen,
-    /// For administrators.
-    pub admin: &'a [SocketAddr],
-    /// Whether several processes may share the public ports. Admin ports are never shared, so that a request reaches
-    /// the process that it is meant for.
-    pub reuse_port: bool,
-}
 
 /// The sockets of this process.
 pub struct MioNet {
@@ -41,8 +28,8 @@ pub struct MioNet {
     started: Instant,
     listeners: Vec<(Door, TcpListener)>,
     /// Accepted sockets and their generations, by the index in their token.
-    clients: Vec<Option<(u32, TcpStream)>>,
-    upstreams: [Option<Upstream>; UPSTREAMS_MAX],
+    clients: Vec<Option<(u32, Socket)>>,
+    upstreams: [Option<Socket>; UPSTREAMS_MAX],
     resolver: Resolver,
     /// The listener to try first next time, so that a crowd at one listener does not starve the others.
     next_listener: usize,
@@ -53,22 +40,6 @@ pub struct MioNet {
     /// Descriptors other than listeners, clients and upstreams.
     other_descriptors: usize,
     log: Log,
-}
-
-enum Upstream {
-    Tcp(TcpStream),
-    Udp(Datagrams),
-    Unix(UnixStream),
-}
-
-impl Upstream {
-    fn source(&mut self) -> &mut dyn Source {
-        match self {
-            Upstream::Tcp(stream) => stream,
-            Upstream::Udp(Datagrams(socket)) => socket,
-            Upstream::Unix(stream) => stream,
-        }
-    }
 }
 
 const UPSTREAMS_MAX: usize = 4;
@@ -86,14 +57,24 @@ const FIRST_LISTENER: usize = FIRST_UPSTREAM + UPSTREAMS_MAX;
 const _: () = assert!(2 * limits::LISTEN_ADDRESSES_MAX <= usize::MAX - FIRST_LISTENER);
 
 impl MioNet {
-    /// Starts to listen, handles the process's signals from now on, and starts the log.
-    ///
-    /// # Errors
-    /// If it cannot listen on an address (the message names it), or the process is out of descriptors.
-    pub fn new(doors: Doors<'_>, log_level: Level) -> io::Result<MioNet> {
+    /// Starts to listen, handles the process's signals from now on, and starts the log. With `reuse_port`, several
+    /// processes may share the public ports. Admin ports are never shared, so that a request reaches the process that
+    /// it is meant for. If it cannot listen on an address, the error names it.
+    pub fn new(
+        public: &Listen,
+        admin: &[SocketAddr],
+        reuse_port: bool,
+        log_level: Level,
+    ) -> io::Result<MioNet> {
         let poll = Poll::new()?;
         let registry = poll.registry();
-        let mut listeners = doors.open()?;
+        let mut listeners = Vec::new();
+        for &address in admin {
+            listeners.push((Door::Admin, listen_on(address, false, false)?));
+        }
+        for listener in listen(public, reuse_port)? {
+            listeners.push((Door::Public, listener));
+        }
         for (index, (_, listener)) in listeners.iter_mut().enumerate() {
             let token = ::mio::Token(FIRST_LISTENER + index);
             registry.register(listener, token, Interest::READABLE)?;
@@ -120,16 +101,14 @@ impl MioNet {
 
     /// The addresses that one kind of listener is bound to.
     pub fn local_addresses(&self, door: Door) -> Vec<SocketAddr> {
-        self.listeners
-            .iter()
-            .filter(|(of, _)| *of == door)
-            .filter_map(|(_, listener)| listener.local_addr().ok())
-            .collect()
+        let listeners = self.listeners.iter().filter(|(of, _)| *of == door);
+        let addresses = listeners.map(|(_, listener)| listener.local_addr());
+        addresses.filter_map(Result::ok).collect()
     }
 
-    /// The token for an event. The generation is the current one: indexes are freed and reused only between two
-    /// polls.
-    fn name_of(&self, place: usize) -> Option<Token> {
+    /// The token of a socket with an event. The generation is the current one: indexes are freed and reused only
+    /// between two polls.
+    fn token_at(&self, place: usize) -> Option<Token> {
         if place >= FIRST_UPSTREAM {
             return Some(Token::Upstream((place - FIRST_UPSTREAM) as u8));
         }
@@ -137,128 +116,29 @@ impl MioNet {
         Some(Token::Client(place as u32, *generation))
     }
 
-    fn stream(&mut self, token: Token) -> io::Result<&mut dyn ReadWrite> {
-        let gone = || io::Error::from(io::ErrorKind::NotConnected);
-        match token {
+    fn socket(&self, token: Token) -> io::Result<&Socket> {
+        let socket = match token {
             Token::Client(index, generation) => {
-                match self
-                    .clients
-                    .get_mut(index as usize)
-                    .and_then(Option::as_mut)
-                {
-                    Some((holder, stream)) if *holder == generation => Ok(stream),
-                    _ => Err(gone()),
-                }
+                let client = self.clients.get(index as usize).and_then(Option::as_ref);
+                let client = client.filter(|(holder, _)| *holder == generation);
+                client.map(|(_, socket)| socket)
             }
-            Token::Upstream(index) => {
-                match self
-                    .upstreams
-                    .get_mut(usize::from(index))
-                    .and_then(Option::as_mut)
-                {
-                    Some(Upstream::Tcp(stream)) => Ok(stream),
-                    Some(Upstream::Udp(socket)) => Ok(socket),
-                    Some(Upstream::Unix(stream)) => Ok(stream),
-                    None => Err(gone()),
-                }
-            }
-        }
-    }
-}
-
-impl Upstream {
-    fn is_connected(&self) -> io::Result<bool> {
-        let (failure, peer) = match self {
-            Upstream::Tcp(stream) => {
-                let peer = stream.peer_addr();
-                let peer = peer.and_then(|peer| other_than(peer, stream.local_addr()?));
-                (stream.take_error()?, peer)
-            }
-            Upstream::Udp(Datagrams(socket)) => {
-                let peer = socket.peer_addr();
-                let peer = peer.and_then(|peer| other_than(peer, socket.local_addr()?));
-                (socket.take_error()?, peer)
-            }
-            Upstream::Unix(stream) => (stream.take_error()?, stream.peer_addr().map(drop)),
+            Token::Upstream(index) => self.upstreams[usize::from(index)].as_ref(),
         };
-        match (failure, peer) {
-            (Some(error), _) => Err(error),
-            (None, Ok(())) => Ok(true),
-            (None, Err(error)) if error.kind() == io::ErrorKind::NotConnected => Ok(false),
-            (None, Err(error)) => Err(error),
-        }
-    }
-}
-
-/// Refuses a connection to ourselves. The kernel makes one if nothing listens on the destination port and the socket
-/// happens to get that same port: it would then block the real listener, and we would read our own output.
-fn other_than(peer: SocketAddr, local: SocketAddr) -> io::Result<()> {
-    match peer == local {
-        true => Err(io::ErrorKind::ConnectionRefused.into()),
-        false => Ok(()),
-    }
-}
-
-/// Starts to connect. The socket options are optional, so failing to set one does not fail the connection.
-fn connect_tcp(address: SocketAddr, kernel_bytes_max: Option<usize>) -> io::Result<TcpStream> {
-    let stream = TcpStream::connect(address)?;
-    let socket = SockRef::from(&stream);
-    // Commands are short and should be sent at once.
-    let _slower = socket.set_tcp_nodelay(true);
-    #[cfg(target_os = "linux")]
-    let _later = socket.set_tcp_user_timeout(Some(limits::UPSTREAM_TIMEOUT));
-    if let Some(bytes) = kernel_bytes_max {
-        // Linux doubles the number, and uses half of it for bookkeeping.
-        let _older = socket.set_send_buffer_size(bytes);
-    }
-    Ok(stream)
-}
-
-trait ReadWrite: Read + Write {}
-impl<T: Read + Write> ReadWrite for T {}
-
-/// A connected datagram socket: each read and each write is one datagram.
-struct Datagrams(UdpSocket);
-
-impl Datagrams {
-    fn connect(address: SocketAddr) -> io::Result<Datagrams> {
-        let any: IpAddr = match address {
-            SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
-            SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
-        };
-        let socket = UdpSocket::bind(SocketAddr::new(any, 0))?;
-        socket.connect(address)?;
-        Ok(Datagrams(socket))
-    }
-}
-
-impl Read for Datagrams {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.0.recv(buffer)
-    }
-}
-
-impl Write for Datagrams {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.send(bytes)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
+        socket.ok_or_else(|| io::ErrorKind::NotConnected.into())
     }
 }
 
 impl Net for MioNet {
-    type Accepted = TcpStream;
+    type Accepted = Socket;
 
     fn now(&self) -> Time {
         Time::ZERO + self.started.elapsed()
     }
 
     fn unix_seconds(&self) -> u64 {
-        SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .map_or(0, |since| since.as_secs())
+        let since = SystemTime::now().duration_since(UNIX_EPOCH);
+        since.map_or(0, |since| since.as_secs())
     }
 
     fn poll(&mut self, timeout: Option<Duration>, events: &mut Vec<Event>) -> io::Result<()> {
@@ -267,21 +147,18 @@ impl Net for MioNet {
             other => other?,
         }
         for event in &self.events {
-            let token = event.token().0;
-            if let Some(index) = token.checked_sub(FIRST_LISTENER) {
+            let place = event.token().0;
+            if let Some(index) = place.checked_sub(FIRST_LISTENER) {
                 let listener = self.listeners.get(index);
                 events.extend(listener.map(|(door, _)| Event::Acceptable(*door)));
-            } else if token == RESOLVER {
-                events.extend(
-                    self.resolver
-                        .answers()
-                        .map(|(token, answer)| Event::Resolved(token, answer)),
-                );
-            } else if token == SIGNALS {
+            } else if place == RESOLVER {
+                let answers = self.resolver.answers();
+                events.extend(answers.map(|(token, answer)| Event::Resolved(token, answer)));
+            } else if place == SIGNALS {
                 events.extend((0..count_signals(&mut self.signals)).map(|_| Event::Signal));
-            } else if token == HANGUPS {
+            } else if place == HANGUPS {
                 events.extend((0..count_signals(&mut self.hangups)).map(|_| Event::Reload));
-            } else if let Some(token) = self.name_of(token) {
+            } else if let Some(token) = self.token_at(place) {
                 events.push(Event::Ready {
                     token,
                     readable: event.is_readable() || event.is_read_closed(),
@@ -293,21 +170,18 @@ impl Net for MioNet {
         Ok(())
     }
 
-    fn accept(&mut self, door: Door) -> io::Result<(TcpStream, IpAddr)> {
+    fn accept(&mut self, door: Door) -> io::Result<(Socket, IpAddr)> {
         let mut result = Err(io::ErrorKind::WouldBlock.into());
-        let (before, after) = (
-            0..self.next_listener,
-            self.next_listener..self.listeners.len(),
-        );
-        for index in after.chain(before) {
+        let count = self.listeners.len();
+        for index in (self.next_listener..count).chain(0..self.next_listener) {
             let (of, listener) = &self.listeners[index];
             if *of != door {
                 continue;
             }
             match listener.accept() {
                 Ok((stream, address)) => {
-                    self.next_listener = (index + 1) % self.listeners.len();
-                    return Ok((stream, address.ip().to_canonical()));
+                    self.next_listener = (index + 1) % count;
+                    return Ok((OwnedFd::from(stream).into(), address.ip().to_canonical()));
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(error) => result = Err(error),
@@ -316,14 +190,12 @@ impl Net for MioNet {
         result
     }
 
-    fn adopt(&mut self, token: Token, mut accepted: TcpStream) -> io::Result<()> {
+    fn adopt(&mut self, token: Token, accepted: Socket) -> io::Result<()> {
         let Token::Client(index, generation) = token else {
             return Err(io::ErrorKind::InvalidInput.into());
         };
         let place = index as usize;
-        self.poll
-            .registry()
-            .register(&mut accepted, ::mio::Token(place), INTEREST)?;
+        register(self.poll.registry(), &accepted, place)?;
         if place >= self.clients.len() {
             self.clients.resize_with(place + 1, || None);
         }
@@ -339,20 +211,19 @@ impl Net for MioNet {
     }
 
     fn read(&mut self, token: Token, buffer: &mut [u8]) -> io::Result<usize> {
-        retry_interrupted(|| self.stream(token)?.read(buffer))
+        let mut socket = self.socket(token)?;
+        retry_interrupted(|| socket.read(buffer))
     }
 
     fn write(&mut self, token: Token, bytes: &[u8]) -> io::Result<usize> {
-        retry_interrupted(|| self.stream(token)?.write(bytes))
+        let mut socket = self.socket(token)?;
+        retry_interrupted(|| socket.write(bytes))
     }
 
     fn shutdown_write(&mut self, token: Token) {
-        if let Token::Client(index, generation) = token
-            && let Some(Some((holder, stream))) = self.clients.get(index as usize)
-            && *holder == generation
-        {
+        if let Ok(socket) = self.socket(token) {
             // This fails if the client is already gone, which the next read reports.
-            let _gone = stream.shutdown(Shutdown::Write);
+            let _gone = socket.shutdown(Shutdown::Write);
         }
     }
 
@@ -363,11 +234,7 @@ impl Net for MioNet {
                     place.take_if(|(holder, _)| *holder == generation);
                 }
             }
-            Token::Upstream(index) => {
-                if let Some(place) = self.upstreams.get_mut(usize::from(index)) {
-                    *place = None;
-                }
-            }
+            Token::Upstream(index) => self.upstreams[usize::from(index)] = None,
         }
     }
 
@@ -379,55 +246,27 @@ impl Net for MioNet {
         let Token::Upstream(index) = token else {
             return Err(io::ErrorKind::InvalidInput.into());
         };
-        let mut upstream = match peer {
-            Peer::Tcp {
-                address,
-                kernel_bytes_max,
-            } => Upstream::Tcp(connect_tcp(*address, *kernel_bytes_max)?),
-            Peer::Udp(address) => Upstream::Udp(Datagrams::connect(*address)?),
-            Peer::Unix(path) => Upstream::Unix(UnixStream::connect(path)?),
-        };
         let index = usize::from(index);
-        self.poll.registry().register(
-            upstream.source(),
-            ::mio::Token(FIRST_UPSTREAM + index),
-            INTEREST,
-        )?;
-        *self
-            .upstreams
-            .get_mut(index)
-            .ok_or(io::ErrorKind::InvalidInput)? = Some(upstream);
+        let upstream = connect(peer)?;
+        register(self.poll.registry(), &upstream, FIRST_UPSTREAM + index)?;
+        self.upstreams[index] = Some(upstream);
         Ok(())
     }
 
     fn is_connected(&mut self, token: Token) -> io::Result<bool> {
-        let Token::Upstream(index) = token else {
-            return Err(io::ErrorKind::InvalidInput.into());
-        };
-        let upstream = self.upstreams.get(usize::from(index));
-        match upstream.and_then(Option::as_ref) {
-            Some(upstream) => upstream.is_connected(),
-            None => Err(io::ErrorKind::NotConnected.into()),
-        }
+        is_connected(self.socket(token)?)
     }
 
     fn listen_to(&mut self, token: Token, readable: bool) {
-        let Token::Upstream(index) = token else {
-            return;
-        };
-        let interest = if readable {
-            INTEREST
-        } else {
-            Interest::WRITABLE
-        };
-        let place = ::mio::Token(FIRST_UPSTREAM + usize::from(index));
-        let upstream = self.upstreams.get_mut(usize::from(index));
-        if let Some(upstream) = upstream.and_then(Option::as_mut) {
-            // This fails only for an unregistered socket.
-            let _impossible = self
-                .poll
-                .registry()
-                .reregister(upstream.source(), place, interest);
+        if let (Token::Upstream(index), Ok(socket)) = (token, self.socket(token)) {
+            let interest = match readable {
+                true => INTEREST,
+                false => Interest::WRITABLE,
+            };
+            let place = ::mio::Token(FIRST_UPSTREAM + usize::from(index));
+            let mut source = SourceFd(&socket.as_raw_fd());
+            let changed = (self.poll.registry()).reregister(&mut source, place, interest);
+            debug_assert!(changed.is_ok(), "an upstream was not registered");
         }
     }
 
@@ -443,35 +282,75 @@ impl Net for MioNet {
     }
 }
 
-impl Doors<'_> {
-    fn open(&self) -> io::Result<Vec<(Door, TcpListener)>> {
-        let mut listeners = Vec::new();
-        for &address in self.admin {
-            listeners.push((Door::Admin, listen_on(address, false, false)?));
+fn register(registry: &::mio::Registry, socket: &Socket, place: usize) -> io::Result<()> {
+    let mut source = SourceFd(&socket.as_raw_fd());
+    registry.register(&mut source, ::mio::Token(place), INTEREST)
+}
+
+/// Starts to connect.
+fn connect(peer: &Peer) -> io::Result<Socket> {
+    match peer {
+        Peer::Tcp {
+            address,
+            kernel_bytes_max,
+        } => connect_tcp(*address, *kernel_bytes_max),
+        Peer::Udp(address) => {
+            let socket = Socket::new(Domain::for_address(*address), Type::DGRAM, None)?;
+            socket.set_nonblocking(true)?;
+            socket.connect(&(*address).into())?;
+            Ok(socket)
         }
-        match self.public {
-            Listen::Everywhere(port) => {
-                listeners.push((Door::Public, listen_everywhere(*port, self.reuse_port)?));
-            }
-            Listen::Addresses(addresses) => {
-                for &address in addresses {
-                    listeners.push((Door::Public, listen_on(address, false, self.reuse_port)?));
-                }
-            }
-        }
-        Ok(listeners)
+        Peer::Unix(path) => Ok(OwnedFd::from(UnixStream::connect(path)?).into()),
     }
 }
 
-/// A dual-stack IPv6 socket, or an IPv4 one if the machine has no IPv6.
-fn listen_everywhere(port: u16, reuse_port: bool) -> io::Result<TcpListener> {
+/// The socket options are optional, so failing to set one does not fail the connection.
+fn connect_tcp(address: SocketAddr, kernel_bytes_max: Option<usize>) -> io::Result<Socket> {
+    let socket = Socket::from(OwnedFd::from(TcpStream::connect(address)?));
+    // Commands are short and should be sent at once.
+    let _slower = socket.set_tcp_nodelay(true);
+    #[cfg(target_os = "linux")]
+    let _later = socket.set_tcp_user_timeout(Some(limits::UPSTREAM_TIMEOUT));
+    if let Some(bytes) = kernel_bytes_max {
+        // Linux doubles the number, and uses half of it for bookkeeping.
+        let _older = socket.set_send_buffer_size(bytes);
+    }
+    Ok(socket)
+}
+
+/// A connection to ourselves is refused. The kernel makes one if nothing listens on the destination port and the socket
+/// happens to get that same port: it would then block the real listener, and we would read our own output.
+fn is_connected(upstream: &Socket) -> io::Result<bool> {
+    if let Some(error) = upstream.take_error()? {
+        return Err(error);
+    }
+    match upstream.peer_addr() {
+        Ok(peer) if peer == upstream.local_addr()? => Err(io::ErrorKind::ConnectionRefused.into()),
+        Ok(_) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::NotConnected => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Without addresses: a dual-stack IPv6 socket, or an IPv4 one if the machine has no IPv6.
+fn listen(public: &Listen, reuse_port: bool) -> io::Result<Vec<TcpListener>> {
+    let port = match public {
+        Listen::Everywhere(port) => *port,
+        Listen::Addresses(addresses) => {
+            let listeners = addresses.iter();
+            return listeners
+                .map(|&address| listen_on(address, false, reuse_port))
+                .collect();
+        }
+    };
     let everywhere = SocketAddr::from((Ipv6Addr::UNSPECIFIED, port));
-    match listen_on(everywhere, true, reuse_port) {
+    let listener = match listen_on(everywhere, true, reuse_port) {
         Err(error) if error.kind() != io::ErrorKind::AddrInUse => {
             listen_on(SocketAddr::from(([0, 0, 0, 0], port)), false, reuse_port)
         }
         other => other,
-    }
+    };
+    Ok(vec![listener?])
 }
 
 fn listen_on(address: SocketAddr, dual_stack: bool, reuse_port: bool) -> io::Result<TcpListener> {
@@ -537,6 +416,8 @@ fn retry_interrupted(mut call: impl FnMut() -> io::Result<usize>) -> io::Result<
 
 #[cfg(test)]
 mod tests {
+    use socket2::SockRef;
+
     use super::*;
 
     /// Waits for the connection that a client has just made.
@@ -571,7 +452,7 @@ mod tests {
 
     #[test]
     fn the_dual_stack_socket_accepts_ipv4() {
-        let listener = listen_everywhere(0, false).unwrap();
+        let listener = listen(&Listen::Everywhere(0), false).unwrap().remove(0);
         let port = listener.local_addr().unwrap().port();
         let client = std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();
         let stream = accept(&listener);
@@ -582,12 +463,8 @@ mod tests {
     #[test]
     fn listeners_take_turns() {
         let anywhere = SocketAddr::from(([127, 0, 0, 1], 0));
-        let doors = Doors {
-            public: &Listen::Addresses(vec![anywhere, anywhere]),
-            admin: &[],
-            reuse_port: false,
-        };
-        let mut net = MioNet::new(doors, Level::Error).unwrap();
+        let public = Listen::Addresses(vec![anywhere, anywhere]);
+        let mut net = MioNet::new(&public, &[], false, Level::Error).unwrap();
         let addresses = net.local_addresses(Door::Public);
         let crowd = |address: &SocketAddr| {
             let connect = |_| std::net::TcpStream::connect(address).unwrap();
@@ -599,7 +476,7 @@ mod tests {
         while came.len() < 6 {
             assert!(Instant::now() < deadline, "only {} came", came.len());
             match net.accept(Door::Public) {
-                Ok((stream, _)) => came.push(stream.local_addr().unwrap()),
+                Ok((stream, _)) => came.push(stream.local_addr().unwrap().as_socket().unwrap()),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     std::thread::yield_now();
                 }
@@ -614,8 +491,7 @@ mod tests {
     #[cfg(target_os = "linux")]
     fn outgoing_connections_have_a_user_timeout() {
         let listener = bind(SocketAddr::from(([127, 0, 0, 1], 0)), false, false).unwrap();
-        let stream = connect_tcp(listener.local_addr().unwrap(), None).unwrap();
-        let socket = SockRef::from(&stream);
+        let socket = connect_tcp(listener.local_addr().unwrap(), None).unwrap();
         assert!(socket.tcp_nodelay().unwrap());
         assert_eq!(
             socket.tcp_user_timeout().unwrap(),
@@ -659,19 +535,20 @@ mod tests {
             socket.set_nonblocking(true).unwrap();
             socket
         };
-        let stream = TcpStream::from_std(itself(Type::STREAM, Protocol::TCP).into());
-        let datagrams = UdpSocket::from_std(itself(Type::DGRAM, Protocol::UDP).into());
-        for upstream in [Upstream::Tcp(stream), Upstream::Udp(Datagrams(datagrams))] {
-            let error = upstream.is_connected().unwrap_err();
+        for upstream in [
+            itself(Type::STREAM, Protocol::TCP),
+            itself(Type::DGRAM, Protocol::UDP),
+        ] {
+            let error = is_connected(&upstream).unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
         }
         let listener = bind(anywhere, false, false).unwrap();
         let address = listener.local_addr().unwrap();
         let stream = connect_tcp(address, None).unwrap();
         let _other = accept(&listener);
-        let datagrams = Datagrams::connect(address).unwrap();
-        for upstream in [Upstream::Tcp(stream), Upstream::Udp(datagrams)] {
-            assert!(upstream.is_connected().unwrap());
+        let datagrams = connect(&Peer::Udp(address)).unwrap();
+        for upstream in [stream, datagrams] {
+            assert!(is_connected(&upstream).unwrap());
         }
     }
 }

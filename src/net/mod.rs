@@ -13,8 +13,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::level::Level;
-use crate::process::Process;
 use crate::time::Time;
+
+pub use process::Process;
 
 /// What to listen on.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -106,37 +107,25 @@ pub trait Net {
     /// The wall clock, in seconds.
     fn unix_seconds(&self) -> u64;
 
-    /// Waits for events, at most for `timeout` if there is one, and appends them.
-    ///
-    /// # Errors
-    /// If the kernel fails to poll; the process cannot continue then.
+    /// Waits for events, at most for `timeout` if there is one, and appends them. After an error the process cannot
+    /// continue.
     fn poll(&mut self, timeout: Option<Duration>, events: &mut Vec<Event>) -> io::Result<()>;
 
-    /// Accepts the next connection, and returns its client's address too (an IPv4-mapped one as IPv4).
-    ///
-    /// # Errors
-    /// `WouldBlock` if none is waiting; the process may also be out of descriptors.
+    /// Accepts the next connection, and returns its client's address too (an IPv4-mapped one as IPv4). `WouldBlock` if
+    /// none is waiting; the process may also be out of descriptors.
     fn accept(&mut self, door: Door) -> io::Result<(Self::Accepted, IpAddr)>;
 
-    /// Registers an accepted connection for events.
-    ///
-    /// # Errors
-    /// If the kernel refuses to watch it; the connection is then closed.
+    /// Registers an accepted connection for events; closes it if the kernel refuses to watch it.
     fn adopt(&mut self, token: Token, accepted: Self::Accepted) -> io::Result<()>;
 
     /// Closes the listening sockets.
     fn stop_listening(&mut self);
 
-    /// Reads; zero bytes mean the end.
-    ///
-    /// # Errors
-    /// `WouldBlock` if there is nothing to read; after any other error the socket is unusable.
+    /// Reads; zero bytes mean the end. `WouldBlock` if there is nothing to read; after any other error the socket is
+    /// unusable.
     fn read(&mut self, token: Token, buffer: &mut [u8]) -> io::Result<usize>;
 
-    /// Writes as much as fits.
-    ///
-    /// # Errors
-    /// `WouldBlock` if nothing fits; after any other error the socket is unusable.
+    /// Writes as much as fits. `WouldBlock` if nothing fits; after any other error the socket is unusable.
     fn write(&mut self, token: Token, bytes: &[u8]) -> io::Result<usize>;
 
     /// Shuts down the sending side; reading continues.
@@ -150,15 +139,9 @@ pub trait Net {
     fn resolve(&mut self, token: Token, host: &str, port: u16);
 
     /// Starts to connect; the socket becomes writable when the attempt has succeeded or failed.
-    ///
-    /// # Errors
-    /// If the attempt fails at once.
     fn connect(&mut self, token: Token, peer: &Peer) -> io::Result<()>;
 
-    /// Whether an outgoing connection is established.
-    ///
-    /// # Errors
-    /// If the attempt has failed.
+    /// Whether an outgoing connection is established; an error if the attempt has failed.
     fn is_connected(&mut self, token: Token) -> io::Result<bool>;
 
     /// The operating system's figures about this process; takes several system calls.

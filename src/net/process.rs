@@ -3,7 +3,18 @@
 use std::fs;
 use std::time::Duration;
 
-use crate::process::Process;
+/// The operating system's figures about this process; zero if they are not available.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Process {
+    /// Resident memory.
+    pub resident_bytes: u64,
+    /// CPU time, user and system.
+    pub cpu: Duration,
+    /// Open file descriptors.
+    pub descriptors: u64,
+    /// The limit of open file descriptors.
+    pub descriptors_max: u64,
+}
 
 /// Reads all figures but the number of descriptors, which the caller counts.
 pub(super) fn read(descriptors: u64) -> Process {

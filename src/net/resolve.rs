@@ -38,38 +38,31 @@ impl Resolver {
 
     /// Asks for a host's addresses. A literal address is answered without a thread.
     pub(super) fn ask(&mut self, token: Token, host: &str, port: u16) {
-        let number = self.asked.entry(token).or_default();
-        *number += 1;
-        let number = *number;
-        if let Ok(address) = host.parse::<IpAddr>() {
-            self.answer(token, number, Ok(vec![SocketAddr::new(address, port)]));
-            return;
-        }
+        let latest = self.asked.entry(token).or_default();
+        *latest += 1;
+        let number = *latest;
         let (sender, waker) = (self.sender.clone(), Arc::clone(&self.waker));
-        let question = (host.to_owned(), port);
-        let thread = thread::Builder::new().name("resolver".to_owned());
-        let thread = thread.spawn(move || {
-            let answer = question.to_socket_addrs().map(Iterator::collect);
+        let answer = move |answer| {
             // Both fail only if the process is exiting.
             let _gone = sender.send((token, number, answer));
             let _gone = waker.wake();
-        });
-        if let Err(error) = thread {
-            self.answer(token, number, Err(error));
+        };
+        if let Ok(address) = host.parse::<IpAddr>() {
+            return answer(Ok(vec![SocketAddr::new(address, port)]));
+        }
+        let (question, thread_answer) = ((host.to_owned(), port), answer.clone());
+        let thread = thread::Builder::new().name("resolver".to_owned());
+        let resolve = move || thread_answer(question.to_socket_addrs().map(Iterator::collect));
+        if let Err(error) = thread.spawn(resolve) {
+            answer(Err(error));
         }
     }
 
     /// The answers that have arrived to the latest queries.
     pub(super) fn answers(&mut self) -> impl Iterator<Item = (Token, Answer)> {
-        self.receiver
-            .try_iter()
-            .filter_map(|(token, number, answer)| {
-                (self.asked.get(&token) == Some(&number)).then_some((token, answer))
-            })
-    }
-
-    fn answer(&self, token: Token, number: u64, answer: Answer) {
-        let _gone = self.sender.send((token, number, answer));
-        let _gone = self.waker.wake();
+        let answers = self.receiver.try_iter();
+        answers.filter_map(|(token, number, answer)| {
+            (self.asked.get(&token) == Some(&number)).then_some((token, answer))
+        })
     }
 }

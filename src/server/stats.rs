@@ -8,7 +8,7 @@ use super::messages::Drop;
 pub use crate::broker::State as SourceState;
 pub use crate::bus::{self, Histogram, LogState, Stream};
 pub use crate::http::CloseReason;
-pub use crate::process::Process;
+pub use crate::net::Process;
 use crate::time::Time;
 
 /// The moment of the turn, and that of the start.

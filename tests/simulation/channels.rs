@@ -10,7 +10,7 @@ use emojitrack_streamer::broker::{self, Embedded};
 use emojitrack_streamer::glob::Glob;
 use emojitrack_streamer::http::authorization::Secret;
 use emojitrack_streamer::net::Net;
-use emojitrack_streamer::process::Process;
+use emojitrack_streamer::net::Process;
 use emojitrack_streamer::random::Random;
 use emojitrack_streamer::reactor::Reactor;
 use emojitrack_streamer::server::Reports;

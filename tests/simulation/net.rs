@@ -11,8 +11,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use emojitrack_streamer::level::Level;
+use emojitrack_streamer::net::Process;
 use emojitrack_streamer::net::{Door, Event, Net, Peer, Token};
-use emojitrack_streamer::process::Process;
 use emojitrack_streamer::random::Random;
 use emojitrack_streamer::time::Time;
 
