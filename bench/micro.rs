@@ -357,8 +357,7 @@ impl Hall {
             unreachable!("the defaults are a configuration");
         };
         let mut settings = config.server;
-        settings.admission.sockets_max = usize::MAX;
-        settings.admission.connections_max = usize::MAX;
+        settings.fit_into(usize::MAX, 1);
         // Turns follow each other by a tick, so a run is hours long; nobody is to be reassured meanwhile.
         settings.pacing.keepalive = Duration::from_secs(1_000_000);
         // What a turn does must not depend on how much it may do.

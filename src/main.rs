@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use emojitrack_streamer::broker::{self, Setup, Topics, demo};
-use emojitrack_streamer::config::{self, Command, Config};
+use emojitrack_streamer::config::{self, Command, Config, NAME_AND_VERSION};
 use emojitrack_streamer::level::Level;
 use emojitrack_streamer::limits;
 use emojitrack_streamer::net::mio::MioNet;
@@ -21,39 +21,24 @@ use emojitrack_streamer::server::{self, Server};
 
 fn main() -> ExitCode {
     let arguments = std::env::args_os().skip(1);
-    match config::parse(arguments, |name| std::env::var_os(name), host_name) {
-        Ok(Command::Help) => {
-            print!("{}", config::help());
-            ExitCode::SUCCESS
+    let done = match config::parse(arguments, |name| std::env::var_os(name), host_name) {
+        Ok(Command::Print(text)) => {
+            print!("{text}");
+            Ok(())
         }
-        Ok(Command::Version) => {
-            println!("{NAME_AND_VERSION}");
-            ExitCode::SUCCESS
-        }
-        Ok(Command::Healthcheck(listen)) => {
-            match healthcheck::ask(&listen, limits::HEALTHCHECK_DEADLINE) {
-                Ok(()) => ExitCode::SUCCESS,
-                Err(reason) => {
-                    eprintln!("emojitrack-streamer: unhealthy: {reason}");
-                    ExitCode::FAILURE
-                }
-            }
-        }
-        Ok(Command::Run(config)) => match run(*config) {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(error) => {
-                eprintln!("emojitrack-streamer: {error}");
-                ExitCode::FAILURE
-            }
-        },
-        Err(misuse) => {
-            eprintln!("emojitrack-streamer: {misuse}");
-            ExitCode::from(2)
+        Ok(Command::Healthcheck(listen)) => healthcheck::ask(&listen, limits::HEALTHCHECK_DEADLINE)
+            .map_err(|reason| (1, format!("unhealthy: {reason}"))),
+        Ok(Command::Run(config)) => run(*config).map_err(|error| (1, error.to_string())),
+        Err(misuse) => Err((2, misuse.to_string())),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err((code, reason)) => {
+            eprintln!("emojitrack-streamer: {reason}");
+            ExitCode::from(code)
         }
     }
 }
-
-const NAME_AND_VERSION: &str = concat!(env!("CARGO_PKG_NAME"), " ", env!("CARGO_PKG_VERSION"));
 
 fn run(mut config: Config) -> io::Result<()> {
     // Each client takes a descriptor. If the limit cannot be raised, the server fits into it.
@@ -88,21 +73,16 @@ fn run(mut config: Config) -> io::Result<()> {
 }
 
 fn reports(config: &Config) -> Reports {
-    let page = match (
-        config.server.reports.page_enabled,
-        config.source.is_made_up(),
-    ) {
-        (false, _) => Arc::default(),
-        (true, true) => page::render_demo(demo::emoji()).into(),
+    let page = match config.source.is_made_up() {
+        _ if !config.server.reports.page_enabled => Arc::default(),
+        true => page::render(page::DEMO, demo::emoji()).into(),
         // The demo's scores would be wrong here: without scores from a broker, all counts start at zero.
-        (true, false) => page::render(demo::emoji().map(|(id, _, name)| (id, 0, name))).into(),
+        false => page::render(page::FEED, demo::emoji().map(|(id, _, name)| (id, 0, name))).into(),
     };
-    let figures = config
-        .graphite
-        .clone()
-        .map(|config::Graphite { target, root }| {
-            Figures::new(Carbon::new(target, random::process_seed()), root)
-        });
+    let figures = config.graphite.clone().map(|to| {
+        let carbon = Carbon::new(to.target, random::process_seed());
+        Figures::new(carbon, to.root)
+    });
     Reports::new(page, figures)
 }
 
@@ -122,10 +102,8 @@ fn topics(settings: &server::Settings) -> Topics {
 /// The lines logged at startup: addresses, settings, and a command to try.
 fn greeting(net: &MioNet, config: &Config, setup: &Setup) -> Vec<String> {
     let addresses = net.local_addresses(Door::Public);
-    let mut lines: Vec<String> = addresses
-        .iter()
-        .map(|address| format!("{NAME_AND_VERSION} listening on http://{address}"))
-        .collect();
+    let listening = |address| format!("{NAME_AND_VERSION} listening on http://{address}");
+    let mut lines: Vec<String> = addresses.iter().map(listening).collect();
     for address in net.local_addresses(Door::Admin) {
         lines.push(format!("admin page: http://{address}/admin/"));
     }

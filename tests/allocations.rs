@@ -26,7 +26,7 @@ impl Bench {
         let Ok(Command::Run(mut config)) = config::parse(args, |_| None, || None) else {
             unreachable!("this is a configuration");
         };
-        config.server.admission.sockets_max = usize::MAX;
+        config.server.fit_into(usize::MAX, 1);
         let mut bench = Bench {
             server: Server::new(config.server, Time::ZERO, 0),
             now_us: 0,

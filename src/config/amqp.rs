@@ -4,6 +4,7 @@ use super::Misuse;
 use super::given::Given;
 use super::url::{NO_PASSWORD, NO_TLS, host_and_port, refuse};
 use crate::broker::amqp::{Endpoint, ExchangeType};
+use crate::http::target::percent_decode;
 use crate::limits::AMQP_NAME_BYTES_MAX;
 
 const AMQP_FORMS: &str = "is not an AMQP address: use amqp://[user:password@]host[:port][/vhost], with special \
@@ -12,10 +13,6 @@ const NOT_BUILT: &str = "this build has no AMQP support: build with --features a
 
 /// The default port of AMQP.
 const PORT: u16 = 5672;
-/// The user and the password of a new broker.
-const GUEST: &str = "guest";
-/// The virtual host that every broker has.
-const VHOST: &str = "/";
 
 /// The broker; `rules` adds the exchange. A build without AMQP refuses the address, because channels would silently
 /// stay empty.
@@ -44,27 +41,26 @@ fn parsed(url: &str) -> Result<Endpoint, &'static str> {
         _ => return Err(AMQP_FORMS),
     }
     let (authority, vhost) = rest.split_once('/').unwrap_or((rest, ""));
-    let (username, password, place) = match authority.split_once('@') {
-        Some((login, place)) => {
-            let login = login.split_once(':').filter(|login| !login.1.is_empty());
-            let (username, password) = login.ok_or(NO_PASSWORD)?;
-            let username = decoded(username).filter(|name| !name.is_empty());
-            let password = decoded(password).ok_or(AMQP_FORMS)?;
-            (username.ok_or(AMQP_FORMS)?, password, place)
-        }
-        None => (GUEST.to_owned(), GUEST.to_owned(), authority),
-    };
+    // A new broker has the user guest, whose password is guest.
+    let (login, place) = authority
+        .split_once('@')
+        .unwrap_or(("guest:guest", authority));
+    let login = login.split_once(':').filter(|login| !login.1.is_empty());
+    let (username, password) = login.ok_or(NO_PASSWORD)?;
     let (host, port) = host_and_port(place, PORT).ok_or(AMQP_FORMS)?;
-    let vhost = match vhost {
-        "" => VHOST.to_owned(),
-        name => decoded(name).ok_or(AMQP_FORMS)?,
-    };
+    let username = decoded(username).filter(|name| !name.is_empty());
+    let vhost = decoded(vhost).ok_or(AMQP_FORMS)?;
     Ok(Endpoint {
         host,
         port,
-        username,
-        password,
-        vhost,
+        username: username.ok_or(AMQP_FORMS)?,
+        password: decoded(password).ok_or(AMQP_FORMS)?,
+        // Every broker has this virtual host.
+        vhost: if vhost.is_empty() {
+            "/".to_owned()
+        } else {
+            vhost
+        },
         exchange: String::new(),
         exchange_type: ExchangeType::Direct,
     })
@@ -73,18 +69,8 @@ fn parsed(url: &str) -> Result<Endpoint, &'static str> {
 /// Percent-decodes a part of an address. Delimiters must be encoded: a bare one probably means that the address was
 /// split in the wrong place.
 fn decoded(text: &str) -> Option<String> {
-    let mut bytes = Vec::new();
-    let mut rest = text.bytes();
-    while let Some(byte) = rest.next() {
-        bytes.push(match byte {
-            b'%' => {
-                let mut digit = || char::from(rest.next()?).to_digit(16);
-                u8::try_from(digit()? * 16 + digit()?).ok()?
-            }
-            b'/' | b'?' | b'#' | b'@' | b':' => return None,
-            plain => plain,
-        });
-    }
+    let is_split = text.contains(['/', '?', '#', '@', ':']);
+    let bytes = percent_decode(text.as_bytes()).ok().filter(|_| !is_split)?;
     let fits = bytes.len() <= AMQP_NAME_BYTES_MAX && !bytes.contains(&0);
     String::from_utf8(bytes).ok().filter(|_| fits)
 }

@@ -19,6 +19,11 @@ pub(super) struct Given {
 }
 
 impl Given {
+    pub(super) fn new(name: &str, value: &str) -> Given {
+        let (name, value) = (name.to_owned(), value.to_owned());
+        Given { name, value }
+    }
+
     pub(super) fn boolean(&self) -> Result<bool, Misuse> {
         match self.value.to_ascii_lowercase().as_str() {
             "true" | "t" | "yes" | "y" | "1" => Ok(true),
@@ -79,11 +84,28 @@ impl Given {
         self.value.split(',').map(str::trim)
     }
 
-    /// Refuses a list with too many entries.
-    pub(super) fn at_most(&self, max: usize, found: usize, noun: &str) -> Result<(), Misuse> {
-        match found > max {
-            true => Err(self.refuse(&format!("{found} {noun} are too many: use {max} at most"))),
-            false => Ok(()),
+    /// What the entries of a list stand for, at most `max` of them and without duplicates. `parse` returns what one
+    /// entry stands for, or why it is refused.
+    pub(super) fn list<T: PartialEq>(
+        &self,
+        max: usize,
+        noun: &str,
+        parse: impl Fn(&str) -> Result<Vec<T>, String>,
+    ) -> Result<Vec<T>, Misuse> {
+        let mut items = Vec::new();
+        for entry in self.entries() {
+            let refused = |reason: String| self.refuse(&format!("{entry:?} {reason}"));
+            for item in parse(entry).map_err(refused)? {
+                if !items.contains(&item) {
+                    items.push(item);
+                }
+            }
+        }
+        match items.len() {
+            found if found > max => {
+                Err(self.refuse(&format!("{found} {noun} are too many: use {max} at most")))
+            }
+            _ => Ok(items),
         }
     }
 

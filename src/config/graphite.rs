@@ -5,7 +5,7 @@ use super::Misuse;
 use super::given::Given;
 use super::url::{host_and_port, refuse};
 use crate::broker::link::{Target, Transport};
-use crate::report::names;
+use crate::report::graphite::{path, segment};
 
 const GRAPHITE_FORMS: &str = "is not a metrics address: use udp://host[:port] or tcp://host[:port], with an \
     IPv6 address in brackets, and nothing else";
@@ -24,48 +24,44 @@ pub(super) fn hosted() -> Target {
 }
 
 pub(super) fn target(url: &Given) -> Result<Target, Misuse> {
-    let parsed = || {
-        let (scheme, place) = url.value.split_once("://")?;
-        let transport = match scheme.to_ascii_lowercase().as_str() {
-            "udp" => Transport::Udp,
-            "tcp" => Transport::Tcp,
-            _ => return None,
-        };
-        let (host, port) = host_and_port(place, PORT)?;
-        Some(Target {
-            transport,
-            host,
-            port,
-        })
+    let refused = || refuse(url, GRAPHITE_FORMS);
+    let (scheme, place) = url.value.split_once("://").ok_or_else(refused)?;
+    let transport = match scheme.to_ascii_lowercase().as_str() {
+        "udp" => Transport::Udp,
+        "tcp" => Transport::Tcp,
+        _ => return Err(refused()),
     };
-    parsed().ok_or_else(|| refuse(url, GRAPHITE_FORMS))
+    let (host, port) = host_and_port(place, PORT).ok_or_else(refused)?;
+    Ok(Target {
+        transport,
+        host,
+        port,
+    })
 }
 
 pub(super) fn key(given: &Given) -> Result<String, Misuse> {
-    path(&given.value).ok_or_else(|| given.refuse_secret(PATH_FORMS))
+    fit(&given.value).ok_or_else(|| given.refuse_secret(PATH_FORMS))
 }
 
 pub(super) fn prefix(given: &Given) -> Result<String, Misuse> {
-    path(&given.value)
+    fit(&given.value)
         .ok_or_else(|| given.is_not(&format!("the start of a metric's path: use {PATH_FORMS}")))
 }
 
 /// A path without superfluous dots. Other characters are refused, not replaced: a changed key would not work.
-fn path(text: &str) -> Option<String> {
-    let is_fit = text.split('.').all(|part| names::segment(part) == part);
-    Some(names::path(text)).filter(|path| is_fit && !path.is_empty())
+fn fit(text: &str) -> Option<String> {
+    let is_fit = text.split('.').all(|part| segment(part) == part);
+    Some(path(text)).filter(|path| is_fit && !path.is_empty())
 }
 
 /// The part of a metric's path that names this process. Dots in `DYNO` separate segments (`web.1`), as in the old
 /// server; those in a host name do not, because they would spread one machine over several folders.
 pub(super) fn place_segments(name: &str, is_given: bool) -> String {
-    let clean = match is_given {
-        true => names::path(name),
-        false => names::segment(name),
-    };
-    match clean.is_empty() {
-        true => "localhost".to_owned(),
-        false => clean,
+    let clean = if is_given { path(name) } else { segment(name) };
+    if clean.is_empty() {
+        "localhost".to_owned()
+    } else {
+        clean
     }
 }
 

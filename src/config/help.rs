@@ -5,8 +5,11 @@ use super::Misuse;
 use super::table::{DefaultText, OPTIONS, flag_of};
 use super::url::shown;
 
+/// The text of `--version`.
+pub const NAME_AND_VERSION: &str = concat!(env!("CARGO_PKG_NAME"), " ", env!("CARGO_PKG_VERSION"));
+
 /// The text of `--help`.
-pub fn help() -> String {
+pub(super) fn help() -> String {
     let mut text = HELP_HEAD.to_owned();
     for option in OPTIONS {
         let (DefaultText::Value(default) | DefaultText::Words(default)) = option.default;
@@ -79,9 +82,9 @@ const TYPOS_MAX: usize = 2;
 pub(super) const HELP_ADVICE: &str = "--help lists all flags";
 
 pub(super) fn unexpected_argument(text: &str) -> Misuse {
-    let shown = shown(text, text);
+    let text = shown(text, text);
     Misuse(format!(
-        "unexpected argument {shown}: use --flag=value, {HELP_ADVICE}"
+        "unexpected argument {text}: use --flag=value, {HELP_ADVICE}"
     ))
 }
 
@@ -94,17 +97,15 @@ pub(super) fn unknown_flag(flag: &str) -> Misuse {
 /// The flag that was probably meant. An alias has no flag of its own, and suggests that of its option.
 fn nearest_flag(flag: &str) -> Option<String> {
     let typed = flag_of(flag.trim_start_matches('-'));
-    let fixed = ["--help", "--version"].map(|flag| (flag.to_owned(), flag.to_owned()));
-    let options = OPTIONS.iter().flat_map(|option| {
-        let flag = option.flag();
-        option
-            .names()
-            .map(move |name| (flag_of(name), flag.clone()))
-    });
-    let known = fixed.into_iter().chain(options);
-    let rated = known.map(|(known, flag)| (edit_distance(&typed, &known), flag));
+    let options = OPTIONS
+        .iter()
+        .flat_map(|option| option.names().map(|name| (name, option.variable)));
+    let known = [("HELP", "HELP"), ("VERSION", "VERSION")]
+        .into_iter()
+        .chain(options);
+    let rated = known.map(|(name, variable)| (edit_distance(&typed, &flag_of(name)), variable));
     let (typos, nearest) = rated.min_by_key(|(typos, _)| *typos)?;
-    (typos <= TYPOS_MAX).then_some(nearest)
+    (typos <= TYPOS_MAX).then(|| flag_of(nearest))
 }
 
 /// The Levenshtein distance: how many letters to insert, delete or replace.

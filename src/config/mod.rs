@@ -5,15 +5,14 @@
 //!   To add an option, add a row, and the field of [`Config`] or of the server's settings that it sets.
 //! - `rules` has everything that depends on more than one option.
 //! - `sources` takes the texts from flags and variables, and decides which of them wins.
-//! - `given` parses the common kinds of values; `listen`, `channels`, `redis`, `amqp` and `graphite` parse the others.
+//! - `given` parses the common kinds of values; `lists`, `redis`, `amqp` and `graphite` parse the others.
 //! - `help` writes `--help`, and suggests a flag after a typing mistake.
 
 mod amqp;
-mod channels;
 mod given;
 mod graphite;
 mod help;
-mod listen;
+mod lists;
 mod redis;
 mod rules;
 mod sources;
@@ -32,11 +31,11 @@ use crate::net::Listen;
 use crate::random;
 use crate::server::settings::{Admission, Pacing, Settings};
 use given::Given;
-use sources::Texts;
-use table::OPTIONS;
+use sources::Mode;
+use table::{DefaultText, OPTIONS};
 
 pub use crate::broker::SourceConfig;
-pub use help::help;
+pub use help::NAME_AND_VERSION;
 
 /// What the command line asks for. Neither this nor `Config` has `Debug`, because both contain secrets.
 #[derive(Clone)]
@@ -45,10 +44,8 @@ pub enum Command {
     Run(Box<Config>),
     /// Check that the server that listens there is alive.
     Healthcheck(Listen),
-    /// Print the help text.
-    Help,
-    /// Print the version.
-    Version,
+    /// Print this text: the help or the version.
+    Print(String),
 }
 
 /// The complete, validated configuration.
@@ -112,8 +109,6 @@ impl fmt::Display for Misuse {
     }
 }
 
-impl std::error::Error for Misuse {}
-
 /// Parses `args` (without the program's name) and the environment. Flags win over variables. `host_name` is called
 /// only if `DYNO` is not set.
 pub fn parse(
@@ -121,20 +116,26 @@ pub fn parse(
     env: impl Fn(&str) -> Option<OsString>,
     host_name: impl FnOnce() -> Option<String>,
 ) -> Result<Command, Misuse> {
-    let mut texts = Texts::none();
-    if let Some(command) = texts.take_flags(args)? {
-        return Ok(command);
+    let mut texts = vec![None; OPTIONS.len()];
+    let mode = sources::take_flags(&mut texts, args)?;
+    if let Mode::Print(text) = mode {
+        return Ok(Command::Print(text));
     }
-    texts.take_variables(env)?;
-    let is_healthcheck = texts.is_healthcheck;
+    sources::take_variables(&mut texts, env)?;
     let mut config = Config::blank();
-    for (option, given) in texts.into_pairs() {
-        (option.set)(&mut config, &given)?;
+    for (option, text) in OPTIONS.iter().zip(texts) {
+        let default = match option.default {
+            DefaultText::Value(value) => Some(Given::new(option.variable, value)),
+            DefaultText::Words(_) => None,
+        };
+        if let Some(given) = text.or(default) {
+            (option.set)(&mut config, &given)?;
+        }
     }
     rules::apply(&mut config, host_name)?;
-    Ok(match is_healthcheck {
-        true => Command::Healthcheck(config.listen),
-        false => Command::Run(Box::new(config)),
+    Ok(match mode {
+        Mode::Healthcheck => Command::Healthcheck(config.listen),
+        _ => Command::Run(Box::new(config)),
     })
 }
 
@@ -152,11 +153,9 @@ impl Config {
             server: Settings {
                 epoch: random::process_seed(),
                 admission: Admission {
-                    trusted_proxies: 0,
-                    sockets_max: usize::MAX,
-                    public_sockets_max: usize::MAX,
                     connections_max: usize::MAX,
                     connections_per_ip_max: usize::MAX,
+                    ..Admission::default()
                 },
                 pacing: Pacing {
                     reads_per_turn: limits::READS_PER_TURN,
@@ -172,13 +171,13 @@ impl Config {
 
     /// All settings in force, as `NAME=value` separated by spaces, in the order of the help text and without secrets.
     pub fn settings_line(&self) -> String {
-        let is_unclear =
-            |letter: char| letter.is_whitespace() || letter.is_control() || letter == '"';
+        let is_plain =
+            |letter: char| !(letter.is_whitespace() || letter.is_control() || letter == '"');
         let pairs = OPTIONS.iter().map(|option| {
             let (name, value) = (option.variable, (option.show)(self));
-            match value.is_empty() || value.contains(is_unclear) {
-                true => format!("{name}={value:?}"),
-                false => format!("{name}={value}"),
+            match !value.is_empty() && value.chars().all(is_plain) {
+                true => format!("{name}={value}"),
+                false => format!("{name}={value:?}"),
             }
         });
         pairs.collect::<Vec<_>>().join(" ")
@@ -528,7 +527,7 @@ mod tests {
             "Addresses([[::1]:7])"
         );
         let asked = command(&["healthcheck", "-h"], &[]);
-        assert!(matches!(asked, Ok(Command::Help)));
+        assert!(matches!(asked, Ok(Command::Print(_))));
         for flags in [&["healthcheck", "healthcheck"][..], &["healthcheck", "x"]] {
             let last = flags[1];
             assert_eq!(

@@ -2,7 +2,7 @@
 //! except for the addresses of Redis, which the demo ignores.
 
 use std::mem;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
 use super::graphite::{hosted, place_segments};
 use super::{Config, Graphite, Misuse, SourceConfig, Typed, redis};
@@ -10,7 +10,7 @@ use crate::level::Level;
 use crate::net::Listen;
 use crate::random;
 use crate::report::graphite::ROOT_BYTES_MAX;
-use crate::server::settings::{Reconnect, Settings};
+use crate::server::settings::Reconnect;
 
 /// Applies all rules. `host_name` is called only if `DYNO` is not set.
 pub(super) fn apply(
@@ -22,10 +22,23 @@ pub(super) fn apply(
     config.server.reports.page_enabled |= is_demo;
     config.server.channels.has_no_broker = !matches!(config.source, SourceConfig::Redis(_));
 
-    check_doors(&config.admin_listen, &config.listen)?;
+    let is_taken = |address: &&SocketAddr| is_taken(**address, &config.listen);
+    if let Some(address) = config.admin_listen.iter().find(is_taken) {
+        return Err(Misuse(format!(
+            "ADMIN_LISTEN: {address} is already used by LISTEN and PORT for clients: use another port"
+        )));
+    }
     config.server.access.admin_is_apart = !config.admin_listen.is_empty();
 
-    reconnect(&mut config.server, config.typed.reconnect_ms);
+    // Retry times and lifetimes apply only with SSE_FORCE_REFRESH, except for SSE_RECONNECT_MS, which always applies and
+    // wins over the others.
+    let streams = &mut config.server.streams;
+    for family in [&mut streams.score, &mut streams.detail] {
+        if !streams.force_refresh {
+            *family = Reconnect::default();
+        }
+        family.retry_ms = config.typed.reconnect_ms.or(family.retry_ms);
+    }
 
     // VERBOSE is short for LOG_LEVEL=debug.
     if config.server.verbose {
@@ -40,8 +53,11 @@ pub(super) fn apply(
 
     // Heroku sets DYNO; its router is a proxy that can be trusted, and clients cannot bypass it.
     let is_on_heroku = config.typed.dyno.is_some();
-    let trusted_proxies = config.typed.trusted_proxies;
-    config.server.admission.trusted_proxies = trusted_proxies.unwrap_or(usize::from(is_on_heroku));
+    let trusted_proxies = config
+        .typed
+        .trusted_proxies
+        .unwrap_or(usize::from(is_on_heroku));
+    config.server.admission.trusted_proxies = trusted_proxies;
 
     let host_name = || host_name().filter(|name| !name.is_empty());
     let dyno = config.typed.dyno.take().or_else(host_name);
@@ -73,43 +89,21 @@ fn source(typed: &mut Typed) -> Result<SourceConfig, Misuse> {
     }
 }
 
-/// Retry times and lifetimes apply only with `SSE_FORCE_REFRESH`, except for `SSE_RECONNECT_MS`, which always applies
-/// and wins over the others.
-fn reconnect(server: &mut Settings, reconnect_ms: Option<u32>) {
-    let streams = &mut server.streams;
-    for family in [&mut streams.score, &mut streams.detail] {
-        if !streams.force_refresh {
-            *family = Reconnect::default();
-        }
-        family.retry_ms = reconnect_ms.or(family.retry_ms);
-    }
-}
-
-/// `ADMIN_LISTEN` must not name an address that `LISTEN` and `PORT` already use for clients.
-fn check_doors(admin: &[SocketAddr], public: &Listen) -> Result<(), Misuse> {
-    match admin.iter().find(|address| is_taken(**address, public)) {
-        None => Ok(()),
-        Some(address) => Err(Misuse(format!(
-            "ADMIN_LISTEN: {address} is already used by LISTEN and PORT for clients: use another port"
-        ))),
-    }
-}
-
 /// Whether an address overlaps with a public one. A wildcard address covers its own address family only, except for
 /// the dual-stack socket that is used without `LISTEN`.
 fn is_taken(address: SocketAddr, public: &Listen) -> bool {
-    let is_any_of_them = |ip: IpAddr| ip == address.ip() || ip.is_unspecified();
+    let (ip, port) = (address.ip(), address.port());
     let meets = |other: &SocketAddr| {
-        other.port() == address.port()
-            && other.is_ipv4() == address.is_ipv4()
-            && (is_any_of_them(other.ip()) || address.ip().is_unspecified())
+        let is_wildcard = ip.is_unspecified() || other.ip().is_unspecified();
+        let is_same_ip = other.ip() == ip || is_wildcard && other.is_ipv4() == ip.is_ipv4();
+        other.port() == port && is_same_ip
     };
-    // Port 0 gives another port each time.
-    address.port() != 0
-        && match public {
-            Listen::Everywhere(port) => *port == address.port(),
-            Listen::Addresses(addresses) => addresses.iter().any(meets),
-        }
+    match public {
+        // Port 0 gives another port each time.
+        _ if port == 0 => false,
+        Listen::Everywhere(used) => *used == port,
+        Listen::Addresses(addresses) => addresses.iter().any(meets),
+    }
 }
 
 /// Metrics go to `GRAPHITE_URL`, or with only `HOSTEDGRAPHITE_APIKEY` to Hosted Graphite. Their paths begin with the
@@ -120,9 +114,13 @@ fn graphite(typed: &Typed, place: String) -> Result<Option<Graphite>, Misuse> {
         (None, Some(_)) => hosted(),
         (None, None) => return Ok(None),
     };
-    let given = [&typed.graphite_key, &typed.graphite_prefix];
-    let segments = given.into_iter().flatten().cloned().chain([place]);
-    let root = segments.collect::<Vec<String>>().join(".");
+    let given = [&typed.graphite_key, &typed.graphite_prefix, &Some(place)];
+    let root = given
+        .map(Option::as_deref)
+        .into_iter()
+        .flatten()
+        .collect::<Vec<_>>()
+        .join(".");
     if root.len() > ROOT_BYTES_MAX {
         // The path is not shown, because it may contain the key.
         return Err(Misuse(format!(

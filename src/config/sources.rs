@@ -1,97 +1,77 @@
-//! Sources: collects the texts of options from flags, variables and defaults. It owns their precedence; it must not
-//! know what an option is for.
+//! Sources: collects the texts of options from flags and variables. It owns their precedence; it must not know what an
+//! option is for.
 
 use std::ffi::OsString;
 
 use lexopt::Arg;
 
+use super::Misuse;
 use super::given::Given;
-use super::help::{HELP_ADVICE, unexpected_argument, unknown_flag};
-use super::table::{DefaultText, Definition, OPTIONS};
-use super::{Command, Misuse};
+use super::help::{HELP_ADVICE, NAME_AND_VERSION, help, unexpected_argument, unknown_flag};
+use super::table::OPTIONS;
 
 /// The only argument that is not a flag.
 const HEALTHCHECK: &str = "healthcheck";
 
-/// The text of each option, in the order of the table. Call the `take_` methods in order of precedence: each fills in
-/// only what is still missing.
-pub(super) struct Texts {
-    texts: Vec<Option<Given>>,
-    /// Whether the command line asks for a health check.
-    pub(super) is_healthcheck: bool,
+/// What the arguments ask for.
+pub(super) enum Mode {
+    Run,
+    Healthcheck,
+    Print(String),
 }
 
-impl Texts {
-    pub(super) fn none() -> Texts {
-        Texts {
-            texts: vec![None; OPTIONS.len()],
-            is_healthcheck: false,
-        }
-    }
-
-    /// Takes the flags; the last of each wins. Returns `Help` or `Version` if requested.
-    pub(super) fn take_flags(
-        &mut self,
-        args: impl IntoIterator<Item = OsString>,
-    ) -> Result<Option<Command>, Misuse> {
-        let mut parser = lexopt::Parser::from_args(args);
-        // The parser's own errors repeat values, which may be passwords.
-        let unreadable = |_| Misuse(format!("cannot parse the arguments: {HELP_ADVICE}"));
-        while let Some(argument) = parser.next().map_err(unreadable)? {
-            let flag = match argument {
-                Arg::Short('h') | Arg::Long("help") => return Ok(Some(Command::Help)),
-                Arg::Short('V') | Arg::Long("version") => return Ok(Some(Command::Version)),
-                Arg::Short(letter) => format!("-{letter}"),
-                Arg::Long(name) => format!("--{name}"),
-                Arg::Value(text) if text == HEALTHCHECK && !self.is_healthcheck => {
-                    self.is_healthcheck = true;
-                    continue;
-                }
-                Arg::Value(text) => return Err(unexpected_argument(&text.to_string_lossy())),
-            };
-            let mut rows = OPTIONS.iter().zip(&mut self.texts);
-            let row = rows.find(|(option, _)| option.flag() == flag);
-            let (option, text) = row.ok_or_else(|| unknown_flag(&flag))?;
-            let value = match option.placeholder {
-                "" => parser.optional_value().or(Some("true".into())),
-                _ => parser.value().ok(),
-            };
-            let Some(value) = value.filter(|value| !value.is_empty()) else {
-                let usage = option.usage();
-                return Err(Misuse(format!("{flag} needs a value: use {usage}")));
-            };
-            *text = Some(given(&flag, value)?);
-        }
-        Ok(None)
-    }
-
-    /// Takes the variables. An empty one counts as not set, because Heroku and docker-compose leave a variable empty
-    /// that is meant to be absent.
-    pub(super) fn take_variables(
-        &mut self,
-        env: impl Fn(&str) -> Option<OsString>,
-    ) -> Result<(), Misuse> {
-        let set = |name| Some((name, env(name).filter(|value| !value.is_empty())?));
-        for (option, text) in OPTIONS.iter().zip(&mut self.texts) {
-            if text.is_none()
-                && let Some((name, value)) = option.names().find_map(set)
-            {
-                *text = Some(given(name, value)?);
+/// Takes the flags, in the order of the table; the last of each wins.
+pub(super) fn take_flags(
+    texts: &mut [Option<Given>],
+    args: impl IntoIterator<Item = OsString>,
+) -> Result<Mode, Misuse> {
+    let mut mode = Mode::Run;
+    let mut parser = lexopt::Parser::from_args(args);
+    // The parser's own errors repeat values, which may be passwords.
+    let unreadable = |_| Misuse(format!("cannot parse the arguments: {HELP_ADVICE}"));
+    while let Some(argument) = parser.next().map_err(unreadable)? {
+        let flag = match argument {
+            Arg::Short('h') | Arg::Long("help") => return Ok(Mode::Print(help())),
+            Arg::Short('V') | Arg::Long("version") => {
+                return Ok(Mode::Print(format!("{NAME_AND_VERSION}\n")));
             }
-        }
-        Ok(())
+            Arg::Short(letter) => format!("-{letter}"),
+            Arg::Long(name) => format!("--{name}"),
+            Arg::Value(text) if text == HEALTHCHECK && matches!(mode, Mode::Run) => {
+                mode = Mode::Healthcheck;
+                continue;
+            }
+            Arg::Value(text) => return Err(unexpected_argument(&text.to_string_lossy())),
+        };
+        let mut rows = OPTIONS.iter().zip(&mut *texts);
+        let row = rows.find(|(option, _)| option.flag() == flag);
+        let (option, text) = row.ok_or_else(|| unknown_flag(&flag))?;
+        let value = match option.placeholder {
+            "" => parser.optional_value().or(Some("true".into())),
+            _ => parser.value().ok(),
+        };
+        let value = value.filter(|value| !value.is_empty());
+        let missing = || Misuse(format!("{flag} needs a value: use {}", option.usage()));
+        *text = Some(given(&flag, value.ok_or_else(missing)?)?);
     }
+    Ok(mode)
+}
 
-    /// Each option that has a value, whether set or by default.
-    pub(super) fn into_pairs(self) -> impl Iterator<Item = (&'static Definition, Given)> {
-        OPTIONS.iter().zip(self.texts).filter_map(|(option, text)| {
-            let default = match option.default {
-                DefaultText::Value(value) => given(option.variable, value.into()).ok(),
-                DefaultText::Words(_) => None,
-            };
-            Some((option, text.or(default)?))
-        })
+/// Takes the variables of options that have no flag. An empty variable counts as not set, because Heroku and
+/// docker-compose leave a variable empty that is meant to be absent.
+pub(super) fn take_variables(
+    texts: &mut [Option<Given>],
+    env: impl Fn(&str) -> Option<OsString>,
+) -> Result<(), Misuse> {
+    let set = |name| Some((name, env(name).filter(|value| !value.is_empty())?));
+    for (option, text) in OPTIONS.iter().zip(texts) {
+        if text.is_none()
+            && let Some((name, value)) = option.names().find_map(set)
+        {
+            *text = Some(given(name, value)?);
+        }
     }
+    Ok(())
 }
 
 fn given(name: &str, value: OsString) -> Result<Given, Misuse> {
@@ -103,7 +83,7 @@ fn given(name: &str, value: OsString) -> Result<Given, Misuse> {
 #[cfg(test)]
 mod tests {
     use super::super::tests::{command, config, misuse, tcp};
-    use super::super::{SourceConfig, parse};
+    use super::super::{Command, SourceConfig, parse};
     use super::*;
     use crate::net::Listen;
 
@@ -263,13 +243,14 @@ mod tests {
             &["--demo", "-h", "--nope"],
         ] {
             assert!(
-                matches!(command(flags, &[("PORT", "x")]), Ok(Command::Help)),
+                matches!(command(flags, &[("PORT", "x")]), Ok(Command::Print(text)) if text == help()),
                 "{flags:?}"
             );
         }
         for flags in [["-V"], ["--version"]] {
             assert!(
-                matches!(command(&flags, &[("PORT", "x")]), Ok(Command::Version)),
+                matches!(command(&flags, &[("PORT", "x")]), Ok(Command::Print(text))
+                    if text == format!("{NAME_AND_VERSION}\n")),
                 "{flags:?}"
             );
         }

@@ -5,7 +5,7 @@ use std::fmt::Display;
 use std::iter;
 
 use super::given::Given;
-use super::{Config, Misuse, SourceConfig, amqp, channels, graphite, listen};
+use super::{Config, Misuse, SourceConfig, amqp, graphite, lists};
 use crate::broker::amqp::ExchangeType::{Direct, Fanout, Topic};
 use crate::glob::Glob;
 use crate::level::Level;
@@ -81,7 +81,7 @@ options! {
         |c| c.typed.port;
     // Addresses without a port get the one that the row above has set.
     "LISTEN", [], "IP[:PORT],...", Words("all"), "addresses to listen on",
-        |c, v| c.listen = Listen::Addresses(listen::addresses(v, Some(c.typed.port))?),
+        |c, v| c.listen = Listen::Addresses(lists::addresses(v, Some(c.typed.port))?),
         |c| match &c.listen { Listen::Everywhere(_) => "all".to_owned(), Listen::Addresses(all) => list(all) };
     "REUSE_PORT", [], "", Value("false"), "let several processes share the port, to use all cores",
         |c, v| c.reuse_port = v.boolean()?, |c| c.reuse_port;
@@ -104,7 +104,7 @@ options! {
     "ENABLE_KIOSK_INTERACTION_STREAM", [], "", Value("false"), "serve /subscribe/kiosk_interaction",
         |c, v| c.server.streams.kiosk_enabled = v.boolean()?, |c| c.server.streams.kiosk_enabled;
     "CHANNELS", [], "GLOB,...", Words("none"), "channels that clients may subscribe to, as in news,room.*",
-        |c, v| c.server.channels.patterns = channels::patterns(v)?,
+        |c, v| c.server.channels.patterns = lists::patterns(v)?,
         |c| list(&c.server.channels.patterns.iter().map(Glob::text).collect::<Vec<_>>());
     "PUBLISH_KEY", [], "SECRET", Words("none"), "enable POST /publish, which requires this key",
         |c, v| c.server.channels.publish_key = Some(v.secret()?), |c| masked(c.server.channels.publish_key.as_ref());
@@ -174,7 +174,7 @@ options! {
     "ADMIN_TOKEN", [], "SECRET", Words("none"), "token that /admin/, /metrics and /stats require",
         |c, v| c.server.access.admin_token = Some(v.secret()?), |c| masked(c.server.access.admin_token.as_ref());
     "ADMIN_LISTEN", [], "IP:PORT,...", Words("none"), "serve /admin/, /metrics and /stats on these addresses only",
-        |c, v| c.admin_listen = listen::addresses(v, None)?, |c| list(&c.admin_listen);
+        |c, v| c.admin_listen = lists::addresses(v, None)?, |c| list(&c.admin_listen);
     "LOG_LEVEL", [], "LEVEL", Value("info"), "error, warn, info or debug",
         |c, v| c.log_level = v.choice(&Level::ALL)?, |c| c.log_level;
     "VERBOSE", [], "", Value("false"), "log each connect and disconnect, as LOG_LEVEL=debug does",

@@ -116,7 +116,7 @@ fn decode_segment(raw: &str) -> Result<String, TargetError> {
 }
 
 /// The bytes that are meant by a text in which `%` and two hexadecimal digits stand for one.
-pub(super) fn percent_decode(raw: &[u8]) -> Result<Vec<u8>, TargetError> {
+pub fn percent_decode(raw: &[u8]) -> Result<Vec<u8>, TargetError> {
     let mut decoded = Vec::with_capacity(raw.len());
     let mut bytes = raw.iter();
     while let Some(&byte) = bytes.next() {

@@ -5,9 +5,8 @@ use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::io::Write;
 
-use super::decimal::Thousandths;
-use super::{dropped, names};
-use crate::server::stats::{ChannelRow, CloseReason, Histogram, Snapshot, Stream, bus};
+use super::{closes, decimal, dropped, totals};
+use crate::server::stats::{ChannelRow, Histogram, Snapshot, Stream, bus};
 
 /// The longest line, line end included. Carbon accepts longer ones, but several must fit into one datagram, which
 /// networks deliver unfragmented up to some 1,400 bytes.
@@ -17,7 +16,7 @@ pub const LINE_BYTES_MAX: usize = 400;
 pub const ROOT_BYTES_MAX: usize = LINE_BYTES_MAX - 80;
 
 /// Appends one report of some 50 lines `<root>.<path> <value> <unix time>`, with the time of the snapshot. `root`
-/// consists of segments as made by `names`, and is at most [`ROOT_BYTES_MAX`] long.
+/// consists of segments as made by [`segment`], and is at most [`ROOT_BYTES_MAX`] long.
 ///
 /// Counters are totals since the start, not differences, so that a lost datagram costs a point but no count. Apply
 /// `nonNegativeDerivative` to them, which also copes with restarts.
@@ -33,8 +32,20 @@ pub fn encode(
 ) {
     let at = snapshot.reported_at;
     let lines = &mut Lines { out, root, at };
-    clients(lines, snapshot);
-    totals(lines, snapshot);
+    for (stream, count) in Stream::ALL.into_iter().zip(snapshot.streams) {
+        let name = stream_name(stream);
+        lines.push(format_args!("stream.{name}.clients"), count);
+    }
+    lines.push("connections.open", snapshot.sockets);
+    for (.., path, total) in totals(snapshot) {
+        lines.push(path, total);
+    }
+    for (reason, total) in closes(snapshot) {
+        lines.push(format_args!("connections.closed.{reason}"), total);
+    }
+    for (cause, total) in dropped(snapshot) {
+        lines.push(format_args!("messages.dropped.{cause}"), total);
+    }
     let start = bus::Counters::default();
     durations(lines, snapshot.bus, before.unwrap_or(&start));
     rest(lines, snapshot);
@@ -47,7 +58,7 @@ pub fn encode_channels(out: &mut Vec<u8>, root: &str, rows: &[ChannelRow<'_>], a
     let name_bytes_max = ROOT_BYTES_MAX.saturating_sub(root.len()) + CHANNEL_NAME_BYTES_MIN;
     let mut names: BTreeMap<String, usize> = BTreeMap::new();
     for row in rows {
-        let mut name = names::segment(row.name);
+        let mut name = segment(row.name);
         name.truncate(name_bytes_max);
         *names.entry(name).or_default() += row.subscribers;
     }
@@ -69,41 +80,6 @@ fn stream_name(stream: Stream) -> &'static str {
         Stream::Kiosk => "kiosk",
         Stream::Channels => "channels",
         Stream::Several => "several",
-    }
-}
-
-fn clients(lines: &mut Lines<'_>, snapshot: &Snapshot<'_>) {
-    for (stream, count) in Stream::ALL.into_iter().zip(snapshot.streams) {
-        let name = stream_name(stream);
-        lines.push(format_args!("stream.{name}.clients"), count);
-    }
-    lines.push("connections.open", snapshot.sockets);
-}
-
-fn totals(lines: &mut Lines<'_>, snapshot: &Snapshot<'_>) {
-    let counters = snapshot.counters;
-    for (path, total) in [
-        ("connections.accepted", counters.accepted),
-        ("subscriptions", counters.subscribed),
-        ("shed", counters.shed),
-        ("replays.served", counters.replayed),
-        ("replays.refused", counters.replay_refused),
-        ("messages.in", counters.messages_in),
-        ("frames", snapshot.bus.kept),
-        ("events.out", counters.events_out),
-        ("bytes.out", counters.bytes_out),
-        ("conflations", snapshot.bus.conflations),
-        ("publications", counters.published),
-        ("ticks.count", snapshot.bus.ticks),
-    ] {
-        lines.push(path, total);
-    }
-    for (reason, total) in CloseReason::ALL.into_iter().zip(counters.closes) {
-        let name = reason.name();
-        lines.push(format_args!("connections.closed.{name}"), total);
-    }
-    for (cause, total) in dropped(snapshot) {
-        lines.push(format_args!("messages.dropped.{cause}"), total);
     }
 }
 
@@ -152,7 +128,7 @@ impl Lines<'_> {
     /// Mean and quantiles of the durations in one interval.
     fn interval(&mut self, path: impl Display, times: &Histogram) {
         if let Some(mean_us) = times.sum_us().checked_div(times.total()) {
-            self.push(format_args!("{path}_mean"), Thousandths(mean_us));
+            self.push(format_args!("{path}_mean"), decimal(mean_us, 3));
         }
         self.quantile(format_args!("{path}_p50"), times, 0.5);
         self.quantile(format_args!("{path}_p99"), times, 0.99);
@@ -160,15 +136,30 @@ impl Lines<'_> {
 
     fn quantile(&mut self, path: impl Display, times: &Histogram, share: f64) {
         if times.total() > 0 {
-            self.push(path, Thousandths(times.quantile_us(share)));
+            self.push(path, decimal(times.quantile_us(share), 3));
         }
     }
+}
+
+/// One segment of a metric's path: letters, digits, `-` and `_`; any other character, including a dot, becomes `_`.
+pub fn segment(text: &str) -> String {
+    let fit = |letter: char| letter.is_ascii_alphanumeric() || letter == '-' || letter == '_';
+    let clean = |letter| if fit(letter) { letter } else { '_' };
+    text.chars().map(clean).collect()
+}
+
+/// A path whose segments are separated by dots in the text; empty segments are left out.
+pub fn path(text: &str) -> String {
+    let segments = text.split('.').filter(|part| !part.is_empty());
+    let segments: Vec<String> = segments.map(segment).collect();
+    segments.join(".")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::report::example;
+    use crate::server::stats::CloseReason;
 
     fn encoded(root: &str, snapshot: &Snapshot<'_>, before: Option<&bus::Counters>) -> String {
         let mut out = b"kept\n".to_vec();
@@ -371,6 +362,27 @@ mod tests {
                     "{path}, {other}"
                 );
             }
+        }
+    }
+
+    #[test]
+    fn other_characters_become_underscores() {
+        let table = [
+            ("web-1", "web-1", "web-1"),
+            ("web.1", "web_1", "web.1"),
+            (
+                "my host.example.org",
+                "my_host_example_org",
+                "my_host.example.org",
+            ),
+            ("a\nb 1 2\r\n", "a_b_1_2__", "a_b_1_2__"),
+            ("..a..b..", "__a__b__", "a.b"),
+            ("h\u{f6}st/../x*", "h_st____x_", "h_st_._x_"),
+            ("", "", ""),
+        ];
+        for (text, as_segment, as_path) in table {
+            assert_eq!(segment(text), as_segment, "{text:?}");
+            assert_eq!(path(text), as_path, "{text:?}");
         }
     }
 }

@@ -1,28 +1,22 @@
 //! Reports: the state of the server in the formats of its readers. It owns these formats and when each report is due;
 //! of the server it reads `server::stats` only.
 
-pub mod admin;
 pub mod carbon;
-pub mod channels;
 pub mod cluster;
-mod decimal;
 pub mod figures;
 pub mod graphite;
-mod html;
 pub mod metrics;
-pub mod names;
 pub mod page;
 pub mod recent;
 pub mod row;
 pub mod status;
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use crate::broker::Unanswered;
 use crate::http::reply::Reply;
 use crate::limits;
-use crate::server::stats::Snapshot;
+use crate::server::stats::{CloseReason, Snapshot};
 
 /// The reply to a health probe: 200, or 503 with a reason.
 pub fn probe_reply(state: Result<(), &str>) -> Reply {
@@ -37,16 +31,6 @@ pub fn probe_reply(state: Result<(), &str>) -> Reply {
     }
 }
 
-/// The reply with the live page, as made by [`page::render`].
-pub fn page_reply(page: &Arc<[u8]>) -> Reply {
-    html::reply(page, &page::POLICY)
-}
-
-/// The reply with the admin page, [`admin::HTML`].
-pub fn admin_reply(page: &Arc<[u8]>) -> Reply {
-    html::reply(page, &admin::POLICY)
-}
-
 /// The reply with the metrics for Prometheus.
 pub fn metrics_reply(snapshot: &Snapshot<'_>) -> Reply {
     Reply {
@@ -57,27 +41,56 @@ pub fn metrics_reply(snapshot: &Snapshot<'_>) -> Reply {
 
 /// The reply to a request that the broker did not answer, and when the client may retry.
 pub fn no_answer(broker: &str, unanswered: &Unanswered) -> (Reply, Duration) {
-    let (words, again_in) = match unanswered {
+    let (reason, again_in) = match unanswered {
         Unanswered::Refused(words) => (format!("{broker} refuses: {words}"), limits::REFUSAL_RETRY),
         Unanswered::Lost => (
             format!("there is no connection to {broker}"),
             limits::ANSWER_RETRY,
         ),
         Unanswered::Full => (
-            format!("{broker} does not take so much at a time"),
+            format!("too much is waiting to be sent to {broker}"),
             limits::ANSWER_RETRY,
         ),
         Unanswered::Late => (format!("{broker} does not answer"), limits::ANSWER_RETRY),
     };
-    let extra = format!("Retry-After: {}\r\n", again_in.as_secs()).into();
     let reply = Reply {
-        extra,
-        ..Reply::error(503, &words)
+        extra: format!("Retry-After: {}\r\n", again_in.as_secs()).into(),
+        ..Reply::error(503, &reason)
     };
     (reply, again_in)
 }
 
-/// Messages dropped by cause, with the name that all reports use for the cause.
+/// Each counter: its key in the status, the metric of Prometheus with its help text, the path in Graphite, the value.
+#[rustfmt::skip]
+fn totals(snapshot: &Snapshot<'_>) -> [(&'static str, &'static str, &'static str, &'static str, u64); 12] {
+    const REPLAYS: &str = "Clients that reconnected with an event id, by whether the replay was possible.";
+    let (counters, bus) = (snapshot.counters, snapshot.bus);
+    [
+        ("accepted", "connections_accepted_total", "Connections accepted.", "connections.accepted", counters.accepted),
+        ("subscribed", "subscriptions_total", "Subscriptions accepted.", "subscriptions", counters.subscribed),
+        ("shed", "subscriptions_shed_total", "Subscriptions shed because a limit was reached.", "shed", counters.shed),
+        ("replayed", r#"replays_total{result="served"}"#, REPLAYS, "replays.served", counters.replayed),
+        ("replay_refused", r#"replays_total{result="refused"}"#, REPLAYS, "replays.refused", counters.replay_refused),
+        ("messages_in", "messages_received_total", "Messages received from the source.", "messages.in",
+            counters.messages_in),
+        ("frames", "frames_total", "Messages that had subscribers, plus ticks.", "frames", bus.kept),
+        ("events_out", "events_sent_total", "Events sent, summed over all clients.", "events.out", counters.events_out),
+        ("bytes_out", "bytes_sent_total", "Bytes sent to clients.", "bytes.out", counters.bytes_out),
+        ("conflations", "conflations_total", "Events that sum up several ticks for a client that was behind.",
+            "conflations", bus.conflations),
+        ("publications", "publications_total", "Publications accepted from clients.", "publications",
+            counters.published),
+        ("ticks", "ticks_total", "Ticks that had something to send.", "ticks.count", bus.ticks),
+    ]
+}
+
+/// Connections closed, by reason.
+fn closes(snapshot: &Snapshot<'_>) -> impl Iterator<Item = (&'static str, u64)> {
+    let reasons = CloseReason::ALL.into_iter().map(CloseReason::name);
+    reasons.zip(snapshot.counters.closes)
+}
+
+/// Messages dropped, by cause.
 fn dropped(snapshot: &Snapshot<'_>) -> [(&'static str, u64); 5] {
     let counters = snapshot.counters;
     [
@@ -87,6 +100,15 @@ fn dropped(snapshot: &Snapshot<'_>) -> [(&'static str, u64); 5] {
         ("unknown", counters.dropped_unknown),
         ("relay", counters.dropped_relays),
     ]
+}
+
+/// An exact decimal fraction: a number with its last `places` digits after the point, without trailing zeros. Floating
+/// point would round.
+fn decimal(number: u64, places: u32) -> String {
+    let unit = 10_u64.pow(places);
+    let (whole, fraction, width) = (number / unit, number % unit, places as usize);
+    let text = format!("{whole}.{fraction:0width$}");
+    text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }
 
 #[cfg(test)]
@@ -190,5 +212,38 @@ mod example {
             connections_total: 17,
             connections: Vec::new(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::server::stats::Histogram;
+
+    #[test]
+    fn numbers_are_exact_and_short() {
+        let table = [
+            (0, "0", "0"),
+            (1, "0.000001", "0.001"),
+            (100, "0.0001", "0.1"),
+            (1_000, "0.001", "1"),
+            (17_000, "0.017", "17"),
+            (1_000_000, "1", "1000"),
+            (1_000_010, "1.00001", "1000.01"),
+            (10_100_000, "10.1", "10100"),
+            (u64::MAX, "18446744073709.551615", "18446744073709551.615"),
+        ];
+        for (number, millionths, thousandths) in table {
+            assert_eq!(decimal(number, 6), millionths, "{number}");
+            assert_eq!(decimal(number, 3), thousandths, "{number}");
+        }
+    }
+
+    #[test]
+    fn histogram_bounds_are_exact() {
+        let seconds = Histogram::BOUNDS_US.map(|bound| decimal(bound, 6));
+        let expected =
+            "0.0001 0.00025 0.0005 0.001 0.0025 0.005 0.01 0.017 0.025 0.05 0.1 0.25 1 5";
+        assert_eq!(seconds.join(" "), expected);
     }
 }

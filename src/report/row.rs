@@ -23,9 +23,8 @@ pub struct Row {
     stopped_at: Option<Time>,
 }
 
-impl Row {
-    /// A row that has not been written yet.
-    pub fn new() -> Row {
+impl Default for Row {
+    fn default() -> Row {
         Row {
             write_at: Time::ZERO + limits::REPORT_INTERVAL,
             is_written: false,
@@ -33,7 +32,9 @@ impl Row {
             stopped_at: None,
         }
     }
+}
 
+impl Row {
     /// The process was asked to stop.
     pub fn handle_stop(&mut self, now: Time) {
         self.stopped_at = Some(now);
@@ -77,12 +78,6 @@ impl Row {
             Store::Down => self.is_removed || !self.is_written,
             Store::Idle => self.is_removed,
         }
-    }
-}
-
-impl Default for Row {
-    fn default() -> Row {
-        Row::new()
     }
 }
 

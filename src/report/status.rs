@@ -5,25 +5,27 @@ use std::borrow::Cow;
 use std::io::Write;
 use std::time::Duration;
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
-use super::dropped;
-use crate::server::stats::{CloseReason, ConnectionRow, Histogram, Snapshot, SourceState, Stream};
+use super::{closes, dropped, totals};
+use crate::server::stats::{ChannelRow, ConnectionRow, Histogram, Snapshot, SourceState, Stream};
 
 /// Encodes the document as JSON. Connections that do not fit into `bytes_max` are left out; `connections_total` still
 /// counts them.
 pub fn encode(snapshot: &Snapshot<'_>, bytes_max: usize) -> Vec<u8> {
     let mut out = Vec::with_capacity(256 + 256 * snapshot.connections.len());
-    out.extend_from_slice(b"{\"node\":");
-    text(&mut out, snapshot.node);
+    let Snapshot {
+        reported_at,
+        startup_time,
+        connections_total,
+        ..
+    } = snapshot;
+    let (node, sent, stats) = (text(snapshot.node), snapshot.bus.kept, stats(snapshot));
     let _infallible = write!(
         out,
-        ",\"status\":\"OK\",\"reported_at\":{},\"startup_time\":{},\"msgs_broadcast\":{},\"connections_total\":{}",
-        snapshot.reported_at, snapshot.startup_time, snapshot.bus.kept, snapshot.connections_total,
+        "{{\"node\":{node},\"status\":\"OK\",\"reported_at\":{reported_at},\"startup_time\":{startup_time},\
+         \"msgs_broadcast\":{sent},\"connections_total\":{connections_total},\"stats\":{stats},\"connections\":["
     );
-    out.extend_from_slice(b",\"stats\":");
-    let _infallible = serde_json::to_writer(&mut out, &stats(snapshot));
-    out.extend_from_slice(b",\"connections\":[");
     for (index, row) in snapshot.connections.iter().enumerate() {
         let end = out.len();
         if index > 0 {
@@ -41,54 +43,31 @@ pub fn encode(snapshot: &Snapshot<'_>, bytes_max: usize) -> Vec<u8> {
 
 /// Figures beyond those that the admin service reads.
 fn stats(snapshot: &Snapshot<'_>) -> Value {
-    let Snapshot {
-        counters,
-        bus,
-        log,
-        source,
-        process,
-        ..
-    } = snapshot;
-    let streams = Stream::ALL.into_iter().zip(snapshot.streams);
-    let streams = streams.map(|(stream, count)| (stream.segment().to_owned(), count.into()));
-    let closes = CloseReason::ALL.into_iter().zip(counters.closes);
-    let closes = closes.map(|(reason, count)| (reason.name().to_owned(), count.into()));
-    let dropped = dropped(snapshot).into_iter();
-    let dropped = dropped.map(|(cause, count)| (cause.to_owned(), count.into()));
-    let deliveries = Stream::ALL.into_iter().zip(&bus.delivery);
-    let deliveries =
-        deliveries.map(|(stream, times)| (stream.segment().to_owned(), histogram(times)));
-    json!({
+    let (bus, log, process) = (snapshot.bus, &snapshot.log, &snapshot.process);
+    let streams = || Stream::ALL.into_iter().map(Stream::segment);
+    let mut stats = json!({
         "version": env!("CARGO_PKG_VERSION"),
         "uptime_ms": millis(snapshot.uptime),
         "sockets": snapshot.sockets,
-        "streams": streams.collect::<Map<_, _>>(),
-        "accepted": counters.accepted,
-        "subscribed": counters.subscribed,
-        "shed": counters.shed,
-        "replayed": counters.replayed,
-        "replay_refused": counters.replay_refused,
-        "messages_in": counters.messages_in,
-        "messages_dropped": dropped.collect::<Map<_, _>>(),
-        "frames": bus.kept,
-        "events_out": counters.events_out,
-        "bytes_out": counters.bytes_out,
-        "conflations": bus.conflations,
-        "publications": counters.published,
+        "streams": streams().zip(snapshot.streams).collect::<Value>(),
+        "messages_dropped": dropped(snapshot).into_iter().collect::<Value>(),
         "channels": snapshot.channels,
-        "ticks": bus.ticks,
-        "closes": closes.collect::<Map<_, _>>(),
+        "closes": closes(snapshot).collect::<Value>(),
         "tick_lateness": histogram(&bus.tick_lateness),
-        "delivery": deliveries.collect::<Map<_, _>>(),
+        "delivery": streams().zip(bus.delivery.iter().map(histogram)).collect::<Value>(),
         "log": { "bytes": log.bytes, "bytes_max": log.bytes_max, "frames": log.messages,
             "reach_sec": log.reach.as_secs() },
-        "source": state(source),
+        "source": state(&snapshot.source),
         "exchange": snapshot.exchange.as_ref().map(state),
         "memory_bytes": process.resident_bytes,
         "cpu_ms": millis(process.cpu),
         "descriptors": process.descriptors,
         "descriptors_max": process.descriptors_max,
-    })
+    });
+    for (key, .., value) in totals(snapshot) {
+        stats[key] = value.into();
+    }
+    stats
 }
 
 fn state(source: &SourceState<'_>) -> Value {
@@ -114,24 +93,26 @@ fn millis(span: Duration) -> u64 {
 }
 
 fn encode_row(out: &mut Vec<u8>, row: &ConnectionRow<'_>) {
-    let namespace = namespace_of(row.request_path);
-    out.extend_from_slice(b"{\"request_path\":");
-    text(out, row.request_path);
-    out.extend_from_slice(b",\"namespace\":");
-    text(out, &namespace);
-    out.extend_from_slice(b",\"tag\":");
-    match row.tag {
-        Some(tag) => foreign_text(out, tag),
-        None => out.extend_from_slice(b"null"),
-    }
+    let ConnectionRow {
+        created_at,
+        age,
+        client_ip,
+        msgs_sent,
+        behind,
+        ..
+    } = row;
+    let (path, namespace) = (
+        text(row.request_path),
+        text(&namespace_of(row.request_path)),
+    );
+    let tag = row.tag.map_or_else(|| "null".to_owned(), text);
+    let user_agent = text(row.user_agent);
     let _infallible = write!(
         out,
-        ",\"created_at\":{},\"age\":{},\"client_ip\":\"{}\",\"user_agent\":",
-        row.created_at, row.age, row.client_ip,
+        "{{\"request_path\":{path},\"namespace\":{namespace},\"tag\":{tag},\"created_at\":{created_at},\
+         \"age\":{age},\"client_ip\":\"{client_ip}\",\"user_agent\":{user_agent},\
+         \"msgs_sent\":{msgs_sent},\"behind\":{behind}}}"
     );
-    text(out, row.user_agent);
-    let (sent, behind) = (row.msgs_sent, row.behind);
-    let _infallible = write!(out, ",\"msgs_sent\":{sent},\"behind\":{behind}}}");
 }
 
 /// The namespaces that a request subscribes to: those in the query if it has any, otherwise the one in the path.
@@ -142,22 +123,25 @@ fn namespace_of(path: &str) -> Cow<'_, str> {
     }
 }
 
-/// Writes a client's text as a JSON string. The encoder escapes only ASCII control characters; others can control a
-/// terminal as well, and somebody may view the document in one.
-fn foreign_text(out: &mut Vec<u8>, words: &str) {
-    if !words.contains(char::is_control) {
-        return text(out, words);
+/// A client's text as a JSON string. The encoder escapes only ASCII control characters; others can control a terminal
+/// as well, and somebody may view the document in one.
+fn text(words: &str) -> String {
+    let json = Value::from(words).to_string();
+    if !json.contains(char::is_control) {
+        return json;
     }
-    for letter in Value::from(words).to_string().chars() {
-        let _infallible = match letter.is_control() {
-            true => write!(out, "\\u{:04x}", u32::from(letter)),
-            false => write!(out, "{letter}"),
-        };
-    }
+    let escaped = |letter: char| match letter.is_control() {
+        true => format!("\\u{:04x}", u32::from(letter)),
+        false => letter.to_string(),
+    };
+    json.chars().map(escaped).collect()
 }
 
-fn text(out: &mut Vec<u8>, text: &str) {
-    let _infallible = serde_json::to_writer(out, text);
+/// The channels and their subscribers for `/stats`, as a JSON list of pairs: `[["news", 2], ["sport", 1]]`.
+pub fn encode_channels(rows: &[ChannelRow<'_>]) -> Vec<u8> {
+    let pair = |row: &ChannelRow<'_>| format!("[{}, {}]", Value::from(row.name), row.subscribers);
+    let pairs: Vec<String> = rows.iter().map(pair).collect();
+    format!("[{}]\n", pairs.join(", ")).into_bytes()
 }
 
 #[cfg(test)]
@@ -298,5 +282,20 @@ mod tests {
         let document: Value = serde_json::from_slice(&document).unwrap();
         let listed = document["connections"].as_array().map(Vec::len);
         assert_eq!(listed, Some(limits::STATUS_ROWS_MAX));
+    }
+
+    #[test]
+    fn pairs_in_a_list() {
+        let row = |name, subscribers| ChannelRow { name, subscribers };
+        let table: &[(&[ChannelRow<'_>], &str)] = &[
+            (&[], "[]\n"),
+            (
+                &[row("a", 2), row("b\"", 1)],
+                "[[\"a\", 2], [\"b\\\"\", 1]]\n",
+            ),
+        ];
+        for (rows, expected) in table {
+            assert_eq!(String::from_utf8(encode_channels(rows)).unwrap(), *expected);
+        }
     }
 }

@@ -46,7 +46,7 @@ impl Reports {
     pub fn new(page: Arc<[u8]>, figures: Option<Figures>) -> Reports {
         Reports {
             page,
-            admin: report::admin::HTML.as_bytes().into(),
+            admin: page::ADMIN.html.as_bytes().into(),
             status: Recent::default(),
             cluster: Waiters::default(),
             scores: Waiters::default(),
@@ -68,9 +68,9 @@ impl Reports {
             Document::Metrics => report::metrics_reply(&desk.snapshot(0)),
             Document::Channels => {
                 let rows = desk.server.channels(usize::MAX);
-                Reply::json(200, report::channels::encode(&rows))
+                Reply::json(200, status::encode_channels(&rows))
             }
-            Document::Admin => report::admin_reply(&self.admin),
+            Document::Admin => page::ADMIN.reply(&self.admin),
             Document::Cluster => return self.inquire(key, Inquiry::Nodes, desk),
             Document::Page => return self.inquire(key, Inquiry::Scores, desk),
         };
@@ -111,7 +111,7 @@ impl Reports {
             (Subject::Scores, answer) => {
                 let scores = answer.ok().map(|scores| page_with(&scores));
                 let page = scores.as_ref().unwrap_or(&self.page);
-                let reply = report::page_reply(page);
+                let reply = page::LIVE.reply(page);
                 self.give_out(subject, reply, limits::SCORES_AGE_MAX, desk);
             }
         }
@@ -315,5 +315,5 @@ fn page_with(scores: &[Vec<u8>]) -> Arc<[u8]> {
         let score: f64 = std::str::from_utf8(score).ok()?.parse().ok()?;
         Some((id, score as u64, names.get(id).copied().unwrap_or_default()))
     });
-    page::render(rows).into()
+    page::render(page::FEED, rows).into()
 }

@@ -1,33 +1,27 @@
-//! Listen: parses addresses to listen on. It owns the forms of such an address; it must not resolve names.
+//! Lists: parses comma-separated addresses to listen on, and patterns of channels. It owns their forms; it must not
+//! resolve names.
 
 use std::net::SocketAddr;
 
 use super::Misuse;
 use super::given::Given;
-use crate::limits::LISTEN_ADDRESSES_MAX;
+use crate::glob::Glob;
+use crate::limits::{CHANNEL_PATTERNS_MAX, LISTEN_ADDRESSES_MAX, SEGMENT_BYTES_MAX};
+use crate::server::is_own_channel;
 
 const LISTEN_FORMS: &str = "is not an IP address: use one such as 0.0.0.0, 127.0.0.1:9000 or [::1]:9000, \
     or localhost; other names are not looked up";
 const NO_PORT: &str = "has no port: add a port other than PORT, as in 127.0.0.1:9000 or [::1]:9000";
 
-/// Parses a comma-separated list. An entry without a port gets `port`, or is refused if that is `None`.
+/// An entry without a port gets `port`, or is refused if that is `None`. There are no duplicates, because a second bind
+/// to the same address would fail, as with "127.0.0.1,localhost".
 pub(super) fn addresses(list: &Given, port: Option<u16>) -> Result<Vec<SocketAddr>, Misuse> {
-    let mut addresses = Vec::new();
-    for entry in list.entries() {
-        let refused = || {
-            let lacks_port = port.is_none() && addresses_of(entry, Some(1)).is_some();
-            let reason = if lacks_port { NO_PORT } else { LISTEN_FORMS };
-            list.refuse(&format!("{entry:?} {reason}"))
-        };
-        for address in addresses_of(entry, port).ok_or_else(refused)? {
-            // A second bind to the same address would fail, as with "127.0.0.1,localhost".
-            if !addresses.contains(&address) {
-                addresses.push(address);
-            }
-        }
-    }
-    list.at_most(LISTEN_ADDRESSES_MAX, addresses.len(), "addresses")?;
-    Ok(addresses)
+    list.list(LISTEN_ADDRESSES_MAX, "addresses", |entry| {
+        addresses_of(entry, port).ok_or_else(|| match addresses_of(entry, Some(1)) {
+            Some(_) => NO_PORT.to_owned(),
+            None => LISTEN_FORMS.to_owned(),
+        })
+    })
 }
 
 fn addresses_of(entry: &str, port: Option<u16>) -> Option<Vec<SocketAddr>> {
@@ -45,6 +39,29 @@ fn addresses_of(entry: &str, port: Option<u16>) -> Option<Vec<SocketAddr>> {
         }
         None => Some(vec![address(entry)?]),
     }
+}
+
+/// Patterns of channels that clients may subscribe to.
+pub(super) fn patterns(list: &Given) -> Result<Vec<Glob>, Misuse> {
+    list.list(CHANNEL_PATTERNS_MAX, "patterns", |entry| {
+        let is_text = !entry.chars().any(char::is_control);
+        if !is_text || !(1..=SEGMENT_BYTES_MAX).contains(&entry.len()) {
+            return Err(format!(
+                "is not a pattern of channels: use 1 to {SEGMENT_BYTES_MAX} bytes without control characters, as in \
+                 news or room.*"
+            ));
+        }
+        // The text before the first wildcard decides whether a pattern can match other names than those reserved for
+        // the server. `?` stands for what the wildcard matches: a name reserved as a whole does not reserve longer ones.
+        let can_only_match_own = match entry.find(['*', '?', '[', '\\']) {
+            Some(end) => is_own_channel(format!("{}?", &entry[..end]).as_bytes()),
+            None => is_own_channel(entry.as_bytes()),
+        };
+        match can_only_match_own {
+            true => Err("matches only names that are reserved for the server: leave it out".to_owned()),
+            false => Ok(vec![Glob::new(entry)]),
+        }
+    })
 }
 
 #[cfg(test)]
@@ -140,5 +157,63 @@ mod tests {
                 format!("{variable}: 17 addresses are too many: use 16 at most")
             );
         }
+    }
+
+    #[test]
+    fn patterns_of_channels() {
+        let longest = "a".repeat(200);
+        let too_long = "a".repeat(201);
+        #[rustfmt::skip]
+        let table: &[(&str, &[&str])] = &[
+            ("*", &["*"]),
+            (" a b ,c", &["a b", "c"]),
+            ("a,a,b.[cd]", &["a", "b.[cd]"]),
+            ("\u{2764}", &["\u{2764}"]),
+            (&longest, &[&longest]),
+            ("stream.*,stream.score_updates.*,stream.score_updates?", &["stream.*", "stream.score_updates.*",
+                "stream.score_updates?"]),
+            ("stream.tweet_updates,stream.tweet_updates*,stream.admin", &["stream.tweet_updates",
+                "stream.tweet_updates*", "stream.admin"]),
+        ];
+        for (typed, expected) in table {
+            let found = config(&["--demo", "--channels", typed], &[])
+                .server
+                .channels
+                .patterns;
+            let texts: Vec<&str> = found.iter().map(Glob::text).collect();
+            assert_eq!(texts, *expected, "{typed}");
+        }
+        for entry in ["", "a\nb", "a\u{85}b", &too_long] {
+            let expected = format!(
+                "CHANNELS: {entry:?} is not a pattern of channels: use 1 to 200 bytes without control \
+                 characters, as in news or room.*"
+            );
+            let typed = format!("news,{entry}");
+            assert_eq!(
+                misuse(&[], &[("CHANNELS", &format!("{typed},b"))]),
+                expected
+            );
+        }
+        #[rustfmt::skip]
+        let own = ["stream.score_updates", "stream.tweet_updates.*", "stream.tweet_updates.1F4C2",
+            "stream.interaction.[a]", "stream.admin.", "stream.admin.a?"];
+        for entry in own {
+            let expected = format!(
+                "--channels: {entry:?} matches only names that are reserved for the server: leave it out"
+            );
+            assert_eq!(
+                misuse(&["--channels", &format!("a,{entry}")], &[]),
+                expected
+            );
+        }
+        let list = |count: usize| -> String {
+            let entries: Vec<String> = (0..count).map(|index| format!("c{index}")).collect();
+            entries.join(",")
+        };
+        assert!(command(&[], &[("CHANNELS", &list(64))]).is_ok());
+        assert_eq!(
+            misuse(&[], &[("CHANNELS", &list(65))]),
+            "CHANNELS: 65 patterns are too many: use 64 at most"
+        );
     }
 }
