@@ -48,7 +48,18 @@ pub fn encode(
     }
     let start = bus::Counters::default();
     durations(lines, snapshot.bus, before.unwrap_or(&start));
-    rest(lines, snapshot);
+    lines.push("log.bytes", snapshot.log.bytes);
+    lines.push("log.reach_sec", snapshot.log.reach.as_secs());
+    lines.push("channels.open", snapshot.channels);
+    lines.push("source.up", u8::from(snapshot.source.is_live));
+    lines.push("source.losses", snapshot.source.losses);
+    if let Some(exchange) = &snapshot.exchange {
+        lines.push("exchange.up", u8::from(exchange.is_live));
+        lines.push("exchange.losses", exchange.losses);
+    }
+    lines.push("memory.bytes", snapshot.process.resident_bytes);
+    lines.push("cpu.ms", snapshot.process.cpu.as_millis());
+    lines.push("descriptors", snapshot.process.descriptors);
 }
 
 /// Appends a line `<root>.channels.<name>.clients` with the number of subscribers for each of these channels. Channels
@@ -92,22 +103,6 @@ fn durations(lines: &mut Lines<'_>, counters: &bus::Counters, before: &bus::Coun
         let name = stream_name(stream);
         lines.interval(format_args!("delivery.{name}.ms"), &times.since(earlier));
     }
-}
-
-fn rest(lines: &mut Lines<'_>, snapshot: &Snapshot<'_>) {
-    let process = &snapshot.process;
-    lines.push("log.bytes", snapshot.log.bytes);
-    lines.push("log.reach_sec", snapshot.log.reach.as_secs());
-    lines.push("channels.open", snapshot.channels);
-    lines.push("source.up", u8::from(snapshot.source.is_live));
-    lines.push("source.losses", snapshot.source.losses);
-    if let Some(exchange) = &snapshot.exchange {
-        lines.push("exchange.up", u8::from(exchange.is_live));
-        lines.push("exchange.losses", exchange.losses);
-    }
-    lines.push("memory.bytes", process.resident_bytes);
-    lines.push("cpu.ms", process.cpu.as_millis());
-    lines.push("descriptors", process.descriptors);
 }
 
 /// The lines of one report, which share the root and the time.

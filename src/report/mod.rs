@@ -41,17 +41,15 @@ pub fn metrics_reply(snapshot: &Snapshot<'_>) -> Reply {
 
 /// The reply to a request that the broker did not answer, and when the client may retry.
 pub fn no_answer(broker: &str, unanswered: &Unanswered) -> (Reply, Duration) {
-    let (reason, again_in) = match unanswered {
-        Unanswered::Refused(words) => (format!("{broker} refuses: {words}"), limits::REFUSAL_RETRY),
-        Unanswered::Lost => (
-            format!("there is no connection to {broker}"),
-            limits::ANSWER_RETRY,
-        ),
-        Unanswered::Full => (
-            format!("too much is waiting to be sent to {broker}"),
-            limits::ANSWER_RETRY,
-        ),
-        Unanswered::Late => (format!("{broker} does not answer"), limits::ANSWER_RETRY),
+    let reason = match unanswered {
+        Unanswered::Refused(words) => format!("{broker} refuses: {words}"),
+        Unanswered::Lost => format!("there is no connection to {broker}"),
+        Unanswered::Full => format!("too much is waiting to be sent to {broker}"),
+        Unanswered::Late => format!("{broker} does not answer"),
+    };
+    let again_in = match unanswered {
+        Unanswered::Refused(_) => limits::REFUSAL_RETRY,
+        _ => limits::ANSWER_RETRY,
     };
     let reply = Reply {
         extra: format!("Retry-After: {}\r\n", again_in.as_secs()).into(),

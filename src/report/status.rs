@@ -14,12 +14,8 @@ use crate::server::stats::{ChannelRow, ConnectionRow, Histogram, Snapshot, Sourc
 /// counts them.
 pub fn encode(snapshot: &Snapshot<'_>, bytes_max: usize) -> Vec<u8> {
     let mut out = Vec::with_capacity(256 + 256 * snapshot.connections.len());
-    let Snapshot {
-        reported_at,
-        startup_time,
-        connections_total,
-        ..
-    } = snapshot;
+    let (reported_at, startup_time) = (snapshot.reported_at, snapshot.startup_time);
+    let connections_total = snapshot.connections_total;
     let (node, sent, stats) = (text(snapshot.node), snapshot.bus.kept, stats(snapshot));
     let _infallible = write!(
         out,
@@ -93,19 +89,11 @@ fn millis(span: Duration) -> u64 {
 }
 
 fn encode_row(out: &mut Vec<u8>, row: &ConnectionRow<'_>) {
-    let ConnectionRow {
-        created_at,
-        age,
-        client_ip,
-        msgs_sent,
-        behind,
-        ..
-    } = row;
-    let (path, namespace) = (
-        text(row.request_path),
-        text(&namespace_of(row.request_path)),
-    );
-    let tag = row.tag.map_or_else(|| "null".to_owned(), text);
+    let (path, namespace) = (row.request_path, namespace_of(row.request_path));
+    let (path, namespace) = (text(path), text(&namespace));
+    let (created_at, age, client_ip) = (row.created_at, row.age, row.client_ip);
+    let (msgs_sent, behind) = (row.msgs_sent, row.behind);
+    let tag = row.tag.map_or_else(|| "null".to_owned(), foreign_text);
     let user_agent = text(row.user_agent);
     let _infallible = write!(
         out,
@@ -123,18 +111,18 @@ fn namespace_of(path: &str) -> Cow<'_, str> {
     }
 }
 
+fn text(text: &str) -> String {
+    serde_json::to_string(text).unwrap_or_default()
+}
+
 /// A client's text as a JSON string. The encoder escapes only ASCII control characters; others can control a terminal
 /// as well, and somebody may view the document in one.
-fn text(words: &str) -> String {
-    let json = Value::from(words).to_string();
-    if !json.contains(char::is_control) {
-        return json;
-    }
+fn foreign_text(words: &str) -> String {
     let escaped = |letter: char| match letter.is_control() {
         true => format!("\\u{:04x}", u32::from(letter)),
         false => letter.to_string(),
     };
-    json.chars().map(escaped).collect()
+    text(words).chars().map(escaped).collect()
 }
 
 /// The channels and their subscribers for `/stats`, as a JSON list of pairs: `[["news", 2], ["sport", 1]]`.

@@ -219,7 +219,7 @@ impl Reports {
             self.ask(Inquiry::Row(&name), desk);
         } else if let Some(gathering) = self.gathering.take() {
             let reply = Reply::json(200, gathering.encode());
-            self.give_out(Subject::Nodes, reply, limits::CLUSTER_AGE_MAX, desk);
+            self.give_out(Subject::Nodes, reply, limits::REPORT_INTERVAL, desk);
         }
     }
 
@@ -263,7 +263,7 @@ impl Reports {
             // This node is all nodes.
             let alone = Gathering::alone(&row(desk), desk.net.unix_seconds());
             let reply = Reply::json(200, alone.encode());
-            return self.give_out(subject, reply, limits::CLUSTER_AGE_MAX, desk);
+            return self.give_out(subject, reply, limits::REPORT_INTERVAL, desk);
         }
         self.ask(inquiry, desk);
     }
