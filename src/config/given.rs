@@ -28,7 +28,7 @@ impl Given {
         match self.value.to_ascii_lowercase().as_str() {
             "true" | "t" | "yes" | "y" | "1" => Ok(true),
             "false" | "f" | "no" | "n" | "0" => Ok(false),
-            _ => Err(self.is_not("a boolean: use true t yes y 1 or false f no n 0")),
+            _ => Err(self.is_not("a boolean: use true, t, yes, y, 1 or false, f, no, n, 0")),
         }
     }
 
@@ -150,7 +150,7 @@ mod tests {
         }
         for bad in ["on", "off", "2", " true", "truee", "-1"] {
             let expected = format!(
-                "ENABLE_RAW_STREAM: {bad:?} is not a boolean: use true t yes y 1 or false f no n 0"
+                "ENABLE_RAW_STREAM: {bad:?} is not a boolean: use true, t, yes, y, 1 or false, f, no, n, 0"
             );
             assert_eq!(raw(bad).err(), Some(expected));
         }

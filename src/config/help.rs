@@ -2,8 +2,8 @@
 //! themselves are in `table`.
 
 use super::Misuse;
+use super::addresses::shown;
 use super::table::{DefaultText, OPTIONS, flag_of};
-use super::url::shown;
 
 /// The text of `--version`.
 pub const NAME_AND_VERSION: &str = concat!(env!("CARGO_PKG_NAME"), " ", env!("CARGO_PKG_VERSION"));
@@ -34,8 +34,8 @@ Each option is a flag and an environment variable (flags win); defaults are in p
 ";
 
 const HELP_TAIL: &str = "
-A flag shown without a value is a boolean: --demo means --demo=true. Booleans are true t yes y 1
-or false f no n 0, in any case. An empty environment variable counts as not set.
+A flag shown without a value is a boolean: --demo means --demo=true. A boolean is one of true, t,
+yes, y, 1 or false, f, no, n, 0, in any case. An empty environment variable counts as not set.
 
 Force refresh (SSE_FORCE_REFRESH) is for routers that hide disconnects: the server closes each
 stream at the end of its lifetime, and the client reconnects after the time given in retry:.
@@ -44,8 +44,8 @@ Metric paths begin with [<API key>.][<prefix>.]<DYNO>. An API key without GRAPHI
 to udp://carbon.hostedgraphite.com:2003. Pass secrets as variables rather than flags, which other
 users can see in the process list.
 
-healthcheck requests /healthz from the server that runs on this machine with the same settings,
-and exits with 0 if that server is alive, otherwise with 1.
+healthcheck requests /healthz from the server that runs on this machine with the same settings.
+It exits with 0 if that server is alive, and with 1 otherwise.
 
 Examples:
   emojitrack-streamer --demo

@@ -4,8 +4,8 @@
 use std::mem;
 use std::net::SocketAddr;
 
-use super::graphite::{hosted, place_segments};
-use super::{Config, Graphite, Misuse, SourceConfig, Typed, redis};
+use super::addresses::{hosted, place_segments, redis_endpoints};
+use super::{Config, Graphite, Misuse, SourceConfig, Typed};
 use crate::level::Level;
 use crate::net::Listen;
 use crate::random;
@@ -85,7 +85,7 @@ fn source(typed: &mut Typed) -> Result<SourceConfig, Misuse> {
             seed: typed.demo_seed.unwrap_or_else(random::process_seed),
         }),
         None if is_none => Ok(SourceConfig::None),
-        None => Ok(SourceConfig::Redis(redis::endpoints(&redis_url)?)),
+        None => Ok(SourceConfig::Redis(redis_endpoints(&redis_url)?)),
     }
 }
 

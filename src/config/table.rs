@@ -5,7 +5,7 @@ use std::fmt::Display;
 use std::iter;
 
 use super::given::Given;
-use super::{Config, Misuse, SourceConfig, amqp, graphite, lists};
+use super::{Config, Misuse, SourceConfig, addresses, lists};
 use crate::broker::amqp::ExchangeType::{Direct, Fanout, Topic};
 use crate::glob::Glob;
 use crate::level::Level;
@@ -87,7 +87,7 @@ options! {
         |c, v| c.reuse_port = v.boolean()?, |c| c.reuse_port;
 
     "REDIS_URL", ["BOXEN_REDIS_URL"], "URL,...", Value("redis://localhost:6379"),
-        "Redis servers, tried in turn; none for POST /publish only",
+        "Redis servers, tried in turn; \"none\" runs without Redis, fed by POST /publish only",
         |c, v| c.typed.redis_url = v.clone(),
         |c| match &c.source { SourceConfig::Redis(servers) => list(servers), _ => NONE.to_owned() };
     "DEMO", [], "", Value("false"), "generate random updates instead of using Redis",
@@ -96,7 +96,7 @@ options! {
         |c, v| c.typed.demo_rate = v.number(1..=limits::DEMO_RATE_MAX)?, |c| or_none(demo(c).map(|(rate, _)| rate));
     "DEMO_SEED", [], "NUMBER", Words("random"), "seed of the demo, for reproducible runs",
         |c, v| c.typed.demo_seed = Some(v.number(0..=u64::MAX)?), |c| or_none(demo(c).map(|(_, seed)| seed));
-    "ENABLE_DEMO_PAGE", [], "", Value("false"), "serve the live page at / without the demo, too",
+    "ENABLE_DEMO_PAGE", [], "", Value("false"), "serve the live page at / even without the demo",
         |c, v| c.server.reports.page_enabled = v.boolean()?, |c| c.server.reports.page_enabled;
 
     "ENABLE_RAW_STREAM", [], "", Value("true"), "serve /subscribe/raw",
@@ -115,21 +115,21 @@ options! {
         |c, v| c.server.reports.channel_stats_max = v.number(0..=limits::CHANNEL_STATS_MAX)?,
         |c| c.server.reports.channel_stats_max;
     "AMQP_URL", [], "URL", Words("none"), "additional AMQP broker for channels: amqp://user:password@host:5672/vhost",
-        |c, v| c.amqp = Some(amqp::endpoint(v)?), |c| or_none(c.amqp.as_ref());
+        |c, v| c.amqp = Some(addresses::amqp_endpoint(v)?), |c| or_none(c.amqp.as_ref());
     "AMQP_EXCHANGE", [], "NAME", Value("emojitrack"), "AMQP exchange for channels",
-        |c, v| c.typed.exchange = amqp::exchange(v)?, |c| c.typed.exchange;
+        |c, v| c.typed.exchange = addresses::exchange(v)?, |c| c.typed.exchange;
     "AMQP_EXCHANGE_TYPE", [], "TYPE", Value("direct"), "type of that exchange: direct, fanout or topic",
         |c, v| c.typed.exchange_type = Some(v.choice(&[Direct, Fanout, Topic])?), |c| or_none(c.typed.exchange_type);
 
     "SSE_FORCE_REFRESH", [], "", Value("false"), "limit the lifetime of streams, for routers that hide disconnects",
         |c, v| c.server.streams.force_refresh = v.boolean()?, |c| c.server.streams.force_refresh;
-    "SSE_SCORE_RETRY_MS", [], "MS", Value("100"), "retry: of raw and eps, with force refresh",
+    "SSE_SCORE_RETRY_MS", [], "MS", Value("100"), "reconnection time (retry:) of raw and eps, with force refresh",
         |c, v| c.server.streams.score.retry_ms = Some(v.number(0..=limits::RETRY_MS_MAX)?),
         |c| or_none(c.server.streams.score.retry_ms);
-    "SSE_DETAIL_RETRY_MS", [], "MS", Value("500"), "retry: of the other streams, with force refresh",
+    "SSE_DETAIL_RETRY_MS", [], "MS", Value("500"), "reconnection time of the other streams, with force refresh",
         |c, v| c.server.streams.detail.retry_ms = Some(v.number(0..=limits::RETRY_MS_MAX)?),
         |c| or_none(c.server.streams.detail.retry_ms);
-    "SSE_RECONNECT_MS", ["SSE_RECONNECT"], "MS", Words("none"), "retry: of all streams, with or without force refresh",
+    "SSE_RECONNECT_MS", ["SSE_RECONNECT"], "MS", Words("none"), "reconnection time of all streams, even without force refresh",
         |c, v| c.typed.reconnect_ms = Some(v.number(0..=limits::RETRY_MS_MAX)?), |c| or_none(c.typed.reconnect_ms);
     "SSE_SCORE_FORCECLOSE_SEC", [], "SECONDS", Value("300"), "lifetime of raw and eps, with force refresh",
         |c, v| c.server.streams.score.lifetime = Some(v.seconds(1..=limits::LIFETIME_SEC_MAX)?),
@@ -147,16 +147,16 @@ options! {
     "MAX_CONNECTIONS_PER_IP", [], "NUMBER", Words("none"), "maximum number of open streams per client address",
         |c, v| c.server.admission.connections_per_ip_max = v.number(1..=u32::MAX as usize)?,
         |c| bound(c.server.admission.connections_per_ip_max);
-    "STATUS_CONNECTIONS_MAX", [], "NUMBER", Value("1000"), "maximum number of connections in the status in Redis",
+    "STATUS_CONNECTIONS_MAX", [], "NUMBER", Value("1000"), "maximum number of connections listed in the status in Redis",
         |c, v| c.server.reports.status_rows_max = v.number(0..=limits::STATUS_ROWS_MAX)?,
         |c| c.server.reports.status_rows_max;
-    "DRAIN_SEC", [], "SECONDS", Value("20"), "how long a drain may take at shutdown",
+    "DRAIN_SEC", [], "SECONDS", Value("20"), "how long closing all streams may take at shutdown",
         |c, v| c.server.pacing.drain = v.seconds(0..=limits::DRAIN_SEC_MAX)?, |c| c.server.pacing.drain.as_secs();
-    "KEEPALIVE_SEC", [], "SECONDS", Value("15"), "longest silence on a stream, 1 to 55",
+    "KEEPALIVE_SEC", [], "SECONDS", Value("15"), "send a comment on a stream after this long without events, 1 to 55",
         |c, v| c.server.pacing.keepalive = v.seconds(1..=limits::KEEPALIVE_SEC_MAX)?,
         |c| c.server.pacing.keepalive.as_secs();
     "LOG_BYTES_MAX", [], "BYTES", Value("4194304"),
-        "memory for recent messages, for clients that are behind or reconnect; also 512k, 4MiB",
+        "memory for recent messages, for clients that are behind or reconnect; accepts units, as in 4MiB",
         |c, v| c.server.pacing.log_bytes_max = v.bytes(limits::LOG_BYTES_FLOOR..=limits::LOG_BYTES_CEILING)?,
         |c| c.server.pacing.log_bytes_max;
 
@@ -165,13 +165,13 @@ options! {
     "STREAMER_ENV", ["RACK_ENV", "NODE_ENV", "GO_ENV"], "NAME", Value("development"), "environment in reports",
         |c, v| c.typed.environment = v.value.clone(), |c| c.typed.environment;
     "GRAPHITE_URL", [], "URL", Words("none"), "Graphite daemon for metrics: udp://host[:2003] or tcp://host[:2003]",
-        |c, v| c.typed.graphite_target = Some(graphite::target(v)?),
+        |c, v| c.typed.graphite_target = Some(addresses::graphite_target(v)?),
         |c| or_none(c.graphite.as_ref().map(|graphite| &graphite.target));
-    "HOSTEDGRAPHITE_APIKEY", [], "KEY", Words("none"), "first part of metric paths; alone, it selects Hosted Graphite",
-        |c, v| c.typed.graphite_key = Some(graphite::key(v)?), |c| masked(c.typed.graphite_key.as_ref());
+    "HOSTEDGRAPHITE_APIKEY", [], "KEY", Words("none"), "first part of metric paths; without GRAPHITE_URL, selects Hosted Graphite",
+        |c, v| c.typed.graphite_key = Some(addresses::graphite_key(v)?), |c| masked(c.typed.graphite_key.as_ref());
     "GRAPHITE_PREFIX", [], "PATH", Words("none"), "part of metric paths between the API key and DYNO",
-        |c, v| c.typed.graphite_prefix = Some(graphite::prefix(v)?), |c| or_none(c.typed.graphite_prefix.as_ref());
-    "ADMIN_TOKEN", [], "SECRET", Words("none"), "token that /admin/, /metrics and /stats require",
+        |c, v| c.typed.graphite_prefix = Some(addresses::graphite_prefix(v)?), |c| or_none(c.typed.graphite_prefix.as_ref());
+    "ADMIN_TOKEN", [], "SECRET", Words("none"), "token required for /admin/, /metrics and /stats",
         |c, v| c.server.access.admin_token = Some(v.secret()?), |c| masked(c.server.access.admin_token.as_ref());
     "ADMIN_LISTEN", [], "IP:PORT,...", Words("none"), "serve /admin/, /metrics and /stats on these addresses only",
         |c, v| c.admin_listen = lists::addresses(v, None)?, |c| list(&c.admin_listen);
