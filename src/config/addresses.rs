@@ -1,5 +1,5 @@
-//! Addresses: parses those of Redis, AMQP and Graphite, and what the paths of metrics begin with. It owns their forms, and
-//! which parts of a refused address an error may show; it must never show a password or a key.
+//! Addresses: parses those of Redis, AMQP and Graphite, and what the paths of metrics begin with. It owns their forms,
+//! and which parts of a refused address an error may show; it must never show a password or a key.
 
 use std::net::Ipv6Addr;
 

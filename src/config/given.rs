@@ -1,6 +1,7 @@
 //! Given: the text of an option and the name of its flag or variable, and parsers for the common kinds of values. It
 //! owns the wording of errors; it must not know what an option is for, and must never show a secret.
 
+use std::ffi::OsString;
 use std::fmt;
 use std::ops::RangeInclusive;
 use std::str::FromStr;
@@ -19,9 +20,10 @@ pub(super) struct Given {
 }
 
 impl Given {
-    pub(super) fn new(name: &str, value: &str) -> Given {
-        let (name, value) = (name.to_owned(), value.to_owned());
-        Given { name, value }
+    pub(super) fn new(name: &str, value: OsString) -> Result<Given, Misuse> {
+        let refused = |_| Misuse(format!("{name}: the value is not UTF-8: use plain text"));
+        let (name, value) = (name.to_owned(), value.into_string().map_err(refused)?);
+        Ok(Given { name, value })
     }
 
     pub(super) fn boolean(&self) -> Result<bool, Misuse> {

@@ -52,7 +52,8 @@ pub(super) fn patterns(list: &Given) -> Result<Vec<Glob>, Misuse> {
             ));
         }
         // The text before the first wildcard decides whether a pattern can match other names than those reserved for
-        // the server. `?` stands for what the wildcard matches: a name reserved as a whole does not reserve longer ones.
+        // the server. `?` stands for what the wildcard matches: a name reserved as a whole does not reserve longer
+        // ones.
         let can_only_match_own = match entry.find(['*', '?', '[', '\\']) {
             Some(end) => is_own_channel(format!("{}?", &entry[..end]).as_bytes()),
             None => is_own_channel(entry.as_bytes()),

@@ -131,13 +131,12 @@ pub fn parse(
     take_variables(&mut texts, env)?;
     let mut config = Config::blank();
     for (option, text) in OPTIONS.iter().zip(texts) {
-        let default = match option.default {
-            DefaultText::Value(value) => Some(Given::new(option.variable, value)),
-            DefaultText::Words(_) => None,
+        let given = match (text, &option.default) {
+            (Some(given), _) => given,
+            (None, DefaultText::Value(value)) => Given::new(option.variable, value.into())?,
+            (None, DefaultText::Words(_)) => continue,
         };
-        if let Some(given) = text.or(default) {
-            (option.set)(&mut config, &given)?;
-        }
+        (option.set)(&mut config, &given)?;
     }
     rules::apply(&mut config, host_name)?;
     Ok(match mode {
@@ -178,7 +177,7 @@ fn take_flags(
         };
         let value = value.filter(|value| !value.is_empty());
         let missing = || Misuse(format!("{flag} needs a value: use {}", option.usage()));
-        *text = Some(given(&flag, value.ok_or_else(missing)?)?);
+        *text = Some(Given::new(&flag, value.ok_or_else(missing)?)?);
     }
     Ok(mode)
 }
@@ -194,16 +193,10 @@ fn take_variables(
         if text.is_none()
             && let Some((name, value)) = option.names().find_map(set)
         {
-            *text = Some(given(name, value)?);
+            *text = Some(Given::new(name, value)?);
         }
     }
     Ok(())
-}
-
-fn given(name: &str, value: OsString) -> Result<Given, Misuse> {
-    let refused = |_| Misuse(format!("{name}: the value is not UTF-8: use plain text"));
-    let (name, value) = (name.to_owned(), value.into_string().map_err(refused)?);
-    Ok(Given { name, value })
 }
 
 impl Config {

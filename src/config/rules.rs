@@ -30,8 +30,8 @@ pub(super) fn apply(
     }
     config.server.access.admin_is_apart = !config.admin_listen.is_empty();
 
-    // Retry times and lifetimes apply only with SSE_FORCE_REFRESH, except for SSE_RECONNECT_MS, which always applies and
-    // wins over the others.
+    // Retry times and lifetimes apply only with SSE_FORCE_REFRESH, except for SSE_RECONNECT_MS, which always applies
+    // and wins over the others.
     let streams = &mut config.server.streams;
     for family in [&mut streams.score, &mut streams.detail] {
         if !streams.force_refresh {
@@ -53,11 +53,8 @@ pub(super) fn apply(
 
     // Heroku sets DYNO; its router is a proxy that can be trusted, and clients cannot bypass it.
     let is_on_heroku = config.typed.dyno.is_some();
-    let trusted_proxies = config
-        .typed
-        .trusted_proxies
-        .unwrap_or(usize::from(is_on_heroku));
-    config.server.admission.trusted_proxies = trusted_proxies;
+    let trusted_proxies = config.typed.trusted_proxies;
+    config.server.admission.trusted_proxies = trusted_proxies.unwrap_or(is_on_heroku.into());
 
     let host_name = || host_name().filter(|name| !name.is_empty());
     let dyno = config.typed.dyno.take().or_else(host_name);
@@ -115,12 +112,8 @@ fn graphite(typed: &Typed, place: String) -> Result<Option<Graphite>, Misuse> {
         (None, None) => return Ok(None),
     };
     let given = [&typed.graphite_key, &typed.graphite_prefix, &Some(place)];
-    let root = given
-        .map(Option::as_deref)
-        .into_iter()
-        .flatten()
-        .collect::<Vec<_>>()
-        .join(".");
+    let segments: Vec<&str> = given.into_iter().flatten().map(String::as_str).collect();
+    let root = segments.join(".");
     if root.len() > ROOT_BYTES_MAX {
         // The path is not shown, because it may contain the key.
         return Err(Misuse(format!(

@@ -129,7 +129,7 @@ options! {
     "SSE_DETAIL_RETRY_MS", [], "MS", Value("500"), "reconnection time of the other streams, with force refresh",
         |c, v| c.server.streams.detail.retry_ms = Some(v.number(0..=limits::RETRY_MS_MAX)?),
         |c| or_none(c.server.streams.detail.retry_ms);
-    "SSE_RECONNECT_MS", ["SSE_RECONNECT"], "MS", Words("none"), "reconnection time of all streams, even without force refresh",
+    "SSE_RECONNECT_MS", ["SSE_RECONNECT"], "MS", Words("none"), "reconnection time of all streams; always applies",
         |c, v| c.typed.reconnect_ms = Some(v.number(0..=limits::RETRY_MS_MAX)?), |c| or_none(c.typed.reconnect_ms);
     "SSE_SCORE_FORCECLOSE_SEC", [], "SECONDS", Value("300"), "lifetime of raw and eps, with force refresh",
         |c, v| c.server.streams.score.lifetime = Some(v.seconds(1..=limits::LIFETIME_SEC_MAX)?),
@@ -147,7 +147,7 @@ options! {
     "MAX_CONNECTIONS_PER_IP", [], "NUMBER", Words("none"), "maximum number of open streams per client address",
         |c, v| c.server.admission.connections_per_ip_max = v.number(1..=u32::MAX as usize)?,
         |c| bound(c.server.admission.connections_per_ip_max);
-    "STATUS_CONNECTIONS_MAX", [], "NUMBER", Value("1000"), "maximum number of connections listed in the status in Redis",
+    "STATUS_CONNECTIONS_MAX", [], "NUMBER", Value("1000"), "maximum number of connections listed in Redis",
         |c, v| c.server.reports.status_rows_max = v.number(0..=limits::STATUS_ROWS_MAX)?,
         |c| c.server.reports.status_rows_max;
     "DRAIN_SEC", [], "SECONDS", Value("20"), "how long closing all streams may take at shutdown",
@@ -167,10 +167,12 @@ options! {
     "GRAPHITE_URL", [], "URL", Words("none"), "Graphite daemon for metrics: udp://host[:2003] or tcp://host[:2003]",
         |c, v| c.typed.graphite_target = Some(addresses::graphite_target(v)?),
         |c| or_none(c.graphite.as_ref().map(|graphite| &graphite.target));
-    "HOSTEDGRAPHITE_APIKEY", [], "KEY", Words("none"), "first part of metric paths; without GRAPHITE_URL, selects Hosted Graphite",
+    "HOSTEDGRAPHITE_APIKEY", [], "KEY", Words("none"),
+        "first part of metric paths; without GRAPHITE_URL, selects Hosted Graphite",
         |c, v| c.typed.graphite_key = Some(addresses::graphite_key(v)?), |c| masked(c.typed.graphite_key.as_ref());
     "GRAPHITE_PREFIX", [], "PATH", Words("none"), "part of metric paths between the API key and DYNO",
-        |c, v| c.typed.graphite_prefix = Some(addresses::graphite_prefix(v)?), |c| or_none(c.typed.graphite_prefix.as_ref());
+        |c, v| c.typed.graphite_prefix = Some(addresses::graphite_prefix(v)?),
+        |c| or_none(c.typed.graphite_prefix.as_ref());
     "ADMIN_TOKEN", [], "SECRET", Words("none"), "token required for /admin/, /metrics and /stats",
         |c, v| c.server.access.admin_token = Some(v.secret()?), |c| masked(c.server.access.admin_token.as_ref());
     "ADMIN_LISTEN", [], "IP:PORT,...", Words("none"), "serve /admin/, /metrics and /stats on these addresses only",

@@ -64,13 +64,10 @@ impl Carbon {
         {
             self.on_taken(at);
         }
-        let kept = if self.within_line {
-            let end = self.outgoing.iter().position(|&byte| byte == b'\n');
-            end.map_or(0, |end| end + 1)
-        } else {
-            0
-        };
-        self.outgoing.truncate(kept);
+        match self.outgoing.iter().position(|&byte| byte == b'\n') {
+            Some(end) if self.within_line => self.outgoing.truncate(end + 1),
+            _ => self.outgoing.clear(),
+        }
         self.outgoing.extend_from_slice(report);
     }
 
@@ -79,16 +76,15 @@ impl Carbon {
         self.failures = 0;
         self.dialer.prefer_address();
         let (target, away_since) = (&self.target, self.away_since.take());
-        let is_first = !std::mem::replace(&mut self.was_reached, true);
-        let line = match away_since {
-            _ if is_first => format!("graphite: sending to {target}"),
-            Some(since) => {
-                let seconds = at.since(since).as_secs_f64();
-                format!("graphite: {target} is back after {seconds:.0} s")
-            }
-            None => return,
-        };
-        self.dialer.log(Level::Info, line);
+        if !self.was_reached {
+            let line = format!("graphite: sending to {target}");
+            self.dialer.log(Level::Info, line);
+        } else if let Some(since) = away_since {
+            let seconds = at.since(since).as_secs_f64();
+            let line = format!("graphite: {target} is back after {seconds:.0} s");
+            self.dialer.log(Level::Info, line);
+        }
+        self.was_reached = true;
     }
 }
 

@@ -70,13 +70,9 @@ impl Gathering {
     /// Encodes the document as JSON, with each row as it was reported.
     pub fn encode(self) -> Vec<u8> {
         let (at, stale, malformed) = (self.unix_seconds, self.stale, self.malformed);
-        let head = format!(
-            "{{\"reported_at\":{at},\"stale\":{stale},\"malformed\":{malformed},\"nodes\":["
-        );
-        let mut out = head.into_bytes();
-        out.extend_from_slice(&self.rows);
-        out.extend_from_slice(b"]}\n");
-        out
+        let counts = format!("\"stale\":{stale},\"malformed\":{malformed}");
+        let head = format!("{{\"reported_at\":{at},{counts},\"nodes\":[");
+        [head.as_bytes(), &self.rows, b"]}\n"].concat()
     }
 }
 

@@ -36,7 +36,7 @@ impl Figures {
         }
     }
 
-    /// Whether this socket belongs to the daemon.
+    /// Whether it is the socket of the daemon.
     pub fn owns(&self, token: Token) -> bool {
         self.link.token() == token
     }
