@@ -201,7 +201,7 @@ impl<N: Net> Reactor<N> {
             0 => (Level::Info, String::new()),
             cut => (Level::Warn, format!(", {cut} streams were cut off")),
         };
-        let line = format!("stopped after {seconds:.1} s: {drained} connections were ended{left}");
+        let line = format!("stopped after {seconds:.1} s: {drained} connections drained{left}");
         self.net.log(level, &line);
     }
 

@@ -51,7 +51,7 @@ impl Setup {
     pub fn greeting(&self, can_publish: bool) -> Vec<String> {
         let mut lines = vec![match &self.source {
             SourceConfig::Demo { per_second, .. } => {
-                format!("demo: {per_second} made-up updates a second while somebody listens")
+                format!("demo: {per_second} random updates per second while there are clients")
             }
             SourceConfig::None if can_publish => {
                 "broker: embedded, fed by POST /publish".to_owned()

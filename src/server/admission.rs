@@ -92,6 +92,6 @@ pub fn no_room(takes_stream: bool, random: &mut Random) -> Reply {
         return Reply::finite_stream(body);
     }
     let seconds = pause.as_secs();
-    let message = format!("no room for another stream; come again in {seconds} s");
+    let message = format!("the server is full; try again in {seconds} s");
     Reply::error(503, &message).with_retry_after(seconds)
 }

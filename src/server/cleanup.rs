@@ -88,7 +88,7 @@ impl CleanupRate {
         }
         let seconds = self.asks_again_in(now).as_secs() + 1;
         let limit = limits::CLEANUPS_PER_WINDOW;
-        let message = format!("more than {limit} cleanups from here; ask again in {seconds} s");
+        let message = format!("more than {limit} cleanups from this address; retry in {seconds} s");
         Err(Reply::error(429, &message).with_retry_after(seconds))
     }
 

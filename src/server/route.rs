@@ -169,7 +169,7 @@ fn answer(request: &Request, query: &str, segments: &[&str], settings: &Settings
         }
         (_, _) => Action::Reply(Reply {
             extra: format!("Allow: {methods}\r\n").into(),
-            ..Reply::error(405, &format!("the methods here are {methods}"))
+            ..Reply::error(405, &format!("allowed methods: {methods}"))
         }),
     }
 }

@@ -44,7 +44,7 @@ pub fn judge(
         return Err(Reply::error(400, &message));
     }
     if let Some(name) = channels.iter().find(|name| !may_take(name, settings)) {
-        let message = format!("the channel {name:?} is not among those that may be published to");
+        let message = format!("the channel {name:?} is not one that can be published to");
         return Err(Reply::error(403, &message));
     }
     let bytes = publication.message.len() * channels.len();

@@ -143,7 +143,7 @@ pub fn of_channels(
         return Err(Reply::error(400, &message));
     }
     if let Some(name) = names.iter().find(|name| !is_allowed(name, settings)) {
-        let message = format!("the channel {name:?} is not among those that may be asked for");
+        let message = format!("the channel {name:?} is not one that can be subscribed to");
         return Err(Reply::error(403, &message));
     }
     let is_named = target::query_values(query, "event").any(|event| event == "channel");

@@ -910,13 +910,13 @@ mod tests {
             scene
                 .log
                 .iter()
-                .any(|line| line.ends_with("takes no messages for now: low on memory"))
+                .any(|line| line.ends_with("does not accept messages: low on memory"))
         );
         assert!(
             scene
                 .log
                 .iter()
-                .any(|line| line.ends_with("takes messages again"))
+                .any(|line| line.ends_with("accepts messages again"))
         );
 
         // A refusal takes all with it that was under way, and nobody else.

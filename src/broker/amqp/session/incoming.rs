@@ -214,14 +214,14 @@ impl Session {
             }
             (connection::AMQPMethod::Blocked(blocked), _) => {
                 let reason = self.words(blocked.reason.as_str());
-                let line = format!("amqp: {} takes no messages for now: {reason}", self.place);
+                let line = format!("amqp: {} does not accept messages: {reason}", self.place);
                 self.dialer.log(Level::Warn, line);
                 self.blocked = Some(reason);
                 Ok(())
             }
             (connection::AMQPMethod::Unblocked(_), _) => {
                 if self.blocked.take().is_some() {
-                    let line = format!("amqp: {} takes messages again", self.place);
+                    let line = format!("amqp: {} accepts messages again", self.place);
                     self.dialer.log(Level::Info, line);
                 }
                 Ok(())
@@ -313,7 +313,7 @@ impl Session {
             && let Some(key) = self.bindings.on_refused()
         {
             let (place, key) = (&self.place, shown(&key));
-            let line = format!("amqp: {place} does not let us listen to {key:?}: {closing}");
+            let line = format!("amqp: {place} refused to bind {key:?}: {closing}");
             self.dialer.log(Level::Warn, line);
         }
     }
