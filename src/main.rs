@@ -43,11 +43,10 @@ fn main() -> ExitCode {
 fn run(mut config: Config) -> io::Result<()> {
     // Each client takes a descriptor. If the limit cannot be raised, the server fits into it.
     let _unchanged = rlimit::increase_nofile_limit(rlimit::INFINITY);
-    let descriptors = rlimit::Resource::NOFILE
-        .get_soft()
-        .unwrap_or(rlimit::INFINITY);
-    let descriptors = usize::try_from(descriptors).unwrap_or(usize::MAX);
+    let descriptors = rlimit::Resource::NOFILE.get_soft().ok();
+    let descriptors = descriptors.and_then(|soft| usize::try_from(soft).ok());
     let listeners = config.listen.sockets() + config.admin_listen.len();
+    let descriptors = descriptors.unwrap_or(usize::MAX);
     config.server.fit_into(descriptors, listeners);
     let mut net = MioNet::new(
         &config.listen,

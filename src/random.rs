@@ -36,12 +36,10 @@ impl Random {
         self.below(n) == 0
     }
 
-    /// A duration from `low` to `high`, both included, in whole microseconds.
+    /// A duration from `low` to `high`, both included, in steps of a microsecond.
     pub fn between(&mut self, low: Duration, high: Duration) -> Duration {
-        let low_micros = u64::try_from(low.as_micros()).unwrap_or(u64::MAX);
-        let high_micros = u64::try_from(high.as_micros()).unwrap_or(u64::MAX);
-        let spread = high_micros.saturating_sub(low_micros);
-        Duration::from_micros(low_micros.saturating_add(self.below(spread.saturating_add(1))))
+        let spread = high.saturating_sub(low).as_micros() as u64;
+        low + Duration::from_micros(self.below(spread.saturating_add(1)))
     }
 }
 
