@@ -15,6 +15,7 @@ use crate::time::{Time, civil_date};
 const CATCH_UP_MAX: Duration = Duration::from_secs(1);
 
 const RANKINGS: &str = include_str!("emoji_rankings.tsv");
+const VOICES: &str = include_str!("demo_voices.tsv");
 
 // The clock counts microseconds: every interval must have one, or there is nothing to draw from.
 const _: () = assert!(DEMO_RATE_MAX <= 1_000_000);
@@ -26,6 +27,7 @@ pub struct Demo {
     unix_origin_ms: u64,
     random: Random,
     choices: Vec<Choice>,
+    voices: Vec<Voice>,
     /// The start of the second that is being cut into `per_second` intervals of one update each.
     second: Time,
     /// The interval of that second whose update comes next.
@@ -61,6 +63,7 @@ impl Demo {
             unix_origin_ms,
             random: Random::new(seed),
             choices: choices(),
+            voices: voices(),
             second: Time::ZERO,
             interval: 0,
             due: None,
@@ -126,7 +129,10 @@ impl Demo {
         let unix_ms = self.unix_origin_ms.saturating_add(due.as_micros() / 1_000);
         self.tweet_id = next_tweet_id(self.tweet_id, unix_ms, &mut self.tweet_random);
         let choice = self.choices.get(index)?;
-        let tweet = tweet_json(self.tweet_id, unix_ms, &choice.text, &mut self.tweet_random);
+        let random = &mut self.tweet_random;
+        let index = random.below(self.voices.len().max(1) as u64) as usize;
+        let voice = self.voices.get(index)?;
+        let tweet = tweet_json(voice, self.tweet_id, unix_ms, &choice.text, random);
         Some(Message {
             pattern: None,
             channel: format!("stream.tweet_updates.{}", choice.id).into_bytes(),
@@ -229,6 +235,18 @@ fn choices() -> Vec<Choice> {
         .collect()
 }
 
+fn voices() -> Vec<Voice> {
+    let lines = VOICES.lines().filter(|line| !line.starts_with('#'));
+    let lists: Vec<Vec<&str>> = lines.map(|line| line.split('\t').collect()).collect();
+    let pairs = lists.chunks_exact(2);
+    pairs
+        .map(|pair| Voice {
+            names: pair[0].clone(),
+            sentences: pair[1].clone(),
+        })
+        .collect()
+}
+
 /// The characters that a unified ID stands for: hexadecimal code points joined by hyphens.
 fn decode(id: &str) -> Option<String> {
     id.split('-')
@@ -246,11 +264,10 @@ fn next_tweet_id(previous: u64, unix_ms: u64, random: &mut Random) -> u64 {
 }
 
 /// A tweet as the real feeder sends it, with the keys in the same order.
-fn tweet_json(id: u64, unix_ms: u64, emoji: &str, random: &mut Random) -> String {
-    let voice = pick(VOICES, random).unwrap_or(&SILENCE);
+fn tweet_json(voice: &Voice, id: u64, unix_ms: u64, emoji: &str, random: &mut Random) -> String {
     let author = random.below(10_000);
-    let name = pick(voice.names, random).copied().unwrap_or_default();
-    let handle = pick(HANDLES, random).copied().unwrap_or_default();
+    let name = pick(&voice.names, random);
+    let handle = pick(HANDLES, random);
     let text = tweet_text(voice, emoji, random);
     format!(
         "{{\"id\":{},\"text\":{},\"screen_name\":{},\"name\":{},\"links\":[],\
@@ -265,8 +282,8 @@ fn tweet_json(id: u64, unix_ms: u64, emoji: &str, random: &mut Random) -> String
 }
 
 fn tweet_text(voice: &Voice, emoji: &str, random: &mut Random) -> String {
-    let first = pick(voice.sentences, random).copied().unwrap_or_default();
-    let second = pick(voice.sentences, random).copied().unwrap_or_default();
+    let first = pick(&voice.sentences, random).replace("\\n", "\n");
+    let second = pick(&voice.sentences, random).replace("\\n", "\n");
     match random.below(6) {
         0 => format!("{emoji} {first}"),
         1 => format!("{first} {emoji}{emoji}{emoji}"),
@@ -276,10 +293,9 @@ fn tweet_text(voice: &Voice, emoji: &str, random: &mut Random) -> String {
     }
 }
 
-fn pick<'a, T>(list: &'a [T], random: &mut Random) -> Option<&'a T> {
-    let length = u64::try_from(list.len()).unwrap_or(1).max(1);
-    let index = usize::try_from(random.below(length)).unwrap_or(0);
-    list.get(index)
+fn pick(list: &[&'static str], random: &mut Random) -> &'static str {
+    let index = random.below(list.len().max(1) as u64) as usize;
+    list.get(index).copied().unwrap_or_default()
 }
 
 fn quoted(text: String) -> String {
@@ -297,129 +313,13 @@ fn timestamp(unix_ms: u64) -> String {
 /// The names and sentences of one language, so that an author and a text go together.
 #[derive(Debug)]
 struct Voice {
-    names: &'static [&'static str],
-    sentences: &'static [&'static str],
+    names: Vec<&'static str>,
+    sentences: Vec<&'static str>,
 }
-
-const SILENCE: Voice = Voice {
-    names: &[],
-    sentences: &[],
-};
 
 const HANDLES: &[&str] = &[
     "bluebird", "cafe_", "daydream", "echo_", "firefly", "garden", "harbor_", "kite", "lemon",
     "mellow_", "nightowl", "pixel", "river_", "sunny", "tiny_", "wander",
-];
-
-/// A few sentences hold quotes, an ampersand, angle brackets or a line break, as real ones do: what cannot
-/// survive the way to the page shows here first.
-const VOICES: &[Voice] = &[
-    Voice {
-        names: &[
-            "Alice W.",
-            "Ben \"Benny\" O'Hara",
-            "Chloe & Max",
-            "Dee",
-            "jordan",
-        ],
-        sentences: &[
-            "good morning everyone",
-            "can't stop laughing at this",
-            "so ready for the weekend",
-            "she said \"one more episode\" four episodes ago",
-            "coffee first, questions later",
-            "I <3 this song",
-            "best day of the year so far",
-            "why is it only Tuesday",
-            "salt & vinegar > everything else",
-            "note to self:\ncharge the phone",
-            "miss you already",
-            "game night at ours!",
-        ],
-    },
-    Voice {
-        names: &["さくら", "ゆうき", "はると@勉強中", "みお"],
-        sentences: &[
-            "おはようございます",
-            "今日もがんばろう",
-            "お腹すいたなあ",
-            "ありがとう!",
-            "明日は休みだ",
-            "雨がやまない…",
-            "かわいすぎる",
-        ],
-    },
-    Voice {
-        names: &["Lucía", "Mateo G.", "Sofía Ñ.", "Diego"],
-        sentences: &[
-            "¡buenos días a todos!",
-            "te extraño mucho",
-            "¿quién viene mañana?",
-            "qué risa, no puedo más",
-            "hoy va a ser un gran día",
-            "feliz cumpleaños, hermana",
-        ],
-    },
-    Voice {
-        names: &["João", "Bia", "Letícia S.", "Caio"],
-        sentences: &[
-            "bom dia, gente",
-            "que saudade de você",
-            "não acredito nisso",
-            "partiu praia",
-            "amanhã tem prova e eu aqui",
-            "melhor amiga do mundo",
-        ],
-    },
-    Voice {
-        names: &["سارة", "محمد", "نور"],
-        sentences: &[
-            "صباح الخير",
-            "الحمد لله على كل حال",
-            "اشتقت لكم كثيرا",
-            "يوم جميل جدا",
-            "تصبحون على خير",
-        ],
-    },
-    Voice {
-        names: &["Putri", "Budi", "Ayu Lestari"],
-        sentences: &[
-            "selamat pagi semua",
-            "kangen banget sama kamu",
-            "lapar lagi, padahal baru makan",
-            "semangat buat hari ini!",
-            "terima kasih ya",
-        ],
-    },
-    Voice {
-        names: &["Élodie", "Théo", "Inès B."],
-        sentences: &[
-            "bonjour tout le monde",
-            "j'en peux plus de rire",
-            "vivement l'été",
-            "tu me manques déjà",
-            "on mange quoi ce soir ?",
-        ],
-    },
-    Voice {
-        names: &["지민", "서연", "하준"],
-        sentences: &[
-            "좋은 아침이에요",
-            "오늘도 화이팅",
-            "너무 귀여워",
-            "배고프다",
-            "내일 봐요!",
-        ],
-    },
-    Voice {
-        names: &["Elif", "Çağrı", "İpek"],
-        sentences: &[
-            "günaydın herkese",
-            "çok özledim seni",
-            "bugün hava çok güzel",
-            "iyi geceler",
-        ],
-    },
 ];
 
 #[cfg(test)]
