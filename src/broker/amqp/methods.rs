@@ -73,23 +73,16 @@ pub(super) fn declare_exchange(endpoint: &Endpoint, is_passive: bool) -> AMQPCla
         kind: short(endpoint.exchange_type.name()),
         passive: is_passive,
         durable: true,
-        auto_delete: false,
-        internal: false,
-        nowait: false,
-        arguments: FieldTable::default(),
+        ..exchange::Declare::default()
     }))
 }
 
 /// A queue of our own, which the broker gives a name and which goes with us.
 pub(super) fn declare_queue() -> AMQPClass {
     AMQPClass::Queue(queue::AMQPMethod::Declare(queue::Declare {
-        queue: ShortString::default(),
-        passive: false,
-        durable: false,
         exclusive: true,
         auto_delete: true,
-        nowait: false,
-        arguments: FieldTable::default(),
+        ..queue::Declare::default()
     }))
 }
 
@@ -97,12 +90,9 @@ pub(super) fn declare_queue() -> AMQPClass {
 pub(super) fn consume(queue: &str) -> AMQPClass {
     AMQPClass::Basic(basic::AMQPMethod::Consume(basic::Consume {
         queue: short(queue),
-        consumer_tag: ShortString::default(),
-        no_local: false,
         no_ack: true,
         exclusive: true,
-        nowait: false,
-        arguments: FieldTable::default(),
+        ..basic::Consume::default()
     }))
 }
 
@@ -138,8 +128,7 @@ pub(super) fn publish(endpoint: &Endpoint, routing_key: &str) -> AMQPClass {
     AMQPClass::Basic(basic::AMQPMethod::Publish(basic::Publish {
         exchange: short(&endpoint.exchange),
         routing_key: short(routing_key),
-        mandatory: false,
-        immediate: false,
+        ..basic::Publish::default()
     }))
 }
 
