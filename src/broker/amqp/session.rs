@@ -19,7 +19,7 @@ use super::waiting::{Publication, Waiting};
 use super::{Endpoint, SessionError, methods};
 use crate::broker::Message;
 use crate::broker::link::dialer::Dialer;
-use crate::broker::link::{Conversation, Failure, Health, Target, Transport};
+use crate::broker::link::{Conversation, Failure, Health, Target};
 use crate::broker::{Unanswered, shown};
 use crate::level::Level;
 use crate::limits;
@@ -322,11 +322,7 @@ impl Conversation for Session {
     }
 
     fn dial(&mut self, now: Time) {
-        let target = Target {
-            transport: Transport::Tcp,
-            host: self.endpoint.host.clone(),
-            port: self.endpoint.port,
-        };
+        let target = Target::tcp(self.endpoint.host.clone(), self.endpoint.port);
         self.dialer.dial(&target, now);
     }
 
@@ -394,12 +390,9 @@ impl Conversation for Session {
         }
     }
 
+    /// Without a connection there is nothing: it is cleared when one is lost.
     fn unsent(&self) -> &[u8] {
-        if self.dialer.is_connected() {
-            &self.outgoing
-        } else {
-            &[]
-        }
+        &self.outgoing
     }
 
     fn on_sent(&mut self, len: usize) {

@@ -30,6 +30,18 @@ pub enum Transport {
     Tcp,
 }
 
+impl Target {
+    /// A port of a host, by TCP.
+    pub fn tcp(host: String, port: u16) -> Target {
+        let transport = Transport::Tcp;
+        Target {
+            transport,
+            host,
+            port,
+        }
+    }
+}
+
 impl fmt::Display for Target {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let scheme = match self.transport {

@@ -19,7 +19,7 @@ use super::{
 use crate::net::{Net, Token};
 use crate::time::Time;
 pub use endpoint::{Address, Endpoint};
-use pipeline::Question;
+use pipeline::{Awaited, Question};
 use session::Session;
 
 /// The hash with one field a node, where the admin service reads the status of all.
@@ -57,7 +57,8 @@ impl Redis {
     }
 
     fn send(&mut self, arguments: &[&[u8]]) -> bool {
-        self.commands.conversation_mut().send_command(arguments)
+        let session = self.commands.conversation_mut();
+        session.send(Awaited::Nothing, arguments)
     }
 }
 
@@ -109,12 +110,10 @@ impl<N: Net> Broker<N> for Redis {
 
     fn publish(&mut self, number: u64, channel: &[u8], message: &[u8]) -> Result<(), Unanswered> {
         let losses = self.messages.conversation().health().losses();
-        let question = Question::Publication { number, losses };
-        let command: [&[u8]; 3] = [b"PUBLISH", channel, message];
-        match self.commands.conversation_mut().ask(question, &command) {
-            true => Ok(()),
-            false => Err(Unanswered::Lost),
-        }
+        let question = Awaited::Question(Question::Publication { number, losses });
+        let session = self.commands.conversation_mut();
+        let is_sent = session.send(question, &[b"PUBLISH", channel, message]);
+        is_sent.then_some(()).ok_or(Unanswered::Lost)
     }
 
     fn command(&mut self, command: Command<'_>) -> bool {
@@ -131,13 +130,13 @@ impl<N: Net> Broker<N> for Redis {
 
     fn ask(&mut self, inquiry: Inquiry<'_>) -> bool {
         let session = self.commands.conversation_mut();
-        let question = Question::Report(inquiry.subject());
+        let question = Awaited::Question(Question::Report(inquiry.subject()));
         match inquiry {
             // The rows themselves are read one by one: all at once, those of some thirty nodes with a thousand
             // connections each would be more than a reply may have.
-            Inquiry::Nodes => session.ask(question, &[b"HKEYS", STATUS_KEY]),
-            Inquiry::Row(node) => session.ask(question, &[b"HGET", STATUS_KEY, node]),
-            Inquiry::Scores => session.ask(
+            Inquiry::Nodes => session.send(question, &[b"HKEYS", STATUS_KEY]),
+            Inquiry::Row(node) => session.send(question, &[b"HGET", STATUS_KEY, node]),
+            Inquiry::Scores => session.send(
                 question,
                 &[b"ZREVRANGE", SCORE_KEY, b"0", SCORE_LAST, b"WITHSCORES"],
             ),

@@ -44,6 +44,8 @@ pub(super) struct Pipeline {
     outgoing: Vec<u8>,
     /// What the answers to come are for, in their order.
     awaited: VecDeque<Awaited>,
+    /// How many of these are for channels that clients want or want no longer.
+    awaited_channels: usize,
     answers: VecDeque<(Question, Strings)>,
 }
 
@@ -51,6 +53,9 @@ impl Pipeline {
     /// Has a command sent, with `answers` answers to come for it.
     pub(super) fn push(&mut self, arguments: &[&[u8]], awaited: Awaited, answers: usize) {
         resp::encode_command(&mut self.outgoing, arguments);
+        if let Awaited::Channel(_) = awaited {
+            self.awaited_channels += answers;
+        }
         self.awaited.extend(std::iter::repeat_n(awaited, answers));
     }
 
@@ -61,7 +66,11 @@ impl Pipeline {
 
     /// What the answer that has come is for.
     pub(super) fn handle_reply(&mut self) -> Option<Awaited> {
-        self.awaited.pop_front()
+        let awaited = self.awaited.pop_front()?;
+        if let Awaited::Channel(_) = awaited {
+            self.awaited_channels -= 1;
+        }
+        Some(awaited)
     }
 
     /// A question was answered.
@@ -72,6 +81,7 @@ impl Pipeline {
     /// The connection is lost: no answer will come to what was asked.
     pub(super) fn clear(&mut self) {
         self.outgoing.clear();
+        self.awaited_channels = 0;
         for awaited in self.awaited.drain(..) {
             if let Awaited::Question(question) = awaited {
                 self.answers.push_back((question, Err(Unanswered::Lost)));
@@ -92,5 +102,10 @@ impl Pipeline {
     /// How many answers are to come.
     pub(super) fn awaited(&self) -> usize {
         self.awaited.len()
+    }
+
+    /// How many answers are to come for channels that clients want or want no longer.
+    pub(super) fn awaited_channels(&self) -> usize {
+        self.awaited_channels
     }
 }

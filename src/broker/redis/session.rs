@@ -14,7 +14,7 @@ use super::resp::Decoder;
 use super::servers::Servers;
 use super::{Address, Endpoint};
 use crate::broker::link::dialer::{Destination, Dialer};
-use crate::broker::link::{Conversation, Failure, Health, Target, Transport};
+use crate::broker::link::{Conversation, Failure, Health, Target};
 use crate::broker::{Message, Topics, Unanswered, shown};
 use crate::level::Level;
 use crate::limits;
@@ -27,8 +27,6 @@ enum Role {
         topics: Topics,
         /// Channels and patterns that somebody wants at present, and which of the two each is.
         wanted: BTreeMap<Box<[u8]>, bool>,
-        /// How many wishes for these have no answer yet.
-        unanswered: usize,
     },
     /// It sends commands to where the subscriber goes: a name may stand for several servers, and what is
     /// published at one of them need not come out at another.
@@ -86,7 +84,6 @@ impl Session {
         let role = Role::Subscriber {
             topics,
             wanted: BTreeMap::new(),
-            unanswered: 0,
         };
         Session::new(endpoints, role, client_name, Dialer::new(seed))
     }
@@ -158,7 +155,7 @@ impl Session {
         *destination = Some(target.clone());
         self.servers.follow(&leader.servers);
         if !self.dialer.is_pausing() {
-            self.forget_conversation();
+            self.pipeline.clear();
             self.dialer.hang_up(Duration::ZERO, now);
         }
     }
@@ -179,9 +176,10 @@ impl Session {
         if let Role::Subscriber { wanted, .. } = &mut self.role {
             wanted.remove(name);
             if self.dialer.is_connected() {
-                let command = match is_pattern {
-                    true => "PUNSUBSCRIBE",
-                    false => "UNSUBSCRIBE",
+                let command = if is_pattern {
+                    "PUNSUBSCRIBE"
+                } else {
+                    "UNSUBSCRIBE"
                 };
                 self.ask_for(command, name);
             }
@@ -190,10 +188,7 @@ impl Session {
 
     /// How many wishes of [`Session::subscribe`] and [`Session::unsubscribe`] have no answer yet.
     pub(super) fn unanswered(&self) -> usize {
-        match self.role {
-            Role::Subscriber { unanswered, .. } => unanswered,
-            Role::Commander { .. } => 0,
-        }
+        self.pipeline.awaited_channels()
     }
 
     /// Whether commands of so many bytes would be taken at once.
@@ -201,29 +196,20 @@ impl Session {
         self.is_live() && self.pipeline.unsent().len() + len <= limits::COMMAND_BYTES_MAX
     }
 
-    /// Sends a command, whose answer is of no interest. False where there is no connection, or where the
-    /// broker does not take what was sent before: the command is dropped then, not kept.
-    pub(super) fn send_command(&mut self, arguments: &[&[u8]]) -> bool {
-        self.send(Awaited::Nothing, arguments)
-    }
-
-    /// Sends a command, whose answer comes from [`Session::poll_answer`]. False where it was dropped.
-    pub(super) fn ask(&mut self, question: Question, arguments: &[&[u8]]) -> bool {
-        self.send(Awaited::Question(question), arguments)
+    /// Sends a command; the answer to a question comes from [`Session::poll_answer`]. False where there is no
+    /// connection, or where the broker does not take what was sent before: the command is dropped then, not kept.
+    pub(super) fn send(&mut self, awaited: Awaited, arguments: &[&[u8]]) -> bool {
+        let len: usize = arguments.iter().map(|argument| argument.len()).sum();
+        let has_room = self.has_room_for(len);
+        if has_room {
+            self.say(awaited, arguments);
+        }
+        has_room
     }
 
     /// The next answer. A connection that is lost answers all that was asked.
     pub(super) fn poll_answer(&mut self) -> Option<(Question, Strings)> {
         self.pipeline.poll_answer()
-    }
-
-    fn send(&mut self, awaited: Awaited, arguments: &[&[u8]]) -> bool {
-        let len: usize = arguments.iter().map(|argument| argument.len()).sum();
-        if !self.has_room_for(len) {
-            return false;
-        }
-        self.say(awaited, arguments);
-        true
     }
 
     fn say(&mut self, awaited: Awaited, arguments: &[&[u8]]) {
@@ -254,20 +240,10 @@ impl Session {
     /// whole command.
     fn ask_for(&mut self, command: &str, name: &[u8]) {
         self.say(Awaited::Channel(name.into()), &[command.as_bytes(), name]);
-        if let Role::Subscriber { unanswered, .. } = &mut self.role {
-            *unanswered += 1;
-        }
     }
 
     fn is_commander(&self) -> bool {
         matches!(self.role, Role::Commander { .. })
-    }
-
-    fn forget_conversation(&mut self) {
-        if let Role::Subscriber { unanswered, .. } = &mut self.role {
-            *unanswered = 0;
-        }
-        self.pipeline.clear();
     }
 
     /// An answer that is no message.
@@ -283,21 +259,6 @@ impl Session {
             }
             return;
         };
-        if let (Awaited::Channel(_), Role::Subscriber { unanswered, .. }) =
-            (&awaited, &mut self.role)
-        {
-            *unanswered = unanswered.saturating_sub(1);
-        }
-        let command = match &awaited {
-            Awaited::Auth => "AUTH",
-            Awaited::Select => "SELECT",
-            Awaited::Subscription => "SUBSCRIBE",
-            Awaited::SetName
-            | Awaited::Optional
-            | Awaited::Channel(_)
-            | Awaited::Nothing
-            | Awaited::Question(_) => "",
-        };
         match (awaited, refusal) {
             (Awaited::Question(question), refusal) => {
                 let refused = |words| Err(Unanswered::Refused(words));
@@ -307,7 +268,7 @@ impl Session {
             // Some brokers quote what they were sent.
             (Awaited::Auth, Some(words)) => {
                 let code = words.split(' ').next().unwrap_or_default().to_owned();
-                return self.give_up(SessionError::Refused(command, code), now);
+                return self.give_up(SessionError::Refused("AUTH", code), now);
             }
             (_, None) => {}
             (Awaited::SetName, Some(words)) => self.reject_reason = Some(words),
@@ -316,7 +277,12 @@ impl Session {
                 let name = shown(&String::from_utf8_lossy(&name));
                 self.log_refusal(&format!("{words} (the channel is {name:?})"));
             }
-            (_, Some(words)) => return self.give_up(SessionError::Refused(command, words), now),
+            (Awaited::Select, Some(words)) => {
+                return self.give_up(SessionError::Refused("SELECT", words), now);
+            }
+            (Awaited::Subscription, Some(words)) => {
+                return self.give_up(SessionError::Refused("SUBSCRIBE", words), now);
+            }
         }
         if let Talk::Greeting { left, .. } = &mut self.talk {
             *left = left.saturating_sub(1);
@@ -380,7 +346,7 @@ impl Session {
             self.servers.advance();
         }
         let pause = self.pause(was_live);
-        self.forget_conversation();
+        self.pipeline.clear();
         self.dialer.hang_up(pause, now);
         let line = match &mut self.role {
             Role::Subscriber { .. } => {
@@ -438,13 +404,7 @@ impl Conversation for Session {
         }
         match self.servers.endpoint().address.clone() {
             Address::Tcp { host, port } => {
-                let transport = Transport::Tcp;
-                let target = Target {
-                    transport,
-                    host,
-                    port,
-                };
-                self.dialer.dial(&target, now);
+                self.dialer.dial(&Target::tcp(host, port), now);
             }
             Address::Unix(path) => self.dialer.dial_directly(Destination::Path(path), now),
         }
@@ -456,7 +416,7 @@ impl Conversation for Session {
 
     /// Says who we are and what we want, all in one write.
     fn begin(&mut self, now: Time) {
-        self.forget_conversation();
+        self.pipeline.clear();
         let endpoint = self.servers.endpoint().clone();
         if let Some(password) = &endpoint.password {
             match &endpoint.username {
@@ -537,12 +497,9 @@ impl Conversation for Session {
         }
     }
 
+    /// Without a connection there is nothing: it is cleared when one is lost.
     fn unsent(&self) -> &[u8] {
-        if self.dialer.is_connected() {
-            self.pipeline.unsent()
-        } else {
-            &[]
-        }
+        self.pipeline.unsent()
     }
 
     fn on_sent(&mut self, len: usize) {
