@@ -301,7 +301,16 @@ pub trait Broker<N: Net> {
     }
 }
 
-/// Another program's words, so that they neither end our line nor fill the log.
+/// Another program's text with our password, which some brokers quote, masked. That is done before the text is cut to
+/// its length, which might leave a part of the password.
+fn shown_without(password: &str, text: &str) -> String {
+    match password {
+        "" => shown(text),
+        password => shown(&text.replace(password, "***")),
+    }
+}
+
+/// Another program's text, on one line and of limited length.
 fn shown(words: &str) -> String {
     let words = words.trim_end().chars().take(limits::SHOWN_BYTES_MAX);
     words

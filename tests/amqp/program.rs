@@ -173,10 +173,7 @@ fn a_direct_exchange_that_is_asked_for_a_pattern_says_what_to_use() {
     let _subscribers =
         ["room.*", "*", "a"].map(|name| server.subscribe(&format!("/?channels={name}")));
     let line = server.wait_for_log("cannot serve patterns such as \"room.*\"");
-    assert!(
-        line.ends_with("use one of the type topic or fanout"),
-        "{line}"
-    );
+    assert!(line.ends_with("use type topic or fanout"), "{line}");
     wait_for_bindings(&rabbit, "no-patterns", &["a"]);
     assert_eq!(server.count_log("cannot serve patterns"), 1);
     assert_eq!(readiness(&server).0, 200);

@@ -310,13 +310,13 @@ fn what_is_no_broker_costs_a_line_and_is_tried_again() {
             "is a web server",
             b"HTTP/1.1 400 Bad Request\r\n\r\n".to_vec(),
             true,
-            "it begins with the byte 72",
+            "a frame of type 72",
         ),
         (
             "is a Redis",
             b"-ERR unknown command\r\n".to_vec(),
             true,
-            "it begins with the byte 45",
+            "a frame of type 45",
         ),
         (
             "is of another version",
@@ -328,13 +328,13 @@ fn what_is_no_broker_costs_a_line_and_is_tried_again() {
             "has a frame too large",
             start_of(131_072),
             true,
-            "bytes, where 131072 were agreed",
+            "bytes, although 131072 is the limit",
         ),
         (
             "has a frame of 4 GB",
             [start_of(u32::MAX), vec![0; 1 << 20]].concat(),
             true,
-            "bytes, where 131072 were agreed",
+            "bytes, although 131072 is the limit",
         ),
         (
             "has no end of a frame",
@@ -439,13 +439,13 @@ fn a_broker_that_loses_its_mind_under_clients_is_left_and_found_again() {
     let table = [
         (
             b"\x03\0\x01\x7f\xff\xff\xff".to_vec(),
-            "where 131072 were agreed",
+            "although 131072 is the limit",
         ),
-        (vec![0xff; 64 * 1024], "it begins with the byte 255"),
+        (vec![0xff; 64 * 1024], "a frame of type 255"),
         (b"\x08\0\0\0\0\0\0\0".to_vec(), "a frame without its end"),
         (
             b"\x03\0\x01\0\0\0\x01x\xce".to_vec(),
-            "a part of a message out of turn",
+            "unexpectedly sent a part of a message",
         ),
     ];
     for (number, (bytes, words)) in table.into_iter().enumerate() {

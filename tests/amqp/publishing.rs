@@ -2,6 +2,7 @@
 
 use emojitrack_streamer::broker::Unanswered;
 use emojitrack_streamer::broker::amqp::{Endpoint, ExchangeType};
+use emojitrack_streamer::broker::link::Conversation;
 
 use crate::driver::{Driver, endpoint};
 use crate::rabbit::{Rabbit, is_installed_or_skip, shared_or_skip};
@@ -67,7 +68,10 @@ fn what_the_broker_does_not_allow_is_refused_and_leaves_the_rest_alone() {
     for channel in ["forbidden", "b"] {
         reader.amqp.subscribe(channel.as_bytes(), false);
     }
-    reader.wait_for_log(&["refused to bind \"forbidden\"", "403 ACCESS_REFUSED"]);
+    reader.wait_for_log(&[
+        "does not permit to bind \"forbidden\"",
+        "403 ACCESS_REFUSED",
+    ]);
     reader.run_until("the rest is bound", |reader| {
         reader.amqp.is_live() && reader.amqp.unsettled() == 0
     });
@@ -90,11 +94,11 @@ fn a_broker_that_is_short_of_memory_and_an_exchange_that_is_gone_are_survived() 
     // A broker that is short of memory takes nothing, and says so once somebody publishes.
     rabbit.control(&["set_vm_memory_high_watermark", "absolute", "1"]);
     assert!(publisher.amqp.publish(1, b"a", b"waits"));
-    publisher.wait_for_log(&["does not accept messages: low on memory"]);
+    publisher.wait_for_log(&["blocks publishers: low on memory"]);
     let refused = Unanswered::Refused("blocked: low on memory".to_owned());
     assert_eq!(publisher.publish("a", b"refused"), Err(refused));
     rabbit.control(&["set_vm_memory_high_watermark", "0.4"]);
-    publisher.wait_for_log(&["accepts messages again"]);
+    publisher.wait_for_log(&["no longer blocks publishers"]);
     assert_eq!(publisher.publish("a", b"taken"), Ok(()));
     publisher.run_until("what waited was taken", |publisher| {
         publisher.answers.contains(&(1, Ok(())))

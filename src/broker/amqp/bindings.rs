@@ -1,5 +1,5 @@
-//! Bindings: which channels and patterns are wanted, and what the broker has been told of it. It owns what an
-//! exchange's type makes of a wish, and in what order wishes become binds; it must not know of frames.
+//! Bindings: which channels and patterns are subscribed to, and which binding keys the broker was asked for. They decide
+//! which keys the type of the exchange makes necessary, and in what order they are bound; they do not know frames.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -7,37 +7,39 @@ use super::ExchangeType;
 
 /// The binding key that matches every routing key of a topic exchange.
 const EVERYTHING: &str = "#";
-/// The binding key of a fanout exchange, which looks at none.
+/// The binding key for a fanout exchange, which ignores keys.
 const NO_KEY: &str = "";
 
-/// What is wanted, and how far the broker has heard of it.
+/// The subscriptions, and the state of each binding key that they need.
 #[derive(Debug)]
 pub(super) struct Bindings {
     exchange_type: ExchangeType,
+    /// The queue to bind, once the broker has named it.
+    queue: Option<String>,
     /// Channels by their names, which are routing keys.
     channels: BTreeSet<Vec<u8>>,
     patterns: BTreeSet<Vec<u8>>,
-    /// What is known of each binding key that is needed, or that the broker still has.
-    keys: BTreeMap<String, Standing>,
-    /// Keys whose standing is to be changed, each once.
+    /// Each binding key that is needed, or that the broker still has.
+    keys: BTreeMap<String, KeyState>,
+    /// Keys that may have to be bound or unbound, each once.
     due: VecDeque<String>,
-    /// Changes that were asked for and not answered, in order.
-    unanswered: VecDeque<Change>,
-    /// How many changes were asked for since the start.
-    asked: u64,
+    /// Requests that are not answered, in order. `None` was due behind the others, but needed no request.
+    requested: VecDeque<Option<Change>>,
+    /// How often a key became due since the start.
+    changes: u64,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
-struct Standing {
-    /// The last that was asked for is a bind.
+struct KeyState {
+    /// The last request was a bind.
     is_bound: bool,
     is_due: bool,
-    /// The broker does not allow it; nothing is asked again as long as it is wanted.
+    /// The broker does not permit it; it is not requested again while it stays needed.
     is_refused: bool,
 }
 
 /// A bind or an unbind.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq)]
 pub(super) struct Change {
     pub(super) key: String,
     pub(super) is_bind: bool,
@@ -47,168 +49,167 @@ impl Bindings {
     pub(super) fn new(exchange_type: ExchangeType) -> Bindings {
         Bindings {
             exchange_type,
+            queue: None,
             channels: BTreeSet::new(),
             patterns: BTreeSet::new(),
             keys: BTreeMap::new(),
             due: VecDeque::new(),
-            unanswered: VecDeque::new(),
-            asked: 0,
+            requested: VecDeque::new(),
+            changes: 0,
         }
     }
 
-    /// A channel is wanted.
-    pub(super) fn want(&mut self, channel: &str) {
+    /// Subscribes to a channel.
+    pub(super) fn subscribe(&mut self, channel: &str) {
         self.channels.insert(channel.as_bytes().to_vec());
-        self.look_at(self.key_of(channel));
+        self.update(self.channel_key(channel).to_owned());
     }
 
-    /// A pattern is wanted; false where the exchange cannot serve one.
-    pub(super) fn want_pattern(&mut self, pattern: &[u8]) -> bool {
-        let Some(key) = self.key_of_patterns() else {
+    /// Subscribes to a pattern; false if the exchange cannot serve patterns.
+    pub(super) fn subscribe_pattern(&mut self, pattern: &[u8]) -> bool {
+        let Some(key) = self.pattern_key() else {
             return false;
         };
         self.patterns.insert(pattern.to_vec());
-        self.look_at(key);
+        self.update(key.to_owned());
         true
     }
 
-    /// A channel or a pattern of that name is not wanted any more.
-    pub(super) fn forgo(&mut self, name: &[u8]) {
+    /// Ends the subscription to a channel or pattern of this name.
+    pub(super) fn unsubscribe(&mut self, name: &[u8]) {
         if self.patterns.remove(name)
-            && let Some(key) = self.key_of_patterns()
+            && let Some(key) = self.pattern_key()
         {
-            self.look_at(key);
+            self.update(key.to_owned());
         }
         if self.channels.remove(name)
             && let Ok(channel) = std::str::from_utf8(name)
         {
-            self.look_at(self.key_of(channel));
+            self.update(self.channel_key(channel).to_owned());
         }
     }
 
-    /// Whether anybody may want a message of that channel. Where patterns are wanted that is for others to say.
-    pub(super) fn may_want(&self, channel: &[u8]) -> bool {
-        !self.patterns.is_empty() || self.channels.contains(channel)
+    /// The queue exists, and can be bound.
+    pub(super) fn handle_queue(&mut self, name: String) {
+        self.queue = Some(name);
     }
 
-    /// How many changes have not been asked for, or not been answered.
-    pub(super) fn unsettled(&self) -> usize {
-        self.due.len() + self.unanswered.len()
+    /// The broker has answered the oldest request; false if there was none.
+    pub(super) fn handle_answer(&mut self) -> bool {
+        let is_expected = self.requested.pop_front().is_some();
+        while let Some(None) = self.requested.front() {
+            self.requested.pop_front();
+        }
+        is_expected
     }
 
-    /// How many changes were asked for since the start; none while others are still to be asked for.
-    pub(super) fn asked(&self) -> Option<u64> {
-        self.due.is_empty().then_some(self.asked)
+    /// The broker has refused the oldest request and closes the channel; the key, if it was a bind.
+    pub(super) fn handle_refusal(&mut self) -> Option<String> {
+        let change = self.requested.pop_front()??;
+        self.keys.get_mut(&change.key)?.is_refused = change.is_bind;
+        change.is_bind.then_some(change.key)
     }
 
-    /// How many of them are answered, or never will be.
-    pub(super) fn answered(&self) -> u64 {
-        self.asked - self.unanswered.len() as u64
-    }
-
-    /// The next change that the broker is to be asked for.
-    pub(super) fn next_change(&mut self) -> Option<Change> {
-        while let Some(key) = self.due.pop_front() {
-            let is_needed = self.needs(&key);
-            let Some(standing) = self.keys.get_mut(&key) else {
-                continue;
-            };
-            standing.is_due = false;
-            let is_changed = standing.is_bound != is_needed;
-            standing.is_bound = is_needed;
-            if !is_needed {
-                self.keys.remove(&key);
-            }
-            if is_changed {
-                let change = Change {
-                    key,
-                    is_bind: is_needed,
+    /// The connection is lost, and its queue with it: all keys that are needed become due again.
+    pub(super) fn reset(&mut self) {
+        self.queue = None;
+        self.due.clear();
+        self.requested.clear();
+        let keys = std::mem::take(&mut self.keys);
+        for (key, KeyState { is_refused, .. }) in keys {
+            if is_refused && self.needs(&key) {
+                let state = KeyState {
+                    is_refused,
+                    ..KeyState::default()
                 };
-                self.unanswered.push_back(change.clone());
-                self.asked += 1;
-                return Some(change);
+                self.keys.insert(key, state);
+            } else {
+                self.update(key);
+            }
+        }
+    }
+
+    /// The next change to request, and the queue that it is for.
+    pub(super) fn next_change(&mut self) -> Option<(&str, &Change)> {
+        self.queue.as_ref()?;
+        while let Some(key) = self.due.pop_front() {
+            let is_bind = self.needs(&key);
+            let state = KeyState {
+                is_bound: is_bind,
+                ..KeyState::default()
+            };
+            let was_bound = match is_bind {
+                true => self.keys.insert(key.clone(), state),
+                false => self.keys.remove(&key),
+            };
+            if was_bound.is_some_and(|state| state.is_bound) != is_bind {
+                self.requested.push_back(Some(Change { key, is_bind }));
+                let change = self.requested.back()?.as_ref()?;
+                return Some((self.queue.as_deref()?, change));
+            }
+            if !self.requested.is_empty() {
+                self.requested.push_back(None);
             }
         }
         None
     }
 
-    /// The broker has answered the oldest change; which was it?
-    pub(super) fn on_answer(&mut self) -> Option<Change> {
-        self.unanswered.pop_front()
+    /// Whether anybody may want a message of this channel. The server matches patterns.
+    pub(super) fn may_want(&self, channel: &[u8]) -> bool {
+        !self.patterns.is_empty() || self.channels.contains(channel)
     }
 
-    /// The broker has refused the oldest change, which ends the conversation; the key of a bind.
-    pub(super) fn on_refused(&mut self) -> Option<String> {
-        let key = self
-            .unanswered
-            .pop_front()
-            .filter(|change| change.is_bind)?;
-        let standing = self.keys.get_mut(&key.key)?;
-        standing.is_refused = true;
-        Some(key.key)
+    /// The number of changes that are not answered, or not even requested.
+    pub(super) fn unsettled(&self) -> usize {
+        self.due.len() + self.requested.len()
     }
 
-    /// The broker knows nothing any more; all that is wanted is due again.
-    pub(super) fn start_again(&mut self) {
-        self.due.clear();
-        self.unanswered.clear();
-        let keys = std::mem::take(&mut self.keys);
-        for (key, standing) in keys {
-            if !self.needs(&key) {
-                continue;
-            }
-            let is_due = !standing.is_refused;
-            if is_due {
-                self.due.push_back(key.clone());
-            }
-            let standing = Standing {
-                is_bound: false,
-                is_due,
-                ..standing
-            };
-            self.keys.insert(key, standing);
-        }
+    /// The number of the last change that was wanted.
+    pub(super) fn last_change(&self) -> u64 {
+        self.changes
     }
 
-    /// The binding key for a channel. On a topic exchange a name with `*` or `#` gets messages of others as well,
-    /// which nobody wants, but its own among them.
-    fn key_of(&self, channel: &str) -> String {
+    /// The number up to which all changes are answered.
+    pub(super) fn settled_change(&self) -> u64 {
+        self.changes - self.unsettled() as u64
+    }
+
+    /// The binding key for a channel. On a topic exchange, a name with `*` or `#` also matches other channels, whose
+    /// messages are dropped when they arrive.
+    fn channel_key<'a>(&self, channel: &'a str) -> &'a str {
         match self.exchange_type {
-            ExchangeType::Direct | ExchangeType::Topic => channel.to_owned(),
-            ExchangeType::Fanout => NO_KEY.to_owned(),
+            ExchangeType::Direct | ExchangeType::Topic => channel,
+            ExchangeType::Fanout => NO_KEY,
         }
     }
 
-    fn key_of_patterns(&self) -> Option<String> {
+    fn pattern_key(&self) -> Option<&'static str> {
         match self.exchange_type {
             ExchangeType::Direct => None,
-            ExchangeType::Fanout => Some(NO_KEY.to_owned()),
-            ExchangeType::Topic => Some(EVERYTHING.to_owned()),
+            ExchangeType::Fanout => Some(NO_KEY),
+            ExchangeType::Topic => Some(EVERYTHING),
         }
     }
 
     fn needs(&self, key: &str) -> bool {
-        let is_for_patterns = || !self.patterns.is_empty();
-        match self.exchange_type {
-            ExchangeType::Direct => self.channels.contains(key.as_bytes()),
-            ExchangeType::Fanout => !self.channels.is_empty() || is_for_patterns(),
-            ExchangeType::Topic => {
-                self.channels.contains(key.as_bytes()) || (key == EVERYTHING && is_for_patterns())
-            }
-        }
+        let is_fanout = self.exchange_type == ExchangeType::Fanout;
+        (is_fanout && !self.channels.is_empty())
+            || self.channels.contains(key.as_bytes())
+            || (!self.patterns.is_empty() && self.pattern_key() == Some(key))
     }
 
-    /// Makes a key due if what the broker knows of it is not what is needed.
-    fn look_at(&mut self, key: String) {
+    /// Makes a key due if its state at the broker is not what is needed.
+    fn update(&mut self, key: String) {
         let is_needed = self.needs(&key);
-        let standing = self.keys.entry(key.clone()).or_default();
-        standing.is_refused &= is_needed;
-        if standing.is_due || standing.is_refused {
+        let state = self.keys.entry(key.clone()).or_default();
+        state.is_refused &= is_needed;
+        if state.is_due || state.is_refused {
             return;
         }
-        if standing.is_bound != is_needed {
-            standing.is_due = true;
+        if state.is_bound != is_needed {
+            state.is_due = true;
             self.due.push_back(key);
+            self.changes += 1;
         } else if !is_needed {
             self.keys.remove(&key);
         }
@@ -219,21 +220,21 @@ impl Bindings {
 mod tests {
     use super::*;
 
-    /// What the broker is asked for next, all of it: `+key` and `-key`.
+    /// All changes that are requested next, as `+key` and `-key`.
     fn changes(bindings: &mut Bindings) -> Vec<String> {
-        std::iter::from_fn(|| bindings.next_change())
-            .map(|change| {
-                let sign = if change.is_bind { '+' } else { '-' };
-                format!("{sign}{}", change.key)
-            })
-            .collect()
+        bindings.handle_queue("queue".to_owned());
+        let shown = |(_, change): (&str, &Change)| {
+            let sign = if change.is_bind { '+' } else { '-' };
+            format!("{sign}{}", change.key)
+        };
+        std::iter::from_fn(|| bindings.next_change().map(shown)).collect()
     }
 
     #[test]
-    fn what_is_wanted_becomes_binds_as_the_exchange_needs_them() {
+    fn subscriptions_become_the_binds_that_the_exchange_needs() {
         #[rustfmt::skip]
         let table: &[(ExchangeType, &[&str], &[&str])] = &[
-            // Wishes: `+` a channel, `*` a pattern, `-` no more, `.` ask now.
+            // `+` subscribes to a channel, `*` to a pattern, `-` unsubscribes, `.` requests what is due.
             (ExchangeType::Direct, &["+a", "+b", "+a"], &["+a", "+b"]),
             (ExchangeType::Direct, &["+a", "-a"], &[]),
             (ExchangeType::Direct, &["+a", ".", "-a"], &["+a", "-a"]),
@@ -246,77 +247,95 @@ mod tests {
             (ExchangeType::Fanout, &["*a*", "+b", ".", "-b"], &["+"]),
             (ExchangeType::Topic, &["+a", "*a*", "*b*", ".", "-a*"], &["+a", "+#"]),
             (ExchangeType::Topic, &["+a", "*a*", "*b*", ".", "-a*", "-b*"], &["+a", "+#", "-#"]),
-            // A channel may have the name of the key that patterns need.
+            // A channel may have the same name as the key for patterns.
             (ExchangeType::Topic, &["+#", "*a*", ".", "-a*"], &["+#"]),
             (ExchangeType::Topic, &["+#", "*a*", ".", "-#"], &["+#"]),
         ];
-        for (exchange_type, wishes, expected) in table {
+        for (exchange_type, steps, expected) in table {
             let mut bindings = Bindings::new(*exchange_type);
             let mut asked = Vec::new();
-            for wish in *wishes {
-                let (sign, name) = wish.split_at(1);
+            for step in *steps {
+                let (sign, name) = step.split_at(1);
                 match sign {
-                    "+" => bindings.want(name),
+                    "+" => bindings.subscribe(name),
                     "*" => {
                         let can = *exchange_type != ExchangeType::Direct;
-                        assert_eq!(bindings.want_pattern(name.as_bytes()), can);
+                        assert_eq!(bindings.subscribe_pattern(name.as_bytes()), can);
                     }
-                    "-" => bindings.forgo(name.as_bytes()),
+                    "-" => bindings.unsubscribe(name.as_bytes()),
                     _ => asked.extend(changes(&mut bindings)),
                 }
             }
             asked.extend(changes(&mut bindings));
-            assert_eq!(asked, *expected, "{exchange_type} {wishes:?}");
-            assert_eq!(bindings.unsettled(), expected.len());
+            assert_eq!(asked, *expected, "{exchange_type} {steps:?}");
             for _ in *expected {
-                assert!(bindings.on_answer().is_some());
+                assert!(bindings.handle_answer());
             }
-            assert!(bindings.on_answer().is_none());
+            assert!(!bindings.handle_answer());
+            assert_eq!(bindings.unsettled(), 0);
         }
     }
 
     #[test]
-    fn all_that_is_wanted_is_bound_again_and_nothing_else() {
+    fn a_reset_binds_what_is_subscribed_to_and_nothing_else() {
         let mut bindings = Bindings::new(ExchangeType::Direct);
         for name in ["b", "a", "gone", "going"] {
-            bindings.want(name);
+            bindings.subscribe(name);
         }
-        bindings.forgo(b"gone");
+        bindings.unsubscribe(b"gone");
         assert_eq!(changes(&mut bindings), ["+b", "+a", "+going"]);
-        bindings.forgo(b"going");
-        bindings.want("c");
-        bindings.start_again();
+        bindings.unsubscribe(b"going");
+        bindings.subscribe("c");
+        bindings.reset();
         assert_eq!(changes(&mut bindings), ["+a", "+b", "+c"]);
         assert_eq!(bindings.unsettled(), 3);
-        bindings.forgo(b"a");
+        bindings.unsubscribe(b"a");
         assert_eq!(changes(&mut bindings), ["-a"]);
     }
 
     #[test]
-    fn a_channel_that_is_refused_is_not_asked_for_again_while_it_is_wanted() {
+    fn a_refused_channel_is_not_requested_again_while_it_is_subscribed_to() {
         let mut bindings = Bindings::new(ExchangeType::Topic);
-        bindings.want("secret");
-        bindings.want("open");
+        bindings.subscribe("secret");
+        bindings.subscribe("open");
         changes(&mut bindings);
-        assert_eq!(bindings.on_refused().as_deref(), Some("secret"));
-        bindings.start_again();
-        bindings.want("secret");
+        assert_eq!(bindings.handle_refusal().as_deref(), Some("secret"));
+        bindings.reset();
+        bindings.subscribe("secret");
         assert_eq!(changes(&mut bindings), ["+open"]);
-        bindings.forgo(b"secret");
+        bindings.unsubscribe(b"secret");
         assert_eq!(changes(&mut bindings), [""; 0]);
-        bindings.want("secret");
+        bindings.subscribe("secret");
         assert_eq!(changes(&mut bindings), ["+secret"]);
     }
 
     #[test]
-    fn messages_of_channels_that_nobody_wants_are_dropped_unless_there_are_patterns() {
+    fn messages_of_other_channels_are_dropped_unless_there_are_patterns() {
         let mut bindings = Bindings::new(ExchangeType::Topic);
-        bindings.want("a.*");
+        bindings.subscribe("a.*");
         assert!(bindings.may_want(b"a.*"));
         assert!(!bindings.may_want(b"a.b"), "a name is no wildcard");
-        bindings.want_pattern(b"x*");
+        bindings.subscribe_pattern(b"x*");
         assert!(bindings.may_want(b"a.b") && bindings.may_want(b"\xff"));
-        bindings.forgo(b"x*");
+        bindings.unsubscribe(b"x*");
         assert!(!bindings.may_want(b"a.b"));
+    }
+
+    #[test]
+    fn changes_settle_in_order_even_if_some_need_no_request() {
+        let mut bindings = Bindings::new(ExchangeType::Direct);
+        bindings.subscribe("a");
+        bindings.subscribe("b");
+        let first = bindings.last_change();
+        bindings.unsubscribe(b"b");
+        assert_eq!(changes(&mut bindings), ["+a"]);
+        bindings.subscribe("c");
+        let second = bindings.last_change();
+        assert_eq!(changes(&mut bindings), ["+c"]);
+        assert!(bindings.settled_change() < first, "a is not bound yet");
+        assert!(bindings.handle_answer());
+        assert!((first..second).contains(&bindings.settled_change()));
+        assert!(bindings.handle_answer());
+        assert_eq!(bindings.settled_change(), second);
     }
 }

@@ -4,7 +4,7 @@
 
 use std::fmt;
 
-use amq_protocol::frame::{AMQPContentHeader, AMQPFrame, ProtocolVersion, WriteContext, gen_frame};
+use amq_protocol::frame::{AMQPContentHeader, AMQPFrame, WriteContext, gen_frame};
 use amq_protocol::protocol::{AMQPClass, BasicProperties, constants, parse_class};
 
 use crate::limits::AMQP_FRAME_BYTES_MAX;
@@ -52,34 +52,34 @@ impl fmt::Display for Closing {
     }
 }
 
-/// Why the broker's bytes cannot be followed any further. Each is the broker's fault.
+/// Why the broker's bytes cannot be decoded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum FrameError {
-    /// A protocol header: the broker speaks another version.
+    /// A protocol header, which a broker of another version answers with.
     OtherVersion,
-    /// Not AMQP; the byte where a frame's kind should be.
-    NoFrame(u8),
-    /// A frame over what was agreed; its bytes, and what was agreed.
+    /// Not a type of frame: the other side does not speak AMQP.
+    UnknownType(u8),
+    /// A frame of this size, over this limit.
     TooLarge(usize, usize),
-    /// A frame that does not end where it says.
+    /// A frame without the octet that marks its end.
     NoEnd,
-    /// A frame whose content cannot be read, or is none that a broker sends: its class and method.
+    /// A frame that cannot be decoded, or that no broker sends: its class and method.
     Unreadable(u16, u16),
 }
 
 impl fmt::Display for FrameError {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            FrameError::OtherVersion => write!(out, "the header of another version of AMQP"),
-            FrameError::NoFrame(byte) => {
-                write!(out, "no AMQP frame: it begins with the byte {byte}")
+            FrameError::OtherVersion => write!(out, "the header of another AMQP version"),
+            FrameError::UnknownType(byte) => {
+                write!(out, "something other than AMQP: a frame of type {byte}")
             }
             FrameError::TooLarge(len, max) => {
-                write!(out, "a frame of {len} bytes, where {max} were agreed")
+                write!(out, "a frame of {len} bytes, although {max} is the limit")
             }
-            FrameError::NoEnd => write!(out, "a frame without its end"),
+            FrameError::NoEnd => write!(out, "a frame without its end octet"),
             FrameError::Unreadable(class, method) => {
-                write!(out, "a frame that cannot be read (method {class}.{method})")
+                write!(out, "an unreadable frame (method {class}.{method})")
             }
         }
     }
@@ -93,30 +93,13 @@ const HEAD_BYTES: usize = 7;
 /// What a frame costs beside its payload: its head, and the byte at its end.
 pub const FRAME_OVERHEAD_BYTES: usize = HEAD_BYTES + 1;
 
-/// The class whose methods carry messages.
+// Classes of methods. Those of `basic` carry messages.
+const CONNECTION: u16 = 10;
+const CHANNEL: u16 = 20;
+const EXCHANGE: u16 = 40;
+const QUEUE: u16 = 50;
 const BASIC: u16 = 60;
-
-/// The methods, by class and number, whose fields the codec reads. What a broker may send and is not here is
-/// read by hand, because its strings need not be UTF-8 or may have been cut in the middle of a letter, or
-/// because it holds a table, which the codec follows as deep as it is nested.
-const READ_BY_CODEC: &[(u16, u16)] = &[
-    (10, 20),  // connection.secure
-    (10, 30),  // connection.tune
-    (10, 41),  // connection.open-ok
-    (10, 60),  // connection.blocked
-    (10, 61),  // connection.unblocked
-    (20, 11),  // channel.open-ok
-    (20, 20),  // channel.flow
-    (40, 11),  // exchange.declare-ok
-    (50, 11),  // queue.declare-ok
-    (50, 21),  // queue.bind-ok
-    (50, 51),  // queue.unbind-ok
-    (60, 21),  // basic.consume-ok
-    (60, 30),  // basic.cancel
-    (60, 80),  // basic.ack
-    (60, 120), // basic.nack
-    (85, 11),  // confirm.select-ok
-];
+const CONFIRM: u16 = 85;
 
 /// An incremental decoder of one connection's bytes.
 pub struct Decoder {
@@ -135,9 +118,14 @@ impl Default for Decoder {
 }
 
 impl Decoder {
-    /// No frame may be larger from now on, its head and end included.
+    /// Sets the size of the largest frame, header and end octet included.
     pub fn agree(&mut self, frame_max: usize) {
         self.frame_max = frame_max;
+    }
+
+    /// The size of the largest frame, in both directions.
+    pub fn frame_max(&self) -> usize {
+        self.frame_max
     }
 
     /// The next frame, taking from the front of `input` what it needs; `None` once `input` is empty and no
@@ -187,7 +175,7 @@ impl Decoder {
             )
             | None => {}
             Some(b'A') => return Err(FrameError::OtherVersion),
-            Some(&byte) => return Err(FrameError::NoFrame(byte)),
+            Some(&byte) => return Err(FrameError::UnknownType(byte)),
         }
         let Some(&[_, _, _, a, b, c, d]) = bytes.first_chunk::<HEAD_BYTES>() else {
             return Ok(None);
@@ -201,18 +189,7 @@ impl Decoder {
     }
 }
 
-/// Appends what a connection begins with.
-pub fn encode_protocol_header(out: &mut Vec<u8>) {
-    let version = ProtocolVersion::amqp_0_9_1();
-    encode(out, &AMQPFrame::ProtocolHeader(version));
-}
-
-/// Appends a sign of life.
-pub fn encode_heartbeat(out: &mut Vec<u8>) {
-    encode(out, &AMQPFrame::Heartbeat);
-}
-
-/// Appends one method.
+/// Appends a method.
 pub fn encode_method(out: &mut Vec<u8>, channel: u16, method: AMQPClass) {
     encode(out, &AMQPFrame::Method(channel, method));
 }
@@ -242,8 +219,9 @@ pub fn content_bytes_max(body: usize, frame_max: usize) -> usize {
     body + (body / payload_max + 4) * FRAME_OVERHEAD_BYTES
 }
 
-fn encode(out: &mut Vec<u8>, frame: &AMQPFrame) {
-    // Into a vector that grows there is no error.
+/// Appends a frame.
+pub fn encode(out: &mut Vec<u8>, frame: &AMQPFrame) {
+    // Writing to a vector cannot fail.
     if let Ok(written) = gen_frame(frame)(WriteContext::from(Vec::new())) {
         out.extend_from_slice(&written.into_inner().0);
     }
@@ -283,11 +261,18 @@ fn read_method(channel: u16, payload: &[u8]) -> Result<Frame, FrameError> {
         fields.short().unwrap_or_default(),
     );
     let frame = match id {
-        (10, 10) => read_start(fields),
-        (10, 50) | (20, 40) => read_close(fields).map(|closing| Frame::Close(channel, closing)),
+        (CONNECTION, 10) => read_start(fields),
+        (CONNECTION, 50) | (CHANNEL, 40) => read_close(fields).map(|closing| Frame::Close(channel, closing)),
         (BASIC, 50) => Some(Frame::Return(channel)),
         (BASIC, 60) => read_routing_key(fields).map(|key| Frame::Deliver(channel, key)),
-        id if READ_BY_CODEC.contains(&id) => parse_class(payload)
+        // Only these are left to the `amq-protocol` crate. Other methods are not sent by a broker, or are decoded here:
+        // the crate recurses into nested tables without limit, and rejects strings that are not UTF-8.
+        (CONNECTION, 20 | 30 | 41 | 60 | 61) // secure, tune, open-ok, blocked, unblocked
+        | (CHANNEL, 11 | 20) // open-ok, flow
+        | (EXCHANGE, 11) // declare-ok
+        | (QUEUE, 11 | 21 | 51) // declare-ok, bind-ok, unbind-ok
+        | (BASIC, 21 | 30 | 80 | 120) // consume-ok, cancel, ack, nack
+        | (CONFIRM, 11) /* select-ok */ => parse_class(payload)
             .ok()
             .filter(|(rest, _)| rest.is_empty())
             .map(|(_, method)| Frame::Method(channel, method)),
@@ -422,7 +407,7 @@ mod tests {
         let mut content = Vec::new();
         encode_content(&mut content, 1, b"abcde", FRAME_OVERHEAD_BYTES + 2);
         let mut heartbeat = Vec::new();
-        encode_heartbeat(&mut heartbeat);
+        encode(&mut heartbeat, &AMQPFrame::Heartbeat);
         let closing = |class_id, method_id| Closing {
             code: 404,
             text: "NOT_FOUND - no \u{e9}".to_owned(),
@@ -520,8 +505,11 @@ mod tests {
         let at_most = AMQP_FRAME_BYTES_MAX - FRAME_OVERHEAD_BYTES;
         let body_head = |len: usize| [&[3, 0, 1][..], &(len as u32).to_be_bytes()].concat();
         let table: &[(&[u8], Result<usize, FrameError>)] = &[
-            (b"HTTP/1.1 400 Bad Request", Err(FrameError::NoFrame(b'H'))),
-            (b"\0", Err(FrameError::NoFrame(0))),
+            (
+                b"HTTP/1.1 400 Bad Request",
+                Err(FrameError::UnknownType(b'H')),
+            ),
+            (b"\0", Err(FrameError::UnknownType(0))),
             (b"AMQP\0\0\x09\x01", Err(FrameError::OtherVersion)),
             (&no_end, Err(FrameError::NoEnd)),
             (&too_long, Err(FrameError::Unreadable(10, 30))),

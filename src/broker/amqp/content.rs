@@ -1,62 +1,57 @@
-//! Content: a message's body, which comes in frames. It owns the bound on one and what is skipped; it must not know
+//! Content: a message's body, which arrives in frames. It owns the size limit and skips larger bodies; it does not know
 //! whose message it is.
 
-use super::super::Message;
+use crate::broker::Message;
 use crate::limits::AMQP_BODY_BYTES_MAX;
 
-/// What has come of the message that is under way on one channel, if any.
+/// What was received of a message over one channel.
 #[derive(Debug, Default)]
 pub(super) enum Content {
-    /// No message is under way.
+    /// There is no message.
     #[default]
     None,
-    /// One was announced; its channel, unless nobody wants it.
+    /// Its header is to come. The name is its channel, unless nobody wants the message.
     Announced(Option<Vec<u8>>),
-    /// It has a body, of which so many bytes are left to come.
+    /// So many bytes of its body are to come. Without a message, they are skipped.
     Body { message: Option<Message>, left: u64 },
 }
 
-/// What a frame has brought.
+/// What a frame has completed.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Progress {
-    /// More is to come, or the message was one to be skipped.
+    /// More is to come, or the message is skipped.
     Nothing,
     /// A whole message.
     Whole(Message),
-    /// The body that was announced has so many bytes, and is skipped.
+    /// The body has so many bytes, which is over the limit, and is skipped.
     TooLarge(u64),
 }
 
-/// The frame is none that may come now: the broker's fault.
+/// A frame that must not come now.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct OutOfTurn;
+pub(super) struct Unexpected;
 
 impl Content {
-    /// A message is announced; `channel` is its channel, unless nobody wants it.
-    pub(super) fn announce(&mut self, channel: Option<Vec<u8>>) -> Result<(), OutOfTurn> {
-        match self {
-            Content::None => {
-                *self = Content::Announced(channel);
-                Ok(())
-            }
-            _ => Err(OutOfTurn),
-        }
+    /// A message begins. `channel` is its channel, unless nobody wants it.
+    pub(super) fn announce(&mut self, channel: Option<Vec<u8>>) -> Result<(), Unexpected> {
+        let Content::None = self else {
+            return Err(Unexpected);
+        };
+        *self = Content::Announced(channel);
+        Ok(())
     }
 
-    /// Its body has so many bytes.
-    pub(super) fn on_header(&mut self, len: u64) -> Result<Progress, OutOfTurn> {
+    /// The header: the body has so many bytes.
+    pub(super) fn handle_header(&mut self, len: u64) -> Result<Progress, Unexpected> {
         let Content::Announced(channel) = std::mem::take(self) else {
-            return Err(OutOfTurn);
+            return Err(Unexpected);
         };
-        let is_wanted = channel.is_some();
-        let message = channel
-            .filter(|_| len <= AMQP_BODY_BYTES_MAX)
-            .map(|channel| Message {
-                pattern: None,
-                channel,
-                payload: Vec::new(),
-            });
-        let is_too_large = is_wanted && message.is_none();
+        let is_too_large = channel.is_some() && len > AMQP_BODY_BYTES_MAX;
+        let message = channel.filter(|_| !is_too_large).map(|channel| Message {
+            pattern: None,
+            channel,
+            payload: Vec::new(),
+        });
         *self = Content::Body { message, left: len };
         match is_too_large {
             true => Ok(Progress::TooLarge(len)),
@@ -65,13 +60,13 @@ impl Content {
     }
 
     /// The next part of the body.
-    pub(super) fn on_body(&mut self, part: Vec<u8>) -> Result<Progress, OutOfTurn> {
+    pub(super) fn handle_body(&mut self, part: Vec<u8>) -> Result<Progress, Unexpected> {
         let Content::Body { message, left } = self else {
-            return Err(OutOfTurn);
+            return Err(Unexpected);
         };
-        *left = left.checked_sub(part.len() as u64).ok_or(OutOfTurn)?;
+        *left = left.checked_sub(part.len() as u64).ok_or(Unexpected)?;
         match message {
-            // Most bodies are one frame.
+            // Most bodies fit into one frame, which is not copied.
             Some(message) if message.payload.is_empty() => message.payload = part,
             Some(message) => message.payload.extend_from_slice(&part),
             None => {}
@@ -95,7 +90,7 @@ impl Content {
 mod tests {
     use super::*;
 
-    fn whole(payload: &[u8]) -> Result<Progress, OutOfTurn> {
+    fn whole(payload: &[u8]) -> Result<Progress, Unexpected> {
         Ok(Progress::Whole(Message {
             pattern: None,
             channel: b"a".to_vec(),
@@ -108,17 +103,17 @@ mod tests {
         let nothing = || Ok(Progress::Nothing);
         let mut content = Content::default();
         assert_eq!(content.announce(Some(b"a".to_vec())), Ok(()));
-        assert_eq!(content.on_header(5), nothing());
-        assert_eq!(content.on_body(b"ab".to_vec()), nothing());
-        assert_eq!(content.on_body(b"".to_vec()), nothing());
-        assert_eq!(content.on_body(b"cde".to_vec()), whole(b"abcde"));
+        assert_eq!(content.handle_header(5), nothing());
+        assert_eq!(content.handle_body(b"ab".to_vec()), nothing());
+        assert_eq!(content.handle_body(b"".to_vec()), nothing());
+        assert_eq!(content.handle_body(b"cde".to_vec()), whole(b"abcde"));
         // An empty one has no frame of a body.
         assert_eq!(content.announce(Some(b"a".to_vec())), Ok(()));
-        assert_eq!(content.on_header(0), whole(b""));
+        assert_eq!(content.handle_header(0), whole(b""));
         // One that nobody wants.
         assert_eq!(content.announce(None), Ok(()));
-        assert_eq!(content.on_header(2), nothing());
-        assert_eq!(content.on_body(b"ab".to_vec()), nothing());
+        assert_eq!(content.handle_header(2), nothing());
+        assert_eq!(content.handle_body(b"ab".to_vec()), nothing());
         assert_eq!(content.announce(None), Ok(()));
     }
 
@@ -134,12 +129,12 @@ mod tests {
                 true => Progress::Nothing,
                 false => Progress::TooLarge(len),
             };
-            assert_eq!(content.on_header(len), Ok(expected));
+            assert_eq!(content.handle_header(len), Ok(expected));
             let mut left = len as usize;
             while left > 0 {
                 let part = left.min(100_000);
                 left -= part;
-                let progress = content.on_body(vec![b'x'; part]).unwrap();
+                let progress = content.handle_body(vec![b'x'; part]).unwrap();
                 let is_whole = matches!(progress, Progress::Whole(_));
                 assert_eq!(is_whole, left == 0 && is_kept);
                 if let Content::Body { message, .. } = &content {
@@ -151,17 +146,20 @@ mod tests {
     }
 
     #[test]
-    fn what_comes_out_of_turn_is_an_error() {
-        assert_eq!(Content::None.on_header(1), Err(OutOfTurn));
-        assert_eq!(Content::None.on_body(vec![1]), Err(OutOfTurn));
-        assert_eq!(Content::Announced(None).announce(None), Err(OutOfTurn));
-        assert_eq!(Content::Announced(None).on_body(vec![1]), Err(OutOfTurn));
+    fn unexpected_frames_are_errors() {
+        assert_eq!(Content::None.handle_header(1), Err(Unexpected));
+        assert_eq!(Content::None.handle_body(vec![1]), Err(Unexpected));
+        assert_eq!(Content::Announced(None).announce(None), Err(Unexpected));
+        assert_eq!(
+            Content::Announced(None).handle_body(vec![1]),
+            Err(Unexpected)
+        );
         let body = || Content::Body {
             message: None,
             left: 1,
         };
-        assert_eq!(body().announce(None), Err(OutOfTurn));
-        assert_eq!(body().on_header(1), Err(OutOfTurn));
-        assert_eq!(body().on_body(vec![1, 2]), Err(OutOfTurn));
+        assert_eq!(body().announce(None), Err(Unexpected));
+        assert_eq!(body().handle_header(1), Err(Unexpected));
+        assert_eq!(body().handle_body(vec![1, 2]), Err(Unexpected));
     }
 }

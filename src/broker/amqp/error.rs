@@ -1,40 +1,43 @@
-//! Errors: why a conversation with an AMQP broker was given up. It owns how each is put into words; it must not know
-//! what is done about one.
+//! Errors: why a connection to an AMQP broker was given up, and the text for the log.
 
 use std::fmt;
 
 use amq_protocol::protocol::AMQPClass;
 
-use crate::broker::amqp::codec::{Closing, FrameError};
+use super::codec::{Closing, FrameError};
+use super::content::Unexpected;
 use crate::broker::link::Failure;
 
 /// Why a connection was given up.
 #[derive(Debug)]
 pub enum SessionError {
-    /// As any connection may be.
+    /// A failure that any connection may have.
     Upstream(Failure),
-    /// The broker closed the connection or a channel, and said why.
+    /// The broker has closed the connection or a channel.
     Closed(Closing),
-    /// The broker sent what cannot be followed.
+    /// The broker sent something that cannot be decoded.
     Protocol(FrameError),
-    /// The broker sent a method that may not come then; which one.
-    OutOfTurn(String),
-    /// The broker offers nothing that we can do.
-    Unfit(String),
-    /// The broker has taken the queue away.
+    /// The broker sent a method or part of a message that must not come at that point.
+    Unexpected(String),
+    /// The broker offers nothing that we support.
+    Unsupported(String),
+    /// The broker has cancelled the consumer.
     Cancelled,
 }
 
 impl SessionError {
-    /// A method that may not come then. Its fields are not shown.
-    pub(super) fn out_of_turn(method: &AMQPClass) -> SessionError {
+    /// An unexpected method, by the names of its class and method.
+    pub(super) fn unexpected(method: &AMQPClass) -> SessionError {
         let shown = format!("{method:?}");
-        let names: Vec<&str> = shown
-            .split(|letter: char| !letter.is_ascii_alphanumeric())
-            .filter(|name| !name.is_empty())
-            .take(2)
-            .collect();
-        SessionError::OutOfTurn(names.join(".").to_ascii_lowercase())
+        let names = shown.split(|letter: char| !letter.is_ascii_alphanumeric());
+        let names: Vec<&str> = names.filter(|name| !name.is_empty()).take(2).collect();
+        SessionError::Unexpected(names.join(".").to_ascii_lowercase())
+    }
+}
+
+impl From<Unexpected> for SessionError {
+    fn from(_: Unexpected) -> SessionError {
+        SessionError::Unexpected("a part of a message".to_owned())
     }
 }
 
@@ -42,11 +45,16 @@ impl fmt::Display for SessionError {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             SessionError::Upstream(failure) => write!(out, "{failure}"),
-            SessionError::Closed(closing) => write!(out, "the broker refused us: {closing}"),
+            SessionError::Closed(closing) => write!(out, "closed by the broker: {closing}"),
             SessionError::Protocol(error) => write!(out, "the broker sent {error}"),
-            SessionError::OutOfTurn(what) => write!(out, "the broker sent {what} out of turn"),
-            SessionError::Unfit(offer) => write!(out, "the broker offers {offer}"),
-            SessionError::Cancelled => write!(out, "the broker has taken our queue away"),
+            SessionError::Unexpected(what) => write!(out, "the broker unexpectedly sent {what}"),
+            SessionError::Unsupported(offer) => write!(out, "the broker offers {offer}"),
+            SessionError::Cancelled => {
+                write!(
+                    out,
+                    "the broker has cancelled the consumer, as when the queue is deleted"
+                )
+            }
         }
     }
 }

@@ -1,5 +1,5 @@
-//! AMQP 0-9-1: a session with a broker such as RabbitMQ, as a source of channels and a way to publish to them.
-//! Where the broker is can be said in every build; the session is there with the feature `amqp`.
+//! AMQP 0-9-1: a session with a broker such as RabbitMQ, from which channels are received and to which they are
+//! published. Every build can parse the broker's address; the session needs the feature `amqp`.
 
 #[cfg(feature = "amqp")]
 mod bindings;
@@ -8,18 +8,18 @@ mod broker;
 #[cfg(feature = "amqp")]
 pub mod codec;
 #[cfg(feature = "amqp")]
-mod confirms;
-#[cfg(feature = "amqp")]
 mod content;
 mod endpoint;
 #[cfg(feature = "amqp")]
 mod error;
 #[cfg(feature = "amqp")]
+mod handshake;
+#[cfg(feature = "amqp")]
 mod methods;
 #[cfg(feature = "amqp")]
-mod session;
+mod publisher;
 #[cfg(feature = "amqp")]
-mod waiting;
+mod session;
 
 pub use endpoint::{Endpoint, ExchangeType};
 #[cfg(feature = "amqp")]

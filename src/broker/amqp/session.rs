@@ -1,99 +1,56 @@
-//! The session with an AMQP broker. It owns logging in, the agreement of what follows, listening to channels as they
-//! are asked for, publishing, and finding out that the link is dead; it must not make a system call: what it wants
-//! is asked of it (`dialer`, `unsent`), and what happened is told to it.
-//!
-//! Messages come over one channel of the connection and are published over another, so that the broker can refuse a
-//! message without taking the consumer away.
+//! The session with an AMQP broker: logging in, subscriptions as they are wanted, publishing, and noticing that the
+//! connection is dead. It makes no system calls: its intents are polled (`dialer`, `unsent`), and it is told what
+//! happened.
 
-mod incoming;
-
-use std::time::Duration;
-
-use amq_protocol::protocol::AMQPClass;
+use amq_protocol::frame::{AMQPFrame, ProtocolVersion};
+use amq_protocol::protocol::{AMQPClass, basic, channel, connection, queue};
 
 use super::bindings::Bindings;
-use super::codec::{self, Decoder};
-use super::confirms::{Answer, Confirms};
-use super::content::Content;
-use super::waiting::{Publication, Waiting};
+use super::codec::{self, Closing, Decoder, Frame};
+use super::content::{Content, Progress};
+use super::handshake::{self, Agreed, CONNECTION, Handshake, INWARD, OUTWARD};
+use super::publisher::{Answer, Publication, Publisher};
 use super::{Endpoint, SessionError, methods};
-use crate::broker::Message;
 use crate::broker::link::dialer::Dialer;
-use crate::broker::link::{Conversation, Failure, Health, Target};
-use crate::broker::{Unanswered, shown};
+use crate::broker::link::{Conversation, Failure, Target};
+use crate::broker::{Message, Unanswered, shown, shown_without};
 use crate::level::Level;
 use crate::limits;
 use crate::time::Time;
 
-/// The channel over which messages come.
-const INWARD: u16 = 1;
-/// The channel over which messages are published.
-const OUTWARD: u16 = 2;
+/// The reply code for something that does not exist.
+const NOT_FOUND: u16 = 404;
+/// The reply code for a missing permission.
+const ACCESS_REFUSED: u16 = 403;
+/// `queue.bind`.
+const BIND: (u16, u16) = (50, 20);
 
-/// The session with a broker. One lives as long as the process.
+/// The session with a broker. It lives as long as the process, over one connection after another.
 pub struct Session {
     endpoint: Endpoint,
-    /// The same as it is shown.
+    /// The endpoint as it is shown.
     place: String,
     client_name: String,
     dialer: Dialer,
-    /// How far the conversation has come; meaningless while the dialer is not connected.
-    talk: Talk,
+    /// What is due; meaningless while the dialer is not connected.
+    timing: Timing,
+    handshake: Handshake,
     decoder: Decoder,
-    /// The largest frame that was agreed.
-    frame_max: usize,
-    heartbeat: Duration,
     outgoing: Vec<u8>,
     bindings: Bindings,
-    /// The queue's name, once there is one.
-    queue: Option<String>,
-    /// What is under way over [`INWARD`] and over [`OUTWARD`].
+    publisher: Publisher,
+    /// Messages that are being received over [`INWARD`] and [`OUTWARD`].
     contents: [Content; 2],
-    confirms: Confirms,
-    /// What is published once all is bound that was wanted before.
-    waiting: Waiting,
-    /// Why the broker takes no messages for now.
-    blocked: Option<String>,
-    /// Messages over the bound since the start.
+    /// Messages over the size limit since the start.
     skipped: u64,
-    health: Health,
-    /// Whether it was logged on this connection that a message was refused, and that one was too large.
-    logged: [bool; 2],
-    /// Whether it was logged that the exchange cannot serve patterns.
-    logged_pattern: bool,
 }
 
 #[derive(Clone, Copy)]
-enum Talk {
-    /// What is to be agreed is agreed step by step.
-    Greeting {
-        deadline: Time,
-        step: Step,
-        /// Whether the broker confirms what is published.
-        confirms: bool,
-    },
-    Live {
-        /// When we show that we are there.
-        beat_at: Time,
-        /// When the broker must have shown it.
-        lost_at: Time,
-    },
-}
-
-/// What is waited for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Step {
-    Start,
-    Tune,
-    Open,
-    /// Whether the exchange is there, or that it was made.
-    Exchange {
-        is_passive: bool,
-    },
-    Queue,
-    Consumer,
-    /// Everything has come that messages need.
-    Done,
+enum Timing {
+    /// When the handshake must be complete.
+    Handshake { deadline: Time },
+    /// When we send a heartbeat, and when the connection is lost unless something is received.
+    Live { beat_at: Time, lost_at: Time },
 }
 
 impl Session {
@@ -105,36 +62,73 @@ impl Session {
             endpoint,
             client_name: client_name.to_owned(),
             dialer: Dialer::new(seed),
-            talk: Talk::Greeting {
+            timing: Timing::Handshake {
                 deadline: Time::ZERO,
-                step: Step::Start,
-                confirms: false,
             },
+            handshake: Handshake::default(),
             decoder: Decoder::default(),
-            frame_max: limits::AMQP_FRAME_BYTES_MAX,
-            heartbeat: Duration::ZERO,
             outgoing: Vec::new(),
-            queue: None,
+            publisher: Publisher::default(),
             contents: [Content::None, Content::None],
-            confirms: Confirms::default(),
-            waiting: Waiting::default(),
-            blocked: None,
             skipped: 0,
-            health: Health::default(),
-            logged: [false; 2],
-            logged_pattern: false,
         }
     }
 
-    /// Whether all that was to be agreed is: messages arrive and are taken. What is listened to may still be on its
-    /// way: [`Session::unsettled`].
-    pub fn is_live(&self) -> bool {
-        self.dialer.is_connected() && matches!(self.talk, Talk::Live { .. })
+    /// Subscribes to a channel, or to all channels that a pattern matches, over every connection until
+    /// [`Session::unsubscribe`]. For a pattern the broker may send messages of any channel; the caller matches them.
+    pub fn subscribe(&mut self, channel: &[u8], is_pattern: bool) {
+        if is_pattern {
+            self.subscribe_pattern(channel);
+        } else if let Some(name) = channel_name(channel) {
+            self.bindings.subscribe(name);
+        } else {
+            let line = format!("amqp: cannot subscribe to a channel: {NAME_RULE}");
+            self.dialer.log(Level::Debug, line);
+        }
+        self.send_changes();
     }
 
-    /// How it has fared.
-    pub fn health(&self) -> &Health {
-        &self.health
+    /// Ends a subscription.
+    pub fn unsubscribe(&mut self, channel: &[u8]) {
+        self.bindings.unsubscribe(channel);
+        self.send_changes();
+    }
+
+    /// Publishes a message, once all bindings that were wanted before are in place; its answer comes from
+    /// [`Session::poll_answer`]. False without a connection, or if too much waits to be sent: the message is dropped.
+    pub fn publish(&mut self, id: u64, channel: &[u8], payload: &[u8]) -> bool {
+        let bytes = codec::content_bytes_max(payload.len(), self.decoder.frame_max())
+            + 2 * limits::AMQP_NAME_BYTES_MAX;
+        let has_room = self.unsent_bytes() + bytes <= limits::AMQP_UNSENT_BYTES_MAX
+            && self.publisher.len() < limits::AMQP_UNCONFIRMED_MAX;
+        if !self.is_live() || !has_room {
+            return false;
+        }
+        let Some(name) = channel_name(channel) else {
+            let refused = Err(Unanswered::Refused(NAME_RULE.to_owned()));
+            self.publisher.answer(id, refused);
+            return true;
+        };
+        let publication = Publication {
+            id,
+            channel: name.to_owned(),
+            payload: payload.to_vec(),
+        };
+        let change = self.bindings.last_change();
+        self.publisher.add(publication, change);
+        self.send_publications();
+        true
+    }
+
+    /// The next answer to a published message. The loss of the connection answers all of them.
+    pub fn poll_answer(&mut self) -> Option<(u64, Answer)> {
+        self.publisher.poll_answer()
+    }
+
+    /// Whether the handshake is complete: messages are received and accepted. Binds may still be unanswered, see
+    /// [`Session::unsettled`].
+    pub fn is_live(&self) -> bool {
+        self.dialer.is_connected() && matches!(self.timing, Timing::Live { .. })
     }
 
     /// The broker, without its password.
@@ -147,168 +141,255 @@ impl Session {
         self.skipped
     }
 
-    /// How many channels the broker has yet to begin or to end sending.
+    /// The number of binds and unbinds that the broker has not answered.
     pub fn unsettled(&self) -> usize {
         self.bindings.unsettled()
     }
 
-    /// Has messages of a channel sent from now on, or of all channels that a pattern matches; over every connection
-    /// until [`Session::unsubscribe`]. Which of them a pattern matches is for the caller to find out.
-    pub fn subscribe(&mut self, channel: &[u8], is_pattern: bool) {
-        match std::str::from_utf8(channel) {
-            _ if is_pattern => self.subscribe_to_pattern(channel),
-            Ok(channel) if channel.len() <= limits::AMQP_NAME_BYTES_MAX => {
-                self.bindings.want(channel);
-            }
-            _ => {
-                let line = format!("amqp: {} has no channels of such a name", self.place);
-                self.dialer.log(Level::Debug, line);
-            }
-        }
-        self.send_changes();
-    }
-
-    /// Ends what [`Session::subscribe`] began.
-    pub fn unsubscribe(&mut self, channel: &[u8]) {
-        self.bindings.forgo(channel);
-        self.send_changes();
-    }
-
-    /// Whether messages of so many bytes in all would be taken at once.
+    /// Whether messages of this size in total would be accepted now.
     pub fn has_room_for(&self, len: usize) -> bool {
         let bytes = len + limits::AMQP_BINDS_BYTES;
-        self.is_live() && self.unsent_bytes() + bytes <= limits::COMMAND_BYTES_MAX
+        self.is_live() && self.unsent_bytes() + bytes <= limits::AMQP_UNSENT_BYTES_MAX
     }
 
-    /// Publishes a message, whose answer comes from [`Session::poll_answer`], once all is bound that was wanted before.
-    /// False where there is no connection, or where the broker does not take what was sent before: the message is
-    /// dropped then, not kept.
-    pub fn publish(&mut self, id: u64, channel: &[u8], payload: &[u8]) -> bool {
-        let bytes = codec::content_bytes_max(payload.len(), self.frame_max)
-            + 2 * limits::AMQP_NAME_BYTES_MAX;
-        let has_room = self.unsent_bytes() + bytes <= limits::COMMAND_BYTES_MAX
-            && self.confirms.len() + self.waiting.len() < limits::AMQP_UNCONFIRMED_MAX;
-        if !self.is_live() || !has_room {
-            return false;
-        }
-        let name = std::str::from_utf8(channel).ok();
-        let Some(name) = name.filter(|name| name.len() <= limits::AMQP_NAME_BYTES_MAX) else {
-            let words = "the channel's name is none in AMQP".to_owned();
-            self.confirms.answer(id, Err(Unanswered::Refused(words)));
-            return true;
-        };
-        if self.waiting.len() == 0 && self.bindings.unsettled() == 0 {
-            self.say_publication(id, name, payload);
-        } else {
-            self.waiting.add(Publication {
-                id,
-                channel: name.to_owned(),
-                payload: payload.to_vec(),
-            });
-            self.publish_waiting();
-        }
-        true
-    }
-
-    /// The next answer to a message that was published. A connection that is lost answers them all.
-    pub fn poll_answer(&mut self) -> Option<(u64, Answer)> {
-        self.confirms.poll()
-    }
-
-    fn subscribe_to_pattern(&mut self, pattern: &[u8]) {
-        let can = self.bindings.want_pattern(pattern);
-        if !can && !std::mem::replace(&mut self.logged_pattern, true) {
-            let pattern = String::from_utf8_lossy(pattern);
+    fn subscribe_pattern(&mut self, pattern: &[u8]) {
+        if !self.bindings.subscribe_pattern(pattern) {
+            let kind = self.endpoint.exchange_type;
+            let pattern = shown(&String::from_utf8_lossy(pattern));
             let line = format!(
-                "amqp: an exchange of the type {} cannot serve patterns such as {:?}: use one of the type topic or \
-                 fanout",
-                self.endpoint.exchange_type,
-                shown(&pattern)
+                "amqp: an exchange of type {kind} cannot serve patterns such as {pattern:?}: use type topic or fanout"
             );
+            self.dialer.log_once("pattern", line);
+        }
+    }
+
+    fn send(&mut self, channel: u16, method: AMQPClass) {
+        codec::encode_method(&mut self.outgoing, channel, method);
+    }
+
+    /// Requests binds and unbinds, as long as little waits to be sent.
+    fn send_changes(&mut self) {
+        while self.outgoing.len() < limits::AMQP_BINDS_BYTES
+            && let Some((queue, change)) = self.bindings.next_change()
+        {
+            let method = methods::change(&self.endpoint, queue, change);
+            codec::encode_method(&mut self.outgoing, INWARD, method);
+        }
+        self.send_publications();
+    }
+
+    /// Sends the messages that need not wait any longer.
+    fn send_publications(&mut self) {
+        let settled = self.bindings.settled_change();
+        while let Some(publication) = self.publisher.poll_publication(settled) {
+            let method = methods::publish(&self.endpoint, &publication.channel);
+            self.send(OUTWARD, method);
+            let frame_max = self.decoder.frame_max();
+            codec::encode_content(&mut self.outgoing, OUTWARD, &publication.payload, frame_max);
+        }
+    }
+
+    fn unsent_bytes(&self) -> usize {
+        self.outgoing.len() + self.publisher.waiting_bytes()
+    }
+
+    /// Handles a frame, and returns the message that it completes, if any.
+    fn handle_frame(&mut self, frame: Frame, now: Time) -> Result<Option<Message>, SessionError> {
+        match frame {
+            Frame::Heartbeat => {}
+            Frame::Body(channel, part) => {
+                let progress = self.content(channel)?.handle_body(part)?;
+                return Ok(self.handle_progress(progress));
+            }
+            Frame::Header(channel, len) => {
+                let progress = self.content(channel)?.handle_header(len)?;
+                return Ok(self.handle_progress(progress));
+            }
+            Frame::Deliver(INWARD, key) => {
+                let key = self.bindings.may_want(&key).then_some(key);
+                self.content(INWARD)?.announce(key)?;
+            }
+            Frame::Deliver(..) => return Err(SessionError::Unexpected("a message".to_owned())),
+            // We do not ask for the return of messages that reach nobody. If one comes, it is confirmed as well.
+            Frame::Return(channel) => self.content(channel)?.announce(None)?,
+            Frame::Close(channel, closing) => self.handle_close(channel, closing)?,
+            Frame::Start {
+                version,
+                mechanisms,
+            } => {
+                self.handshake.handle_start(version, &mechanisms)?;
+                let start_ok = methods::start_ok(&self.endpoint, &self.client_name);
+                self.send(CONNECTION, start_ok);
+            }
+            Frame::Method(channel, method) => self.handle_method(channel, method, now)?,
+        }
+        Ok(None)
+    }
+
+    fn content(&mut self, channel: u16) -> Result<&mut Content, SessionError> {
+        match channel {
+            INWARD => Ok(&mut self.contents[0]),
+            OUTWARD => Ok(&mut self.contents[1]),
+            _ => Err(SessionError::Unexpected(format!(
+                "a message over channel {channel}"
+            ))),
+        }
+    }
+
+    fn handle_progress(&mut self, progress: Progress) -> Option<Message> {
+        match progress {
+            Progress::Nothing => None,
+            Progress::Whole(message) => Some(message),
+            Progress::TooLarge(len) => {
+                self.skipped += 1;
+                let most = limits::AMQP_BODY_BYTES_MAX;
+                let line = format!(
+                    "amqp: skipping messages of more than {most} bytes, such as one of {len} bytes"
+                );
+                self.dialer.log_once("size", line);
+                None
+            }
+        }
+    }
+
+    fn handle_method(
+        &mut self,
+        channel: u16,
+        method: AMQPClass,
+        now: Time,
+    ) -> Result<(), SessionError> {
+        match (channel, method) {
+            (CONNECTION, AMQPClass::Connection(connection::AMQPMethod::Blocked(blocked))) => {
+                let reason = self.without_password(blocked.reason.as_str());
+                let line = format!("amqp: {} blocks publishers: {reason}", self.place);
+                self.dialer.log(Level::Warn, line);
+                self.publisher.handle_blocked(Some(reason));
+            }
+            (CONNECTION, AMQPClass::Connection(connection::AMQPMethod::Unblocked(_))) => {
+                if self.publisher.handle_blocked(None) {
+                    let line = format!("amqp: {} no longer blocks publishers", self.place);
+                    self.dialer.log(Level::Info, line);
+                }
+            }
+            (INWARD | OUTWARD, AMQPClass::Channel(channel::AMQPMethod::Flow(flow))) => {
+                self.send(channel, methods::flow_ok(flow.active));
+            }
+            (
+                INWARD,
+                AMQPClass::Queue(queue::AMQPMethod::BindOk(_) | queue::AMQPMethod::UnbindOk(_)),
+            ) if self.bindings.handle_answer() => self.send_changes(),
+            (INWARD, AMQPClass::Basic(basic::AMQPMethod::Cancel(_))) => {
+                return Err(SessionError::Cancelled);
+            }
+            (OUTWARD, AMQPClass::Basic(basic::AMQPMethod::Ack(ack))) => {
+                self.publisher
+                    .handle_confirm(ack.delivery_tag, ack.multiple, &Ok(()));
+            }
+            (OUTWARD, AMQPClass::Basic(basic::AMQPMethod::Nack(nack))) => {
+                let text = "the broker could not accept the message".to_owned();
+                let refused = Err(Unanswered::Refused(text));
+                self.publisher
+                    .handle_confirm(nack.delivery_tag, nack.multiple, &refused);
+            }
+            (channel, method) => {
+                let (endpoint, out) = (&self.endpoint, &mut self.outgoing);
+                let handshake = &mut self.handshake;
+                match handshake.handle_method(channel, method, endpoint, out)? {
+                    Agreed::Nothing => {}
+                    Agreed::FrameMax(frame_max) => self.decoder.agree(frame_max),
+                    Agreed::Queue(queue) => {
+                        self.bindings.handle_queue(queue);
+                        self.send_changes();
+                    }
+                    Agreed::Everything => self.become_live(now),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn handle_close(&mut self, channel: u16, closing: Closing) -> Result<(), SessionError> {
+        let closing = Closing {
+            text: self.without_password(&closing.text),
+            ..closing
+        };
+        let (endpoint, out) = (&self.endpoint, &mut self.outgoing);
+        match channel {
+            INWARD
+                if closing.code == NOT_FOUND && self.handshake.handle_not_found(endpoint, out) =>
+            {
+                Ok(())
+            }
+            INWARD => {
+                self.note_refused_bind(&closing);
+                Err(SessionError::Closed(closing))
+            }
+            // The broker refuses a message, for lack of a permission for instance. If the exchange is gone, so are its
+            // bindings, and a new connection is needed.
+            OUTWARD if self.publisher.unconfirmed() > 0 && closing.code != NOT_FOUND => {
+                let line = format!("amqp: {} refuses a message: {closing}", self.place);
+                self.dialer.log_once("refusal", line);
+                let reason = Unanswered::Refused(closing.to_string());
+                self.publisher.handle_channel_closed(&reason);
+                self.contents[1] = Content::None;
+                self.send(OUTWARD, methods::close_channel_ok());
+                handshake::open_outward(&mut self.outgoing);
+                Ok(())
+            }
+            _ => Err(SessionError::Closed(closing)),
+        }
+    }
+
+    /// A channel that we may not subscribe to must not end every new connection.
+    fn note_refused_bind(&mut self, closing: &Closing) {
+        if (closing.code, closing.method) == (ACCESS_REFUSED, BIND)
+            && let Some(key) = self.bindings.handle_refusal()
+        {
+            let (place, key) = (&self.place, shown(&key));
+            let line = format!("amqp: {place} does not permit to bind {key:?}: {closing}");
             self.dialer.log(Level::Warn, line);
         }
     }
 
-    fn say(&mut self, channel: u16, method: AMQPClass) {
-        codec::encode_method(&mut self.outgoing, channel, method);
-    }
-
-    /// What waits to be sent, or for something to be bound.
-    fn unsent_bytes(&self) -> usize {
-        self.outgoing.len() + self.waiting.bytes()
-    }
-
-    /// Publishes what need not wait any more.
-    fn publish_waiting(&mut self) {
-        if let Some(asked) = self.bindings.asked() {
-            self.waiting.on_asked(asked);
-        }
-        while let Some(publication) = self.waiting.next(self.bindings.answered()) {
-            self.say_publication(publication.id, &publication.channel, &publication.payload);
-        }
-    }
-
-    fn say_publication(&mut self, id: u64, channel: &str, payload: &[u8]) {
-        if let Some(reason) = &self.blocked {
-            let words = format!("blocked: {reason}");
-            self.confirms.answer(id, Err(Unanswered::Refused(words)));
+    fn become_live(&mut self, now: Time) {
+        if self.is_live() {
             return;
         }
-        self.say(OUTWARD, methods::publish(&self.endpoint, channel));
-        codec::encode_content(&mut self.outgoing, OUTWARD, payload, self.frame_max);
-        self.confirms.add(id);
-    }
-
-    /// Puts into words what is to be bound and unbound, as long as little waits to be sent.
-    fn send_changes(&mut self) {
-        let Some(queue) = self.queue.as_deref() else {
-            return;
+        let after = self.dialer.handle_live(now);
+        let line = format!("amqp: listening at {}{after}", self.place);
+        self.dialer.log(Level::Info, line);
+        let heartbeat = self.handshake.heartbeat();
+        self.timing = Timing::Live {
+            beat_at: now + heartbeat / 2,
+            lost_at: now + 2 * heartbeat,
         };
-        while self.outgoing.len() < limits::AMQP_BINDS_BYTES
-            && let Some(change) = self.bindings.next_change()
-        {
-            let method = methods::change(&self.endpoint, queue, &change);
-            codec::encode_method(&mut self.outgoing, INWARD, method);
-        }
-        self.publish_waiting();
     }
 
-    /// Another program's words, without our password: some brokers quote what they were sent. One that is its
-    /// user's name is no secret.
-    fn words(&self, words: &str) -> String {
+    /// The broker's text, which may quote our password. A password that is also the user's name is no secret.
+    fn without_password(&self, text: &str) -> String {
         let password = self.endpoint.password.as_str();
-        match password.is_empty() || password == self.endpoint.username {
-            true => shown(words),
-            // Before it is cut to its length, which might leave a part of it.
-            false => shown(&words.replace(password, "***")),
+        match password == self.endpoint.username {
+            true => shown(text),
+            false => shown_without(password, text),
         }
     }
 
     /// Gives the connection up and plans the next attempt.
     fn give_up(&mut self, error: SessionError, now: Time) {
-        let was_live = self.is_live();
-        self.health.on_failure(was_live, now);
-        let pause = self.dialer.pause_after(self.health.failures());
-        self.forget_conversation();
-        self.dialer.hang_up(pause, now);
+        let pause = self.dialer.give_up(self.is_live(), 1, now);
+        self.reset();
         let (place, millis) = (&self.place, pause.as_millis());
         let line = format!("amqp: {place}: {error}; trying again in {millis} ms");
         self.dialer.log(Level::Warn, line);
     }
 
-    fn forget_conversation(&mut self) {
+    fn reset(&mut self) {
         self.outgoing.clear();
         self.decoder = Decoder::default();
-        self.frame_max = limits::AMQP_FRAME_BYTES_MAX;
-        self.queue = None;
+        self.handshake = Handshake::default();
         self.contents = [Content::None, Content::None];
-        self.blocked = None;
-        self.logged = [false; 2];
-        self.bindings.start_again();
-        self.confirms.start_again(&Unanswered::Lost);
-        while let Some(publication) = self.waiting.take_first() {
-            self.confirms.answer(publication.id, Err(Unanswered::Lost));
-        }
+        self.bindings.reset();
+        self.publisher.reset();
     }
 }
 
@@ -331,66 +412,61 @@ impl Conversation for Session {
     }
 
     fn begin(&mut self, now: Time) {
-        self.forget_conversation();
-        codec::encode_protocol_header(&mut self.outgoing);
-        self.talk = Talk::Greeting {
+        self.reset();
+        let header = AMQPFrame::ProtocolHeader(ProtocolVersion::amqp_0_9_1());
+        codec::encode(&mut self.outgoing, &header);
+        self.timing = Timing::Handshake {
             deadline: now + limits::CONNECT_DEADLINE,
-            step: Step::Start,
-            confirms: false,
         };
     }
 
     fn next_message(&mut self, input: &mut &[u8], now: Time) -> Option<Message> {
-        let silence = 2 * self.heartbeat;
-        if let Talk::Live { lost_at, .. } = &mut self.talk
+        if let Timing::Live { lost_at, .. } = &mut self.timing
             && !input.is_empty()
         {
-            *lost_at = now + silence;
+            *lost_at = now + 2 * self.handshake.heartbeat();
         }
         while self.dialer.is_connected() {
             let frame = match self.decoder.next_frame(input) {
-                Ok(Some(frame)) => frame,
+                Ok(Some(frame)) => self.handle_frame(frame, now),
                 Ok(None) => return None,
-                Err(error) => {
-                    self.give_up(SessionError::Protocol(error), now);
-                    continue;
-                }
+                Err(error) => Err(SessionError::Protocol(error)),
             };
-            match self.on_frame(frame, now) {
+            match frame {
                 Ok(None) => {}
                 Ok(message) => return message,
                 Err(error) => self.give_up(error, now),
             }
         }
-        // The rest belongs to a connection that has been given up.
+        // The rest came over a connection that has been given up.
         *input = &[];
         None
     }
 
     fn talk_deadline(&self) -> Option<Time> {
-        Some(match self.talk {
-            Talk::Greeting { deadline, .. } => deadline,
-            Talk::Live { beat_at, lost_at } => beat_at.min(lost_at),
+        Some(match self.timing {
+            Timing::Handshake { deadline } => deadline,
+            Timing::Live { beat_at, lost_at } => beat_at.min(lost_at),
         })
     }
 
     fn on_talk_time(&mut self, now: Time) {
-        match &mut self.talk {
-            Talk::Greeting { .. } => self.fail(Failure::Late("the broker's agreement"), now),
-            Talk::Live { lost_at, .. } if *lost_at <= now => {
+        match &mut self.timing {
+            Timing::Handshake { .. } => self.fail(Failure::Late("the AMQP handshake"), now),
+            Timing::Live { lost_at, .. } if *lost_at <= now => {
                 self.fail(Failure::Late("a heartbeat"), now);
             }
-            Talk::Live { beat_at, .. } => {
-                *beat_at = now + self.heartbeat / 2;
-                // Where something waits to be sent, that is a sign of life as well.
+            Timing::Live { beat_at, .. } => {
+                *beat_at = now + self.handshake.heartbeat() / 2;
+                // Anything else that waits to be sent is as good as a heartbeat.
                 if self.outgoing.is_empty() {
-                    codec::encode_heartbeat(&mut self.outgoing);
+                    codec::encode(&mut self.outgoing, &AMQPFrame::Heartbeat);
                 }
             }
         }
     }
 
-    /// Without a connection there is nothing: it is cleared when one is lost.
+    /// What waits to be sent is dropped with the connection.
     fn unsent(&self) -> &[u8] {
         &self.outgoing
     }
@@ -401,10 +477,20 @@ impl Conversation for Session {
     }
 }
 
+const NAME_RULE: &str = "a channel's name must be UTF-8 and at most 255 bytes long";
+
+/// The name of a channel, if AMQP allows it.
+fn channel_name(bytes: &[u8]) -> Option<&str> {
+    let name = std::str::from_utf8(bytes).ok()?;
+    (name.len() <= limits::AMQP_NAME_BYTES_MAX).then_some(name)
+}
+
 #[cfg(test)]
 mod tests {
-    use amq_protocol::frame::{AMQPFrame, parse_frame};
+    use amq_protocol::frame::parse_frame;
     use amq_protocol::protocol::{basic, channel, confirm, connection, exchange, queue};
+
+    use std::time::Duration;
 
     use super::*;
     use crate::broker::amqp::ExchangeType;
@@ -485,13 +571,7 @@ mod tests {
 
         fn broker_says(&mut self, frame: AMQPFrame) {
             let mut bytes = Vec::new();
-            match frame {
-                AMQPFrame::Method(channel, method) => {
-                    codec::encode_method(&mut bytes, channel, method);
-                }
-                AMQPFrame::Heartbeat => codec::encode_heartbeat(&mut bytes),
-                other => unreachable!("{other:?}"),
-            }
+            codec::encode(&mut bytes, &frame);
             self.bytes_come(&bytes);
         }
 
@@ -565,8 +645,8 @@ mod tests {
                 format!("{channel} unbind {}", unbind.routing_key)
             }
             AMQPFrame::Method(channel, method) => {
-                let words = SessionError::out_of_turn(method).to_string();
-                let name = words.split(' ').nth(3).unwrap_or_default();
+                let words = SessionError::unexpected(method).to_string();
+                let name = words.split(' ').nth(4).unwrap_or_default();
                 format!("{channel} {name}")
             }
             AMQPFrame::Header(channel, header) => format!("{channel} header {}", header.body_size),
@@ -741,7 +821,7 @@ mod tests {
                 close_channel(404, "NOT_FOUND - no 'secret'", (40, 10)),
             ));
         }
-        scene.expect_given_up("the broker refused us: 404 NOT_FOUND - no '***'");
+        scene.expect_given_up("closed by the broker: 404 NOT_FOUND - no '***'");
     }
 
     #[test]
@@ -749,24 +829,24 @@ mod tests {
         // What it says after our protocol header, step by step, and what the log says.
         #[rustfmt::skip]
         let table: &[(&[AMQPFrame], &str)] = &[
-            (&[close_connection(501, "FRAME_ERROR")], "the broker refused us: 501 FRAME_ERROR"),
-            (&[tune(0, 0, 0)], "the broker sent connection.tune out of turn"),
-            (&[start("EXTERNAL")], "the broker offers no login by PLAIN, but only by \"EXTERNAL\""),
-            (&[start("PLAIN"), start("PLAIN")], "the broker sent connection.start out of turn"),
+            (&[close_connection(501, "FRAME_ERROR")], "closed by the broker: 501 FRAME_ERROR"),
+            (&[tune(0, 0, 0)], "the broker unexpectedly sent connection.tune"),
+            (&[start("EXTERNAL")], "the broker offers the login mechanisms \"EXTERNAL\", but not PLAIN"),
+            (&[start("PLAIN"), start("PLAIN")], "the broker unexpectedly sent connection.start"),
             (&[start("PLAIN"), close_connection(403, "ACCESS_REFUSED - not\nsecret")],
-                "the broker refused us: 403 ACCESS_REFUSED - not ***"),
+                "closed by the broker: 403 ACCESS_REFUSED - not ***"),
             (&[start("PLAIN"), of_connection(connection::AMQPMethod::Secure(connection::Secure::default()))],
                 "the broker offers a login that takes more than a name and a password"),
-            (&[start("PLAIN"), tune(0, 4095, 0)], "the broker offers frames of 4095 bytes at most, which are too small"),
-            (&[start("PLAIN"), tune(1, 0, 0)], "the broker offers a single channel, where two are needed"),
+            (&[start("PLAIN"), tune(0, 4095, 0)], "the broker offers frames of at most 4095 bytes, but 4096 are needed"),
+            (&[start("PLAIN"), tune(1, 0, 0)], "the broker offers only one channel per connection, but two are needed"),
             (&[start("PLAIN"), tune(0, 0, 0), close_connection(530, "NOT_ALLOWED - no vhost")],
-                "the broker refused us: 530 NOT_ALLOWED - no vhost"),
+                "closed by the broker: 530 NOT_ALLOWED - no vhost"),
             (&[start("PLAIN"), tune(0, 0, 0), open_ok(), on(1, close_channel(403, "ACCESS_REFUSED", (40, 10)))],
-                "the broker refused us: 403 ACCESS_REFUSED"),
+                "closed by the broker: 403 ACCESS_REFUSED"),
             (&[start("PLAIN"), tune(0, 0, 0), open_ok(), on(2, close_channel(540, "NOT_IMPLEMENTED", (85, 10)))],
-                "the broker refused us: 540 NOT_IMPLEMENTED"),
+                "closed by the broker: 540 NOT_IMPLEMENTED"),
             (&[start("PLAIN"), tune(0, 0, 0), open_ok(), on(1, exchange_ok()), on(1, consume_ok())],
-                "the broker sent basic.consumeok out of turn"),
+                "the broker unexpectedly sent basic.consumeok"),
         ];
         for (frames, words) in table {
             let mut scene = Scene::connected(ExchangeType::Direct);
@@ -778,14 +858,14 @@ mod tests {
         }
         #[rustfmt::skip]
         let table: &[(AMQPFrame, &str)] = &[
-            (close_connection(320, "CONNECTION_FORCED"), "the broker refused us: 320 CONNECTION_FORCED"),
-            (on(1, close_channel(404, "NOT_FOUND", (0, 0))), "the broker refused us: 404 NOT_FOUND"),
-            (on(2, close_channel(404, "NOT_FOUND", (0, 0))), "the broker refused us: 404 NOT_FOUND"),
-            (on(1, cancel()), "the broker has taken our queue away"),
-            (on(1, bind_ok()), "the broker sent queue.bindok out of turn"),
-            (on(3, ack(1, false)), "the broker sent basic.ack out of turn"),
-            (on(1, queue_ok()), "the broker sent queue.declareok out of turn"),
-            (tune(0, 0, 0), "the broker sent connection.tune out of turn"),
+            (close_connection(320, "CONNECTION_FORCED"), "closed by the broker: 320 CONNECTION_FORCED"),
+            (on(1, close_channel(404, "NOT_FOUND", (0, 0))), "closed by the broker: 404 NOT_FOUND"),
+            (on(2, close_channel(404, "NOT_FOUND", (0, 0))), "closed by the broker: 404 NOT_FOUND"),
+            (on(1, cancel()), "the broker has cancelled the consumer, as when the queue is deleted"),
+            (on(1, bind_ok()), "the broker unexpectedly sent queue.bindok"),
+            (on(3, ack(1, false)), "the broker unexpectedly sent basic.ack"),
+            (on(1, queue_ok()), "the broker unexpectedly sent queue.declareok"),
+            (tune(0, 0, 0), "the broker unexpectedly sent connection.tune"),
         ];
         for (frame, words) in table {
             let mut scene = Scene::live(ExchangeType::Direct);
@@ -796,27 +876,27 @@ mod tests {
         let table: &[(&[u8], &str)] = &[
             (
                 b"HTTP/1.1",
-                "the broker sent no AMQP frame: it begins with the byte 72",
+                "the broker sent something other than AMQP: a frame of type 72",
             ),
             (
                 b"AMQP\0\0\x09\x01",
-                "the broker sent the header of another version of AMQP",
+                "the broker sent the header of another AMQP version",
             ),
             (
                 b"\x03\0\x01\x7f\0\0\0",
-                "the broker sent a frame of 2130706440 bytes, where 131072 were agreed",
+                "the broker sent a frame of 2130706440 bytes, although 131072 is the limit",
             ),
             (
                 b"\x08\0\0\0\0\0\0\0",
-                "the broker sent a frame without its end",
+                "the broker sent a frame without its end octet",
             ),
             (
                 b"\x03\0\x01\0\0\0\0\xce",
-                "the broker sent a part of a message out of turn",
+                "the broker unexpectedly sent a part of a message",
             ),
             (
                 b"\x03\0\x09\0\0\0\0\xce",
-                "the broker sent a message over channel 9 out of turn",
+                "the broker unexpectedly sent a message over channel 9",
             ),
         ];
         for (bytes, words) in table {
@@ -857,7 +937,7 @@ mod tests {
             }
             assert_eq!(scene.now, heard_at + 2 * interval);
             scene.bytes_come(b"");
-            scene.expect_given_up("a heartbeat did not come in time");
+            scene.expect_given_up("timed out waiting for a heartbeat");
         }
     }
 
@@ -872,7 +952,7 @@ mod tests {
         scene.now = scene.now + limits::CONNECT_DEADLINE;
         scene.amqp.on_time(scene.now);
         scene.bytes_come(b"");
-        scene.expect_given_up("the broker's agreement did not come in time");
+        scene.expect_given_up("timed out waiting for the AMQP handshake");
     }
 
     #[test]
@@ -889,7 +969,7 @@ mod tests {
         scene.broker_says(on(2, ack(2, true)));
         scene.broker_says(on(2, nack(4)));
         scene.broker_says(on(2, ack(3, false)));
-        let could_not = refused("the broker could not take the message");
+        let could_not = refused("the broker could not accept the message");
         assert_eq!(
             scene.answers(),
             [(1, Ok(())), (2, Ok(())), (4, could_not), (3, Ok(()))]
@@ -903,13 +983,13 @@ mod tests {
             scene
                 .log
                 .iter()
-                .any(|line| line.ends_with("does not accept messages: low on memory"))
+                .any(|line| line.ends_with("blocks publishers: low on memory"))
         );
         assert!(
             scene
                 .log
                 .iter()
-                .any(|line| line.ends_with("accepts messages again"))
+                .any(|line| line.ends_with("no longer blocks publishers"))
         );
 
         // A refusal takes all with it that was under way, and nobody else.
@@ -930,7 +1010,7 @@ mod tests {
         // Where the exchange is gone, so are its bindings.
         assert!(scene.amqp.publish(20, b"a", b""));
         scene.broker_says(on(2, close_channel(404, "NOT_FOUND", (60, 40))));
-        scene.expect_given_up("the broker refused us: 404 NOT_FOUND");
+        scene.expect_given_up("closed by the broker: 404 NOT_FOUND");
         assert_eq!(scene.answers(), [(20, Err(Unanswered::Lost))]);
         scene.connect();
         scene.agree();
@@ -938,10 +1018,7 @@ mod tests {
         let long = [b'x'; 256];
         for name in [&b"\xff"[..], &long] {
             assert!(scene.amqp.publish(9, name, b""));
-            assert_eq!(
-                scene.answers(),
-                [(9, refused("the channel's name is none in AMQP"))]
-            );
+            assert_eq!(scene.answers(), [(9, refused(NAME_RULE))]);
         }
         assert!(scene.amqp.publish(10, b"a", b""));
         scene.amqp.on_lost(None, scene.now);
@@ -994,9 +1071,9 @@ mod tests {
         let taken = (0..1_000)
             .take_while(|&id| scene.amqp.publish(id, b"a", &payload))
             .count();
-        let most = limits::COMMAND_BYTES_MAX / payload.len();
+        let most = limits::AMQP_UNSENT_BYTES_MAX / payload.len();
         assert!((most - 2..=most).contains(&taken), "{taken} of {most}");
-        assert!(scene.amqp.unsent().len() <= limits::COMMAND_BYTES_MAX);
+        assert!(scene.amqp.unsent().len() <= limits::AMQP_UNSENT_BYTES_MAX);
         let binds = scene
             .said()
             .iter()
@@ -1036,7 +1113,7 @@ mod tests {
             scene
                 .log
                 .iter()
-                .any(|line| line.contains("let us listen to \"forbidden\""))
+                .any(|line| line.contains("does not permit to bind \"forbidden\""))
         );
         scene.connect();
         for frame in [start("PLAIN"), tune(0, 0, 0), open_ok()] {

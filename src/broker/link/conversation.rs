@@ -5,6 +5,7 @@ use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 
+use super::Health;
 use super::dialer::{Dialer, Due};
 use crate::broker::Message;
 use crate::limits;
@@ -66,7 +67,7 @@ pub enum Failure {
     Link(io::Error),
     /// The other side closed it.
     Ended,
-    /// Nothing came in time; what was waited for.
+    /// This did not come in time.
     Late(&'static str),
 }
 
@@ -76,7 +77,7 @@ impl fmt::Display for Failure {
             Failure::Unresolved(error) => write!(out, "cannot be resolved: {error}"),
             Failure::Link(error) => write!(out, "{error}"),
             Failure::Ended => write!(out, "the connection was closed by the server"),
-            Failure::Late(what) => write!(out, "{what} did not come in time"),
+            Failure::Late(what) => write!(out, "timed out waiting for {what}"),
         }
     }
 }
@@ -132,11 +133,16 @@ pub trait Conversation {
         }
     }
 
+    /// How the connection has fared.
+    fn health(&self) -> &Health {
+        self.dialer().health()
+    }
+
     /// Does what has become due.
     fn on_time(&mut self, now: Time) {
         match self.dialer().due(now) {
             Some(Due::Dial) => self.dial(now),
-            Some(Due::Resolving) => self.fail(Failure::Late("the name's address"), now),
+            Some(Due::Resolving) => self.fail(Failure::Late("the address of the host"), now),
             // The host's other addresses, if any, have their turn.
             Some(Due::Connecting) => self.on_lost(Some(io::ErrorKind::TimedOut.into()), now),
             None if self.deadline().is_some_and(|at| at <= now) => self.on_talk_time(now),

@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{Target, Transport};
+use super::{Health, Target, Transport};
 use crate::level::Level;
 use crate::limits;
 use crate::random::Random;
@@ -58,6 +58,9 @@ pub struct Dialer {
     /// The address to begin with, if the host still has it.
     preferred: Option<SocketAddr>,
     intents: VecDeque<Intent>,
+    health: Health,
+    /// What [`Dialer::log_once`] has logged since the last connection was given up.
+    logged: Vec<&'static str>,
     random: Random,
 }
 
@@ -95,6 +98,8 @@ impl Dialer {
             others: VecDeque::new(),
             preferred: None,
             intents: VecDeque::new(),
+            health: Health::default(),
+            logged: Vec::new(),
             random: Random::new(seed),
         }
     }
@@ -145,6 +150,37 @@ impl Dialer {
     /// Has a line logged.
     pub fn log(&mut self, level: Level, line: String) {
         self.intents.push_back(Intent::Log(level, line));
+    }
+
+    /// Logs a warning, unless one on this topic was logged on the same connection.
+    pub fn log_once(&mut self, topic: &'static str, line: String) {
+        if !self.logged.contains(&topic) {
+            self.logged.push(topic);
+            self.log(Level::Warn, line);
+        }
+    }
+
+    /// The connection has become of use. Returns for how long it was not, as [`Health::on_live`] does.
+    pub fn handle_live(&mut self, now: Time) -> String {
+        self.health.on_live(now)
+    }
+
+    /// Gives up what there is after a failure, and dials again after a pause, which is returned. Each of `servers`,
+    /// which are tried in turn, is tried before there is one, unless a connection was lost that was of use.
+    pub fn give_up(&mut self, was_live: bool, servers: u32, now: Time) -> Duration {
+        self.health.on_failure(was_live, now);
+        let failures = self.health.failures();
+        let pause = match was_live || failures.is_multiple_of(servers) {
+            true => self.pause_after(failures / servers),
+            false => Duration::ZERO,
+        };
+        self.hang_up(pause, now);
+        pause
+    }
+
+    /// How the connection has fared.
+    pub fn health(&self) -> &Health {
+        &self.health
     }
 
     /// Dials a host.
@@ -221,6 +257,7 @@ impl Dialer {
     /// Gives up what there is, and dials again after a pause.
     pub fn hang_up(&mut self, pause: Duration, now: Time) {
         self.intents.push_back(Intent::Disconnect);
+        self.logged.clear();
         let until = Some(now + pause);
         self.state = State::Waiting { until };
     }

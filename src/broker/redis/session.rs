@@ -14,8 +14,8 @@ use super::resp::Decoder;
 use super::servers::Servers;
 use super::{Address, Endpoint};
 use crate::broker::link::dialer::{Destination, Dialer};
-use crate::broker::link::{Conversation, Failure, Health, Target};
-use crate::broker::{Message, Topics, Unanswered, shown};
+use crate::broker::link::{Conversation, Failure, Target};
+use crate::broker::{Message, Topics, Unanswered, shown, shown_without};
 use crate::level::Level;
 use crate::limits;
 use crate::time::Time;
@@ -50,11 +50,8 @@ pub(super) struct Session {
     talk: Talk,
     decoder: Decoder,
     pipeline: Pipeline,
-    health: Health,
     /// What the server said against us before anything was agreed, such as that it has too many clients.
     reject_reason: Option<String>,
-    /// Whether it was logged that something is refused on this connection.
-    logged_refusal: bool,
 }
 
 #[derive(Clone, Copy)]
@@ -111,20 +108,13 @@ impl Session {
             },
             decoder: Decoder::default(),
             pipeline: Pipeline::default(),
-            health: Health::default(),
             reject_reason: None,
-            logged_refusal: false,
         }
     }
 
     /// Whether all that was to be agreed is: messages arrive, or commands are taken.
     pub(super) fn is_live(&self) -> bool {
         self.dialer.is_connected() && matches!(self.talk, Talk::Live { .. })
-    }
-
-    /// How it has fared.
-    pub(super) fn health(&self) -> &Health {
-        &self.health
     }
 
     /// The server in use, or tried next, without its password.
@@ -296,24 +286,19 @@ impl Session {
     fn words_of(&self, error: &ServerError) -> String {
         let details = error.details().unwrap_or_default();
         let words = format!("{} {details}", error.code());
-        // Before it is cut to its length, which might leave a part of it.
-        match self.servers.endpoint().password.as_deref() {
-            None | Some("") => shown(&words),
-            Some(password) => shown(&words.replace(password, "***")),
-        }
+        let password = self.servers.endpoint().password.as_deref();
+        shown_without(password.unwrap_or_default(), &words)
     }
 
     /// Says that the broker refuses something that we can do without, once for each connection.
     fn log_refusal(&mut self, words: &str) {
-        if !std::mem::replace(&mut self.logged_refusal, true) {
-            let line = format!("redis: {} refuses a command: {words}", self.place());
-            self.dialer.log(Level::Warn, line);
-        }
+        let line = format!("redis: {} refuses a command: {words}", self.place());
+        self.dialer.log_once("refusal", line);
     }
 
     fn become_live(&mut self, now: Time) {
         self.reject_reason = None;
-        let after = self.health.on_live(now);
+        let after = self.dialer.handle_live(now);
         let does = match &mut self.role {
             Role::Subscriber { .. } => Some("subscribed"),
             Role::Commander { logged_down, .. } => {
@@ -333,7 +318,6 @@ impl Session {
     /// Gives the connection up and plans the next attempt: the other servers at once, then a pause.
     fn give_up(&mut self, error: SessionError, now: Time) {
         let was_live = self.is_live();
-        self.health.on_failure(was_live, now);
         let error = match (error, self.reject_reason.take()) {
             (SessionError::Upstream(Failure::Ended | Failure::Link(_)), Some(words)) => {
                 SessionError::Refused("a connection", words)
@@ -345,9 +329,12 @@ impl Session {
         if !was_live && !self.is_commander() {
             self.servers.advance();
         }
-        let pause = self.pause(was_live);
+        let servers = match self.role {
+            Role::Subscriber { .. } => self.servers.len(),
+            Role::Commander { .. } => 1,
+        };
+        let pause = self.dialer.give_up(was_live, servers, now);
         self.pipeline.clear();
-        self.dialer.hang_up(pause, now);
         let line = match &mut self.role {
             Role::Subscriber { .. } => {
                 let (next, millis) = (self.servers.place(), pause.as_millis());
@@ -369,19 +356,6 @@ impl Session {
             }
         };
         self.dialer.log(Level::Warn, line);
-    }
-
-    /// How long to wait after a failure: not before all servers were tried that are to be.
-    fn pause(&mut self, was_live: bool) -> Duration {
-        let servers = match self.role {
-            Role::Subscriber { .. } => self.servers.len(),
-            Role::Commander { .. } => 1,
-        };
-        let failures = self.health.failures();
-        if !was_live && !failures.is_multiple_of(servers) {
-            return Duration::ZERO;
-        }
-        self.dialer.pause_after(failures / servers)
     }
 }
 
@@ -446,7 +420,6 @@ impl Conversation for Session {
                 }
             }
         }
-        self.logged_refusal = false;
         self.decoder = Decoder::default();
         self.talk = Talk::Greeting {
             deadline: now + limits::CONNECT_DEADLINE,
@@ -488,7 +461,7 @@ impl Conversation for Session {
     fn on_talk_time(&mut self, now: Time) {
         match &mut self.talk {
             Talk::Greeting { .. } => self.fail(Failure::Late("the first answers"), now),
-            Talk::Live { pinged: true, .. } => self.fail(Failure::Late("a sign of life"), now),
+            Talk::Live { pinged: true, .. } => self.fail(Failure::Late("a reply to PING"), now),
             Talk::Live { check_at, pinged } => {
                 *pinged = true;
                 *check_at = now + limits::PING_DEADLINE;
