@@ -282,8 +282,8 @@ impl<N: Net> Reactor<N> {
                     let outcome = self.publications.handle_answer(number, answer);
                     self.answer_publication(outcome);
                 }
-                Answer::Report(subject, answer) => {
-                    self.at_desk(|reports, desk| reports.handle_answer(subject, answer, desk));
+                Answer::Report(inquiry, answer) => {
+                    self.at_desk(|reports, desk| reports.handle_answer(inquiry, answer, desk));
                 }
             }
         }

@@ -198,7 +198,7 @@ impl<N: Net> Broker<N> for Demo {
     }
 
     fn state(&self, now: Time) -> State<'_> {
-        State::of_own("demo", now)
+        State::internal("demo", now)
     }
 }
 

@@ -13,6 +13,6 @@ impl<N: Net> Broker<N> for Embedded {
     }
 
     fn state(&self, now: Time) -> State<'_> {
-        State::of_own("embedded", now)
+        State::internal("embedded", now)
     }
 }

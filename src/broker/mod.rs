@@ -18,6 +18,7 @@ use crate::limits;
 use crate::net::{Net, Token};
 use crate::time::Time;
 pub use embedded::Embedded;
+use link::Health;
 pub use setup::{Setup, SourceConfig, open};
 pub use split::Split;
 
@@ -85,36 +86,14 @@ pub enum Command<'a> {
     },
 }
 
-/// What a broker that keeps more than messages can be asked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Inquiry<'a> {
-    /// The names of all nodes that have left their status.
+/// A question to a broker that stores more than messages.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Inquiry {
+    /// The names of all nodes that have stored their status.
     Nodes,
-    /// The status of one of them.
-    Row(&'a [u8]),
+    /// The status of the node of this name.
+    Row(Vec<u8>),
     /// The score of every emoji, as pairs, the highest first.
-    Scores,
-}
-
-impl Inquiry<'_> {
-    /// What it is about.
-    pub fn subject(&self) -> Subject {
-        match self {
-            Inquiry::Nodes => Subject::Nodes,
-            Inquiry::Row(_) => Subject::Row,
-            Inquiry::Scores => Subject::Scores,
-        }
-    }
-}
-
-/// What an [`Inquiry`] is about.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Subject {
-    /// The names of all nodes.
-    Nodes,
-    /// The status of one node.
-    Row,
-    /// The scores.
     Scores,
 }
 
@@ -123,8 +102,8 @@ pub enum Subject {
 pub enum Answer {
     /// One of the messages of the publication of this number was taken, or not.
     Publication(u64, Result<(), Unanswered>),
-    /// What it says to an [`Inquiry`]: strings, one after the other; none for what is not there.
-    Report(Subject, Result<Vec<Vec<u8>>, Unanswered>),
+    /// The strings that answer an inquiry; none if what was asked for does not exist.
+    Report(Inquiry, Result<Vec<Vec<u8>>, Unanswered>),
 }
 
 /// Why there is no answer.
@@ -168,15 +147,20 @@ pub struct State<'a> {
     pub losses: u64,
 }
 
-impl State<'_> {
-    /// The state of a broker that is a part of us.
-    fn of_own(kind: &'static str, now: Time) -> State<'static> {
+impl<'a> State<'a> {
+    /// The state of a broker inside this process.
+    fn internal(kind: &'static str, now: Time) -> State<'static> {
+        State::of(kind, "", true, &Health::default(), now)
+    }
+
+    /// The state of a broker at this place.
+    fn of(kind: &'static str, place: &'a str, is_live: bool, health: &Health, now: Time) -> Self {
         State {
             kind,
-            is_live: true,
-            since: now.since(Time::ZERO),
-            place: "",
-            losses: 0,
+            is_live,
+            since: now.since(health.since()),
+            place,
+            losses: health.losses(),
         }
     }
 }
@@ -227,7 +211,7 @@ pub trait Broker<N: Net> {
     }
 
     /// Asks, and has the answer come from [`Broker::poll_answer`]. False where it was not asked.
-    fn ask(&mut self, _inquiry: Inquiry<'_>) -> bool {
+    fn ask(&mut self, _inquiry: Inquiry) -> bool {
         false
     }
 
@@ -253,12 +237,16 @@ pub trait Broker<N: Net> {
         None
     }
 
-    /// Whether clients should be sent here, or why not.
+    /// Whether clients should be sent to this process.
     ///
     /// # Errors
     /// What is missing, in two words.
-    fn readiness(&self) -> Result<(), &'static str> {
-        Ok(())
+    fn readiness(&self, now: Time) -> Result<(), &'static str> {
+        match (self.state(now), self.state_of_channels(now)) {
+            (_, Some(channels)) if !channels.is_live => Err("no broker"),
+            (source, _) if !source.is_live => Err("no source"),
+            _ => Ok(()),
+        }
     }
 
     /// Whether all that was asked for arrives, and how many calls of [`Broker::subscribe`] and

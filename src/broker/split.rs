@@ -34,6 +34,13 @@ impl<N: Net> Split<N> {
         }
     }
 
+    fn owner(&mut self, token: Token) -> &mut dyn Broker<N> {
+        match self.source.owns(token) {
+            true => self.source.as_mut(),
+            false => self.channels.as_mut(),
+        }
+    }
+
     fn is_of_source(&self, channel: &str) -> bool {
         self.topics.iter().any(|glob| glob.matches(channel))
     }
@@ -45,17 +52,12 @@ impl<N: Net> Broker<N> for Split<N> {
     }
 
     fn handle_ready(&mut self, token: Token, readable: bool, writable: bool) {
-        match self.source.owns(token) {
-            true => self.source.handle_ready(token, readable, writable),
-            false => self.channels.handle_ready(token, readable, writable),
-        }
+        let broker = self.owner(token);
+        broker.handle_ready(token, readable, writable);
     }
 
     fn handle_resolved(&mut self, token: Token, result: io::Result<Vec<SocketAddr>>, now: Time) {
-        match self.source.owns(token) {
-            true => self.source.handle_resolved(token, result, now),
-            false => self.channels.handle_resolved(token, result, now),
-        }
+        self.owner(token).handle_resolved(token, result, now);
     }
 
     fn serve(&mut self, net: &mut N, now: Time) {
@@ -91,7 +93,7 @@ impl<N: Net> Broker<N> for Split<N> {
         self.source.command(command)
     }
 
-    fn ask(&mut self, inquiry: Inquiry<'_>) -> bool {
+    fn ask(&mut self, inquiry: Inquiry) -> bool {
         self.source.ask(inquiry)
     }
 
@@ -119,10 +121,6 @@ impl<N: Net> Broker<N> for Split<N> {
 
     fn state_of_channels(&self, now: Time) -> Option<State<'_>> {
         Some(self.channels.state(now))
-    }
-
-    fn readiness(&self) -> Result<(), &'static str> {
-        self.channels.readiness().and(self.source.readiness())
     }
 
     fn subscriptions(&self) -> Option<(bool, usize)> {

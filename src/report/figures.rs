@@ -79,7 +79,7 @@ impl Figures {
 
     /// When a report is due or the link needs a call.
     pub fn deadline(&self) -> Option<Time> {
-        let link = self.link.deadline();
+        let link = self.link.deadline(true);
         Some(link.map_or(self.due_at, |at| at.min(self.due_at)))
     }
 }

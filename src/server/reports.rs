@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::Desk;
 use super::route::Document;
 use super::waiters::Waiters;
-use crate::broker::{Command, Inquiry, Store, Subject, Unanswered, demo};
+use crate::broker::{Command, Inquiry, Store, Unanswered, demo};
 use crate::http::Key;
 use crate::http::reply::Reply;
 use crate::limits;
@@ -63,7 +63,7 @@ impl Reports {
         let reply = match document {
             Document::Health => report::probe_reply(Ok(())),
             Document::Readiness if self.is_stopping => report::probe_reply(Err("stopping")),
-            Document::Readiness => report::probe_reply(desk.broker.readiness()),
+            Document::Readiness => report::probe_reply(desk.broker.readiness(desk.now)),
             Document::Status => Reply::json(200, self.status(desk)),
             Document::Metrics => report::metrics_reply(&desk.snapshot(0)),
             Document::Channels => {
@@ -82,37 +82,37 @@ impl Reports {
     /// under way, is dropped.
     pub fn handle_answer<N: Net>(
         &mut self,
-        subject: Subject,
+        inquiry: Inquiry,
         answer: Result<Vec<Vec<u8>>, Unanswered>,
         desk: &mut Desk<N>,
     ) {
-        if self.waiters(subject).deadline().is_none() {
+        if self.waiters(&inquiry).deadline().is_none() {
             return;
         }
-        match (subject, answer) {
-            (Subject::Nodes, Ok(names)) if self.gathering.is_none() => {
+        match (&inquiry, answer) {
+            (Inquiry::Nodes, Ok(names)) if self.gathering.is_none() => {
                 self.gathering = Some(Gathering::new(names, desk.net.unix_seconds()));
                 self.gather(desk);
             }
-            (Subject::Row, Ok(rows)) => {
+            (Inquiry::Row(_), Ok(rows)) => {
                 if let Some(gathering) = &mut self.gathering {
                     // A node that has gone meanwhile has none.
                     rows.iter().for_each(|row| gathering.add(row));
                     self.gather(desk);
                 }
             }
-            (Subject::Nodes, Ok(_)) => {}
-            (Subject::Nodes | Subject::Row, Err(unanswered)) => {
+            (Inquiry::Nodes, Ok(_)) => {}
+            (Inquiry::Nodes | Inquiry::Row(_), Err(unanswered)) => {
                 self.gathering = None;
                 let kind = desk.broker.state(desk.now).kind;
                 let (reply, age_max) = report::no_answer(kind, &unanswered);
-                self.give_out(subject, reply, age_max, desk);
+                self.give_out(&inquiry, reply, age_max, desk);
             }
-            (Subject::Scores, answer) => {
+            (Inquiry::Scores, answer) => {
                 let scores = answer.ok().map(|scores| page_with(&scores));
                 let page = scores.as_ref().unwrap_or(&self.page);
                 let reply = page::LIVE.reply(page);
-                self.give_out(subject, reply, limits::SCORES_AGE_MAX, desk);
+                self.give_out(&inquiry, reply, limits::SCORES_AGE_MAX, desk);
             }
         }
     }
@@ -135,10 +135,10 @@ impl Reports {
             let channels = desk.server.channels(rows_max);
             figures.report(&desk.snapshot(0), &channels, desk.now);
         }
-        for subject in [Subject::Nodes, Subject::Scores] {
-            let deadline = self.waiters(subject).deadline();
+        for inquiry in [Inquiry::Nodes, Inquiry::Scores] {
+            let deadline = self.waiters(&inquiry).deadline();
             if deadline.is_some_and(|at| at <= desk.now) {
-                self.handle_answer(subject, Err(Unanswered::Late), desk);
+                self.handle_answer(inquiry, Err(Unanswered::Late), desk);
             }
         }
     }
@@ -197,10 +197,10 @@ impl Reports {
         self.row.is_settled(store, now)
     }
 
-    fn waiters(&mut self, subject: Subject) -> &mut Waiters {
-        match subject {
-            Subject::Nodes | Subject::Row => &mut self.cluster,
-            Subject::Scores => &mut self.scores,
+    fn waiters(&mut self, inquiry: &Inquiry) -> &mut Waiters {
+        match inquiry {
+            Inquiry::Nodes | Inquiry::Row(_) => &mut self.cluster,
+            Inquiry::Scores => &mut self.scores,
         }
     }
 
@@ -216,42 +216,41 @@ impl Reports {
         };
         if let Some(name) = gathering.next_name() {
             self.cluster.renew(desk.now);
-            self.ask(Inquiry::Row(&name), desk);
+            self.ask(Inquiry::Row(name), desk);
         } else if let Some(gathering) = self.gathering.take() {
             let reply = Reply::json(200, gathering.encode());
-            self.give_out(Subject::Nodes, reply, limits::REPORT_INTERVAL, desk);
+            self.give_out(&Inquiry::Nodes, reply, limits::REPORT_INTERVAL, desk);
         }
     }
 
     /// Asks the broker, or answers at once where it cannot be asked.
-    fn ask<N: Net>(&mut self, inquiry: Inquiry<'_>, desk: &mut Desk<N>) {
-        if !desk.broker.ask(inquiry) {
-            self.handle_answer(inquiry.subject(), Err(Unanswered::Lost), desk);
+    fn ask<N: Net>(&mut self, inquiry: Inquiry, desk: &mut Desk<N>) {
+        if !desk.broker.ask(inquiry.clone()) {
+            self.handle_answer(inquiry, Err(Unanswered::Lost), desk);
         }
     }
 
     fn give_out<N: Net>(
         &mut self,
-        subject: Subject,
+        inquiry: &Inquiry,
         reply: Reply,
         age_max: Duration,
         desk: &Desk<N>,
     ) {
-        let reply = match subject {
-            Subject::Nodes | Subject::Row => guarded(Document::Cluster, reply, desk),
-            Subject::Scores => reply,
+        let reply = match inquiry {
+            Inquiry::Nodes | Inquiry::Row(_) => guarded(Document::Cluster, reply, desk),
+            Inquiry::Scores => reply,
         };
         let keys = self
-            .waiters(subject)
+            .waiters(inquiry)
             .answer(reply.clone(), age_max, desk.now);
         let replies = keys.into_iter().map(|key| (key, reply.clone()));
         self.replies.extend(replies);
     }
 
     /// Answers with what the broker says, or said a moment ago.
-    fn inquire<N: Net>(&mut self, key: Key, inquiry: Inquiry<'_>, desk: &mut Desk<N>) {
-        let subject = inquiry.subject();
-        let waiters = self.waiters(subject);
+    fn inquire<N: Net>(&mut self, key: Key, inquiry: Inquiry, desk: &mut Desk<N>) {
+        let waiters = self.waiters(&inquiry);
         if let Some(reply) = waiters.fresh(desk.now).cloned() {
             self.replies.push_back((key, reply));
             return;
@@ -259,11 +258,11 @@ impl Reports {
         if !waiters.wait(key, desk.now) {
             return;
         }
-        if desk.broker.store() == Store::None && subject != Subject::Scores {
+        if desk.broker.store() == Store::None && inquiry != Inquiry::Scores {
             // This node is all nodes.
             let alone = Gathering::alone(&row(desk), desk.net.unix_seconds());
             let reply = Reply::json(200, alone.encode());
-            return self.give_out(subject, reply, limits::REPORT_INTERVAL, desk);
+            return self.give_out(&inquiry, reply, limits::REPORT_INTERVAL, desk);
         }
         self.ask(inquiry, desk);
     }

@@ -322,7 +322,7 @@ fn what_is_no_broker_costs_a_line_and_is_tried_again() {
             "is of another version",
             b"AMQP\0\x01\0\0".to_vec(),
             true,
-            "the header of another version of AMQP",
+            "the header of another AMQP version",
         ),
         (
             "has a frame too large",

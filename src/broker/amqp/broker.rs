@@ -80,28 +80,13 @@ impl<N: Net> Broker<N> for Amqp {
     }
 
     fn deadline(&self, may_read: bool) -> Option<Time> {
-        match may_read {
-            true => self.link.deadline(),
-            false => self.link.conversation().deadline(),
-        }
+        self.link.deadline(may_read)
     }
 
     fn state(&self, now: Time) -> State<'_> {
         let session = self.link.conversation();
-        State {
-            kind: "amqp",
-            is_live: session.is_live(),
-            since: now.since(session.health().since()),
-            place: session.place(),
-            losses: session.health().losses(),
-        }
-    }
-
-    fn readiness(&self) -> Result<(), &'static str> {
-        match self.link.conversation().is_live() {
-            true => Ok(()),
-            false => Err("no broker"),
-        }
+        let (place, is_live) = (session.place(), session.is_live());
+        State::of("amqp", place, is_live, session.health(), now)
     }
 
     fn subscriptions(&self) -> Option<(bool, usize)> {

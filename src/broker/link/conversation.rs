@@ -69,6 +69,10 @@ pub enum Failure {
     Ended,
     /// This did not come in time.
     Late(&'static str),
+    /// The other side refused this, for this reason.
+    Refused(&'static str, String),
+    /// The other side sent this, which cannot be understood.
+    Protocol(String),
 }
 
 impl fmt::Display for Failure {
@@ -78,6 +82,8 @@ impl fmt::Display for Failure {
             Failure::Link(error) => write!(out, "{error}"),
             Failure::Ended => write!(out, "the connection was closed by the server"),
             Failure::Late(what) => write!(out, "timed out waiting for {what}"),
+            Failure::Refused(what, reason) => write!(out, "{what} was refused: {reason}"),
+            Failure::Protocol(what) => write!(out, "the server sent {what}"),
         }
     }
 }

@@ -75,12 +75,11 @@ impl<C: Conversation> Link<C> {
         !self.has_unsent() || !self.writable
     }
 
-    /// When the link must be served, whatever happens before; at once where bytes may be waiting.
-    pub fn deadline(&self) -> Option<Time> {
-        if self.readable {
-            Some(Time::ZERO)
-        } else {
-            self.conversation.deadline()
+    /// When the link must be served at the latest: at once if there may be bytes to read, and `may_read`.
+    pub fn deadline(&self, may_read: bool) -> Option<Time> {
+        match self.readable && may_read {
+            true => Some(Time::ZERO),
+            false => self.conversation.deadline(),
         }
     }
 

@@ -1,12 +1,12 @@
-//! Answers: what Redis says, as values of ours. It owns telling messages from answers; it must not know what an
-//! answer is for.
+//! Answers: values of Redis → messages and strings. It tells messages from answers, and does not know what an answer is
+//! for.
 
 use redis::Value;
 
 use super::pipeline::Strings;
 use crate::broker::{Message, Unanswered};
 
-/// A message, or the value itself where it is none.
+/// The message, or the value itself if it is none.
 pub(super) fn message_of(value: Value) -> Result<Message, Value> {
     let Value::Array(mut items) = value else {
         return Err(value);
@@ -47,7 +47,7 @@ pub(super) fn strings_of(value: Value) -> Strings {
     };
     let text = |item| match item {
         Value::BulkString(bytes) => Ok(bytes),
-        _ => Err(Unanswered::Refused("the answer is no string".to_owned())),
+        _ => Err(Unanswered::Refused("the answer is not a string".to_owned())),
     };
     items.into_iter().map(text).collect()
 }

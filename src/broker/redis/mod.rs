@@ -3,7 +3,6 @@
 
 mod answers;
 mod endpoint;
-mod error;
 mod pipeline;
 pub mod resp;
 mod servers;
@@ -128,12 +127,12 @@ impl<N: Net> Broker<N> for Redis {
         }
     }
 
-    fn ask(&mut self, inquiry: Inquiry<'_>) -> bool {
+    fn ask(&mut self, inquiry: Inquiry) -> bool {
         let session = self.commands.conversation_mut();
-        let question = Awaited::Question(Question::Report(inquiry.subject()));
-        match inquiry {
-            // The rows themselves are read one by one: all at once, those of some thirty nodes with a thousand
-            // connections each would be more than a reply may have.
+        let question = Awaited::Question(Question::Report(inquiry.clone()));
+        match &inquiry {
+            // Rows are read one by one: those of some thirty nodes with a thousand connections each would exceed the
+            // limit for one reply.
             Inquiry::Nodes => session.send(question, &[b"HKEYS", STATUS_KEY]),
             Inquiry::Row(node) => session.send(question, &[b"HGET", STATUS_KEY, node]),
             Inquiry::Scores => session.send(
@@ -152,50 +151,34 @@ impl<N: Net> Broker<N> for Redis {
         None
     }
 
-    /// Where the connection for messages was lost since something was published, nobody can say that it came back.
+    /// If the connection for messages was lost since something was published, nobody knows whether it came back.
     fn poll_answer(&mut self) -> Option<Answer> {
         let (question, strings) = self.commands.conversation_mut().poll_answer()?;
         Some(match question {
-            Question::Report(subject) => Answer::Report(subject, strings),
+            Question::Report(inquiry) => Answer::Report(inquiry, strings),
             Question::Publication { number, losses } => {
                 let is_lost = losses != self.messages.conversation().health().losses();
-                let answer = strings.map(drop);
-                Answer::Publication(
-                    number,
-                    match is_lost {
-                        true => answer.and(Err(Unanswered::Lost)),
-                        false => answer,
-                    },
-                )
+                let answer = match strings {
+                    Ok(_) if is_lost => Err(Unanswered::Lost),
+                    strings => strings.map(drop),
+                };
+                Answer::Publication(number, answer)
             }
         })
     }
 
     fn deadline(&self, may_read: bool) -> Option<Time> {
-        let messages = match may_read {
-            true => self.messages.deadline(),
-            false => self.messages.conversation().deadline(),
-        };
-        let deadlines = [messages, self.commands.deadline()];
+        let deadlines = [
+            self.messages.deadline(may_read),
+            self.commands.deadline(true),
+        ];
         deadlines.into_iter().flatten().min()
     }
 
     fn state(&self, now: Time) -> State<'_> {
         let session = self.messages.conversation();
-        State {
-            kind: "redis",
-            is_live: session.is_live(),
-            since: now.since(session.health().since()),
-            place: session.place(),
-            losses: session.health().losses(),
-        }
-    }
-
-    fn readiness(&self) -> Result<(), &'static str> {
-        match self.messages.conversation().is_live() {
-            true => Ok(()),
-            false => Err("no source"),
-        }
+        let (place, is_live) = (session.place(), session.is_live());
+        State::of("redis", place, is_live, session.health(), now)
     }
 
     fn subscriptions(&self) -> Option<(bool, usize)> {

@@ -1,62 +1,75 @@
-//! The pipeline: commands on their way to Redis and what their answers, which come in the same order, are for. It owns
-//! that order; it must not know what an answer says.
+//! The pipeline: commands on their way to Redis, and what their answers, which arrive in the same order, are for. It
+//! owns that order; it does not know what an answer means.
 
 use std::collections::VecDeque;
 
 use super::resp;
-use crate::broker::{Subject, Unanswered};
+use crate::broker::{Inquiry, Unanswered};
 
-/// What is asked over the connection for commands, and whose answer is of interest.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// A command whose answer is of interest.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Question {
-    /// What the server knows of this.
-    Report(Subject),
-    /// Whether a message was taken: one of the publication of this number. With it goes how often the connection for
-    /// messages had been lost by then.
-    Publication { number: u64, losses: u64 },
+    Report(Inquiry),
+    /// Whether a message was accepted: one of the publication of this number. `losses` is how often the connection for
+    /// messages had been lost when it was sent.
+    Publication {
+        number: u64,
+        losses: u64,
+    },
 }
 
-/// What the server says to a question: strings, one after the other; none for what is not there.
+/// The answer to a question: strings, none of them if what was asked for does not exist.
 pub(super) type Strings = Result<Vec<Vec<u8>>, Unanswered>;
 
 /// What an answer is for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Awaited {
     Auth,
-    /// The database that commands are for.
     Select,
-    /// The name is a convenience: servers before 2.6.9 and some proxies refuse it.
+    /// The name is a convenience, which servers before 2.6.9 and some proxies refuse.
     SetName,
     Subscription,
     /// A subscription that may be refused.
     Optional,
-    /// A subscription that may be refused, to this channel or pattern that a client wants.
+    /// A change of the subscription to a channel or pattern that clients want, which may be refused.
     Channel(Box<[u8]>),
-    /// A command whose answer is of no interest, but as a sign of life.
+    /// A command whose answer is of no interest, except as a sign of life.
     Nothing,
-    /// What was asked.
     Question(Question),
 }
 
-/// Commands that were sent or are to be, and answers.
+/// Commands that are sent or wait to be, and answers.
 #[derive(Debug, Default)]
 pub(super) struct Pipeline {
     outgoing: Vec<u8>,
     /// What the answers to come are for, in their order.
     awaited: VecDeque<Awaited>,
-    /// How many of these are for channels that clients want or want no longer.
+    /// How many of these are [`Awaited::Channel`].
     awaited_channels: usize,
     answers: VecDeque<(Question, Strings)>,
 }
 
 impl Pipeline {
-    /// Has a command sent, with `answers` answers to come for it.
-    pub(super) fn push(&mut self, arguments: &[&[u8]], awaited: Awaited, answers: usize) {
+    /// Queues a command that gets one answer.
+    pub(super) fn push(&mut self, awaited: Awaited, arguments: &[&[u8]]) {
         resp::encode_command(&mut self.outgoing, arguments);
-        if let Awaited::Channel(_) = awaited {
-            self.awaited_channels += answers;
-        }
-        self.awaited.extend(std::iter::repeat_n(awaited, answers));
+        self.awaited.push_back(awaited);
+    }
+
+    /// Queues a subscription to channels or patterns, which gets an answer for each.
+    pub(super) fn push_topics(&mut self, command: &[u8], names: &[String]) {
+        let names_bytes = names.iter().map(String::as_bytes);
+        let arguments: Vec<&[u8]> = [command].into_iter().chain(names_bytes).collect();
+        resp::encode_command(&mut self.outgoing, &arguments);
+        let awaited = std::iter::repeat_n(Awaited::Subscription, names.len());
+        self.awaited.extend(awaited);
+    }
+
+    /// Queues a change of the subscription to one channel or pattern. Each is a command of its own: a user may have
+    /// permissions for some channels only, and a refusal concerns the whole command.
+    pub(super) fn push_channel(&mut self, command: &[u8], name: &[u8]) {
+        self.push(Awaited::Channel(name.into()), &[command, name]);
+        self.awaited_channels += 1;
     }
 
     /// So many bytes were sent.
@@ -64,7 +77,7 @@ impl Pipeline {
         self.outgoing.drain(..len);
     }
 
-    /// What the answer that has come is for.
+    /// Takes what the answer that has arrived is for.
     pub(super) fn handle_reply(&mut self) -> Option<Awaited> {
         let awaited = self.awaited.pop_front()?;
         if let Awaited::Channel(_) = awaited {
@@ -78,7 +91,7 @@ impl Pipeline {
         self.answers.push_back((question, answer));
     }
 
-    /// The connection is lost: no answer will come to what was asked.
+    /// The connection is lost, and with it the answers that were to come.
     pub(super) fn clear(&mut self) {
         self.outgoing.clear();
         self.awaited_channels = 0;
@@ -89,7 +102,7 @@ impl Pipeline {
         }
     }
 
-    /// The next question that was answered.
+    /// The next answer to a question.
     pub(super) fn poll_answer(&mut self) -> Option<(Question, Strings)> {
         self.answers.pop_front()
     }
@@ -99,12 +112,12 @@ impl Pipeline {
         &self.outgoing
     }
 
-    /// How many answers are to come.
+    /// The number of answers to come.
     pub(super) fn awaited(&self) -> usize {
         self.awaited.len()
     }
 
-    /// How many answers are to come for channels that clients want or want no longer.
+    /// The number of answers to come that are for channels that clients want.
     pub(super) fn awaited_channels(&self) -> usize {
         self.awaited_channels
     }

@@ -1,6 +1,6 @@
-//! The session with Redis over one connection, which subscribes or is there for commands. It owns logging in,
-//! subscribing, finding out that the link is dead, and which server is next; it must not make a system call: what it
-//! wants is asked of it (`poll_intent`, `unsent`), and what happened is told to it (`on_…`).
+//! A session with Redis over one connection, which either subscribes or sends commands. It owns logging in, subscribing,
+//! noticing that the connection is dead, and the choice of the next server. It makes no system calls: its intents are
+//! polled (`dialer`, `unsent`), and it is told what happened (`on_…`).
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -8,7 +8,6 @@ use std::time::Duration;
 use redis::{ServerError, Value};
 
 use super::answers::{message_of, strings_of};
-use super::error::SessionError;
 use super::pipeline::{Awaited, Pipeline, Question, Strings};
 use super::resp::Decoder;
 use super::servers::Servers;
@@ -20,51 +19,45 @@ use crate::level::Level;
 use crate::limits;
 use crate::time::Time;
 
-/// What a session is for.
-enum Role {
-    /// It subscribes.
-    Subscriber {
-        topics: Topics,
-        /// Channels and patterns that somebody wants at present, and which of the two each is.
-        wanted: BTreeMap<Box<[u8]>, bool>,
-    },
-    /// It sends commands to where the subscriber goes: a name may stand for several servers, and what is
-    /// published at one of them need not come out at another.
-    Commander {
-        destination: Option<Destination>,
-        /// Whether the subscriber is live, so that it does not speak for both.
-        leader_is_live: bool,
-        /// Whether it was logged that this session cannot be live.
-        logged_down: bool,
-    },
-}
-
-/// The session with Redis. One lives as long as the process: while its dialer is connected it is `Greeting`, then
-/// `Live`, and any failure leads back to the dialer.
+/// A session with Redis. It lives as long as the process, over one connection after another.
 pub(super) struct Session {
     servers: Servers,
-    role: Role,
     client_name: String,
+    /// What is subscribed to over every connection.
+    topics: Topics,
+    /// Channels and patterns that clients want at present, with `true` for patterns.
+    wanted: BTreeMap<Box<[u8]>, bool>,
+    /// For a session that sends commands: the session that subscribes.
+    leader: Option<Leader>,
     dialer: Dialer,
-    /// How far the conversation has come; meaningless while the dialer is not connected.
-    talk: Talk,
+    /// Meaningless while the dialer is not connected.
+    state: State,
     decoder: Decoder,
     pipeline: Pipeline,
-    /// What the server said against us before anything was agreed, such as that it has too many clients.
+    /// The first error of the server on this connection, such as that it has too many clients.
     reject_reason: Option<String>,
 }
 
+/// What a session for commands knows of the one that subscribes. It connects to the same address: a name may stand for
+/// several servers, and what is published at one of them need not arrive from another.
+#[derive(Default)]
+struct Leader {
+    destination: Option<Destination>,
+    is_live: bool,
+    /// Whether it was logged that commands cannot be sent.
+    logged_down: bool,
+}
+
 #[derive(Clone, Copy)]
-enum Talk {
-    /// Commands are sent; their answers come in order.
+enum State {
+    /// The commands that begin a connection are not all answered.
     Greeting {
         deadline: Time,
-        /// Answers that are still to come. What clients come for meanwhile is not waited for: there may always be
-        /// more of it.
+        /// Their answers that are to come. Channels that clients want meanwhile do not count: there may always be more.
         left: usize,
     },
     Live {
-        /// When the link is asked for a sign of life, or the sign must have come.
+        /// When a PING is due, or its answer.
         check_at: Time,
         pinged: bool,
     },
@@ -78,31 +71,15 @@ impl Session {
         client_name: &str,
         seed: u64,
     ) -> Session {
-        let role = Role::Subscriber {
-            topics,
-            wanted: BTreeMap::new(),
-        };
-        Session::new(endpoints, role, client_name, Dialer::new(seed))
-    }
-
-    /// A session for commands, which waits for [`Session::follow`].
-    pub(super) fn commander(endpoints: Vec<Endpoint>, client_name: &str, seed: u64) -> Session {
-        let role = Role::Commander {
-            destination: None,
-            leader_is_live: false,
-            logged_down: false,
-        };
-        Session::new(endpoints, role, client_name, Dialer::idle(seed))
-    }
-
-    fn new(endpoints: Vec<Endpoint>, role: Role, client_name: &str, dialer: Dialer) -> Session {
         Session {
             servers: Servers::new(endpoints),
-            role,
-            // Redis allows no white space in it, and nothing that is not printable.
+            // Redis allows printable ASCII without spaces.
             client_name: client_name.replace(|letter: char| !letter.is_ascii_graphic(), "-"),
-            dialer,
-            talk: Talk::Greeting {
+            topics,
+            wanted: BTreeMap::new(),
+            leader: None,
+            dialer: Dialer::new(seed),
+            state: State::Greeting {
                 deadline: Time::ZERO,
                 left: 0,
             },
@@ -112,37 +89,31 @@ impl Session {
         }
     }
 
-    /// Whether all that was to be agreed is: messages arrive, or commands are taken.
-    pub(super) fn is_live(&self) -> bool {
-        self.dialer.is_connected() && matches!(self.talk, Talk::Live { .. })
+    /// A session that sends commands, and does not connect before [`Session::follow`].
+    pub(super) fn commander(endpoints: Vec<Endpoint>, client_name: &str, seed: u64) -> Session {
+        Session {
+            leader: Some(Leader::default()),
+            dialer: Dialer::idle(seed),
+            ..Session::subscriber(endpoints, Topics::default(), client_name, seed)
+        }
     }
 
-    /// The server in use, or tried next, without its password.
-    pub(super) fn place(&self) -> &str {
-        self.servers.place()
-    }
-
-    /// Goes where `leader`, which has the same servers, goes: what is published here must come out there.
-    /// A connection that stands is given up only for one of the leader's that is live, and a pause that has begun is
-    /// not cut short.
+    /// Connects to where `leader`, which has the same servers, is connected. An established connection is given up only
+    /// if the leader is live elsewhere, and a pause that has begun is not cut short.
     pub(super) fn follow(&mut self, leader: &Session, now: Time) {
-        let Role::Commander {
-            destination,
-            leader_is_live,
-            ..
-        } = &mut self.role
-        else {
+        let Some(known) = &mut self.leader else {
             return;
         };
-        *leader_is_live = leader.is_live();
+        known.is_live = leader.is_live();
         let Some(target) = leader.dialer.destination() else {
             return;
         };
-        let is_there = destination.as_ref() == Some(target) && self.servers.is_at(&leader.servers);
-        if is_there || (self.dialer.is_connected() && !leader.is_live()) {
+        let is_there =
+            known.destination.as_ref() == Some(target) && self.servers.is_at(&leader.servers);
+        if is_there || (self.dialer.is_connected() && !known.is_live) {
             return;
         }
-        *destination = Some(target.clone());
+        known.destination = Some(target.clone());
         self.servers.follow(&leader.servers);
         if !self.dialer.is_pausing() {
             self.pipeline.clear();
@@ -150,131 +121,102 @@ impl Session {
         }
     }
 
-    /// Asks for a channel, or for a pattern, from now on and after each reconnect. What waits to be sent of this is
-    /// bounded by how many channels clients can come for while a server that does not read is found out.
+    /// Subscribes to a channel or pattern, now and after each reconnect. The bytes that wait to be sent are bounded by
+    /// the number of channels that clients can want until a server that does not read is noticed.
     pub(super) fn subscribe(&mut self, name: &[u8], is_pattern: bool) {
-        if let Role::Subscriber { wanted, .. } = &mut self.role {
-            wanted.insert(name.into(), is_pattern);
-            if self.dialer.is_connected() {
-                self.ask_for(subscribe_command(is_pattern), name);
-            }
+        self.wanted.insert(name.into(), is_pattern);
+        if self.dialer.is_connected() {
+            self.pipeline.push_channel(subscribe(is_pattern), name);
         }
     }
 
-    /// Asks for it no longer.
+    /// Ends the subscription to a channel or pattern.
     pub(super) fn unsubscribe(&mut self, name: &[u8], is_pattern: bool) {
-        if let Role::Subscriber { wanted, .. } = &mut self.role {
-            wanted.remove(name);
-            if self.dialer.is_connected() {
-                let command = if is_pattern {
-                    "PUNSUBSCRIBE"
-                } else {
-                    "UNSUBSCRIBE"
-                };
-                self.ask_for(command, name);
-            }
+        self.wanted.remove(name);
+        if self.dialer.is_connected() {
+            let command: &[u8] = match is_pattern {
+                true => b"PUNSUBSCRIBE",
+                false => b"UNSUBSCRIBE",
+            };
+            self.pipeline.push_channel(command, name);
         }
     }
 
-    /// How many wishes of [`Session::subscribe`] and [`Session::unsubscribe`] have no answer yet.
-    pub(super) fn unanswered(&self) -> usize {
-        self.pipeline.awaited_channels()
-    }
-
-    /// Whether commands of so many bytes would be taken at once.
-    pub(super) fn has_room_for(&self, len: usize) -> bool {
-        self.is_live() && self.pipeline.unsent().len() + len <= limits::COMMAND_BYTES_MAX
-    }
-
-    /// Sends a command; the answer to a question comes from [`Session::poll_answer`]. False where there is no
-    /// connection, or where the broker does not take what was sent before: the command is dropped then, not kept.
+    /// Sends a command; the answer to a question comes from [`Session::poll_answer`]. False without a connection, or if
+    /// too much waits to be sent: the command is dropped.
     pub(super) fn send(&mut self, awaited: Awaited, arguments: &[&[u8]]) -> bool {
         let len: usize = arguments.iter().map(|argument| argument.len()).sum();
         let has_room = self.has_room_for(len);
         if has_room {
-            self.say(awaited, arguments);
+            self.pipeline.push(awaited, arguments);
         }
         has_room
     }
 
-    /// The next answer. A connection that is lost answers all that was asked.
+    /// The next answer. The loss of the connection answers all questions.
     pub(super) fn poll_answer(&mut self) -> Option<(Question, Strings)> {
         self.pipeline.poll_answer()
     }
 
-    fn say(&mut self, awaited: Awaited, arguments: &[&[u8]]) {
-        self.pipeline.push(arguments, awaited, 1);
+    /// Whether the server has answered what a connection begins with: messages arrive, or commands are accepted.
+    pub(super) fn is_live(&self) -> bool {
+        self.dialer.is_connected() && matches!(self.state, State::Live { .. })
     }
 
-    /// Subscribes to what is listened to from the beginning.
-    fn say_topics(&mut self, topics: &Topics) {
-        let kinds = [
-            ("SUBSCRIBE", &topics.channels),
-            ("PSUBSCRIBE", &topics.patterns),
-        ];
-        for (command, names) in kinds {
-            if names.is_empty() {
-                continue;
-            }
-            let mut arguments = vec![command.as_bytes()];
-            arguments.extend(names.iter().map(String::as_bytes));
-            self.pipeline
-                .push(&arguments, Awaited::Subscription, names.len());
-        }
-        for name in &topics.optional {
-            self.say(Awaited::Optional, &[b"SUBSCRIBE", name.as_bytes()]);
-        }
+    /// The server that is in use or tried next, without its password.
+    pub(super) fn place(&self) -> &str {
+        self.servers.place()
     }
 
-    /// One name a command, because a user may have rights to some of the channels only, and a refusal is for the
-    /// whole command.
-    fn ask_for(&mut self, command: &str, name: &[u8]) {
-        self.say(Awaited::Channel(name.into()), &[command.as_bytes(), name]);
+    /// The number of calls of [`Session::subscribe`] and [`Session::unsubscribe`] that are not answered.
+    pub(super) fn unanswered(&self) -> usize {
+        self.pipeline.awaited_channels()
     }
 
-    fn is_commander(&self) -> bool {
-        matches!(self.role, Role::Commander { .. })
+    /// Whether commands of this size in total would be accepted now.
+    pub(super) fn has_room_for(&self, len: usize) -> bool {
+        self.is_live() && self.pipeline.unsent().len() + len <= limits::COMMAND_BYTES_MAX
     }
 
-    /// An answer that is no message.
-    fn on_reply(&mut self, value: Value, now: Time) {
+    /// Handles anything that is not a message.
+    fn handle_reply(&mut self, value: Value, now: Time) {
         let refusal = match &value {
-            Value::ServerError(error) => Some(self.words_of(error)),
+            Value::ServerError(error) => Some(self.without_password(error)),
             _ => None,
         };
         let Some(awaited) = self.pipeline.handle_reply() else {
-            // On a connection that is subscribed, only refusals say something that we did not await.
-            if let Some(words) = refusal {
-                self.log_refusal(&words);
+            // A server that subscribes us may report errors at any time.
+            if let Some(text) = refusal {
+                self.log_refusal(&text);
             }
             return;
         };
         match (awaited, refusal) {
             (Awaited::Question(question), refusal) => {
-                let refused = |words| Err(Unanswered::Refused(words));
+                let refused = |text| Err(Unanswered::Refused(text));
                 let answer = refusal.map_or_else(|| strings_of(value), refused);
                 self.pipeline.handle_answer(question, answer);
             }
-            // Some brokers quote what they were sent.
-            (Awaited::Auth, Some(words)) => {
-                let code = words.split(' ').next().unwrap_or_default().to_owned();
-                return self.give_up(SessionError::Refused("AUTH", code), now);
-            }
             (_, None) => {}
-            (Awaited::SetName, Some(words)) => self.reject_reason = Some(words),
-            (Awaited::Optional | Awaited::Nothing, Some(words)) => self.log_refusal(&words),
-            (Awaited::Channel(name), Some(words)) => {
+            // Some servers quote the password.
+            (Awaited::Auth, Some(text)) => {
+                let code = text.split(' ').next().unwrap_or_default().to_owned();
+                return self.fail(Failure::Refused("AUTH", code), now);
+            }
+            (Awaited::SetName, Some(text)) => self.reject_reason = Some(text),
+            (Awaited::Optional | Awaited::Nothing, Some(text)) => self.log_refusal(&text),
+            (Awaited::Channel(name), Some(text)) => {
                 let name = shown(&String::from_utf8_lossy(&name));
-                self.log_refusal(&format!("{words} (the channel is {name:?})"));
+                self.log_refusal(&format!("{text} (the channel is {name:?})"));
             }
-            (Awaited::Select, Some(words)) => {
-                return self.give_up(SessionError::Refused("SELECT", words), now);
+            (Awaited::Select, Some(text)) => {
+                return self.fail(Failure::Refused("SELECT", text), now);
             }
-            (Awaited::Subscription, Some(words)) => {
-                return self.give_up(SessionError::Refused("SUBSCRIBE", words), now);
+            (Awaited::Subscription, Some(text)) => {
+                return self.fail(Failure::Refused("SUBSCRIBE", text), now);
             }
         }
-        if let Talk::Greeting { left, .. } = &mut self.talk {
+        if let State::Greeting { left, .. } = &mut self.state {
             *left = left.saturating_sub(1);
             if *left == 0 {
                 self.become_live(now);
@@ -282,80 +224,36 @@ impl Session {
         }
     }
 
-    /// The broker's words against us, without our password: some brokers quote what they were sent.
-    fn words_of(&self, error: &ServerError) -> String {
-        let details = error.details().unwrap_or_default();
-        let words = format!("{} {details}", error.code());
+    /// An error of the server, which may quote our password.
+    fn without_password(&self, error: &ServerError) -> String {
+        let text = format!("{} {}", error.code(), error.details().unwrap_or_default());
         let password = self.servers.endpoint().password.as_deref();
-        shown_without(password.unwrap_or_default(), &words)
+        shown_without(password.unwrap_or_default(), &text)
     }
 
-    /// Says that the broker refuses something that we can do without, once for each connection.
-    fn log_refusal(&mut self, words: &str) {
-        let line = format!("redis: {} refuses a command: {words}", self.place());
+    /// Logs, once per connection, that the server refuses something that is not essential.
+    fn log_refusal(&mut self, text: &str) {
+        let line = format!("redis: {} refuses a command: {text}", self.place());
         self.dialer.log_once("refusal", line);
     }
 
     fn become_live(&mut self, now: Time) {
         self.reject_reason = None;
         let after = self.dialer.handle_live(now);
-        let does = match &mut self.role {
-            Role::Subscriber { .. } => Some("subscribed"),
-            Role::Commander { logged_down, .. } => {
-                std::mem::take(logged_down).then_some("takes commands again")
+        let event = match &mut self.leader {
+            None => Some("subscribed"),
+            Some(leader) => {
+                std::mem::take(&mut leader.logged_down).then_some("takes commands again")
             }
         };
-        if let Some(does) = does {
-            let line = format!("redis: {does} at {}{after}", self.place());
+        if let Some(event) = event {
+            let line = format!("redis: {event} at {}{after}", self.place());
             self.dialer.log(Level::Info, line);
         }
-        self.talk = Talk::Live {
+        self.state = State::Live {
             check_at: now + limits::PING_INTERVAL,
             pinged: false,
         };
-    }
-
-    /// Gives the connection up and plans the next attempt: the other servers at once, then a pause.
-    fn give_up(&mut self, error: SessionError, now: Time) {
-        let was_live = self.is_live();
-        let error = match (error, self.reject_reason.take()) {
-            (SessionError::Upstream(Failure::Ended | Failure::Link(_)), Some(words)) => {
-                SessionError::Refused("a connection", words)
-            }
-            (error, _) => error,
-        };
-        let failed = self.place().to_owned();
-        // One that was live is the likeliest to be so again.
-        if !was_live && !self.is_commander() {
-            self.servers.advance();
-        }
-        let servers = match self.role {
-            Role::Subscriber { .. } => self.servers.len(),
-            Role::Commander { .. } => 1,
-        };
-        let pause = self.dialer.give_up(was_live, servers, now);
-        self.pipeline.clear();
-        let line = match &mut self.role {
-            Role::Subscriber { .. } => {
-                let (next, millis) = (self.servers.place(), pause.as_millis());
-                format!("redis: {failed}: {error}; trying {next} in {millis} ms")
-            }
-            // Where commands go and messages come from is one server, and the session for these speaks for both; but
-            // not where it alone got in.
-            Role::Commander {
-                leader_is_live,
-                logged_down,
-                ..
-            } => {
-                let is_news = *leader_is_live && !was_live && !*logged_down;
-                if !is_news {
-                    return;
-                }
-                *logged_down = true;
-                format!("redis: command connection to {failed} failed: {error}; retrying")
-            }
-        };
-        self.dialer.log(Level::Warn, line);
     }
 }
 
@@ -369,66 +267,95 @@ impl Conversation for Session {
     }
 
     fn dial(&mut self, now: Time) {
-        if let Role::Commander {
-            destination: Some(destination),
-            ..
-        } = &self.role
-        {
+        let followed = self.leader.as_ref().map(|leader| &leader.destination);
+        if let Some(Some(destination)) = followed {
             return self.dialer.dial_directly(destination.clone(), now);
         }
         match self.servers.endpoint().address.clone() {
-            Address::Tcp { host, port } => {
-                self.dialer.dial(&Target::tcp(host, port), now);
-            }
+            Address::Tcp { host, port } => self.dialer.dial(&Target::tcp(host, port), now),
             Address::Unix(path) => self.dialer.dial_directly(Destination::Path(path), now),
         }
     }
 
+    /// Plans the next attempt: with the other servers at once, then after a pause.
     fn fail(&mut self, failure: Failure, now: Time) {
-        self.give_up(SessionError::Upstream(failure), now);
+        let was_live = self.is_live();
+        let failure = match (failure, self.reject_reason.take()) {
+            (Failure::Ended | Failure::Link(_), Some(text)) => {
+                Failure::Refused("a connection", text)
+            }
+            (failure, _) => failure,
+        };
+        let failed = self.place().to_owned();
+        let servers = match self.leader {
+            None => self.servers.len(),
+            Some(_) => 1,
+        };
+        // A server that was live is the likeliest to be so again.
+        if self.leader.is_none() && !was_live {
+            self.servers.advance();
+        }
+        self.pipeline.clear();
+        let pause = self.dialer.give_up(was_live, servers, now);
+        let line = match &mut self.leader {
+            None => {
+                let (next, millis) = (self.servers.place(), pause.as_millis());
+                format!("redis: {failed}: {failure}; trying {next} in {millis} ms")
+            }
+            // If the server is down, the leader logs it for both.
+            Some(leader) if leader.is_live && !was_live && !leader.logged_down => {
+                leader.logged_down = true;
+                format!("redis: command connection to {failed} failed: {failure}; retrying")
+            }
+            Some(_) => return,
+        };
+        self.dialer.log(Level::Warn, line);
     }
 
-    /// Says who we are and what we want, all in one write.
+    /// Logs in and subscribes, all in one write.
     fn begin(&mut self, now: Time) {
         self.pipeline.clear();
-        let endpoint = self.servers.endpoint().clone();
-        if let Some(password) = &endpoint.password {
-            match &endpoint.username {
-                Some(user) => self.say(
-                    Awaited::Auth,
-                    &[b"AUTH", user.as_bytes(), password.as_bytes()],
-                ),
-                None => self.say(Awaited::Auth, &[b"AUTH", password.as_bytes()]),
-            }
-        }
-        let name = self.client_name.clone();
-        self.say(Awaited::SetName, &[b"CLIENT", b"SETNAME", name.as_bytes()]);
-        match &self.role {
-            Role::Subscriber { topics, wanted, .. } => {
-                let (topics, wanted) = (topics.clone(), wanted.clone());
-                self.say_topics(&topics);
-                for (name, is_pattern) in &wanted {
-                    self.ask_for(subscribe_command(*is_pattern), name);
-                }
-            }
-            Role::Commander { .. } => {
-                // A server that turns us away says so in answer to whatever came first, and ends.
-                self.say(Awaited::Nothing, &[b"PING"]);
-                if endpoint.db != 0 {
-                    let db = endpoint.db.to_string();
-                    self.say(Awaited::Select, &[b"SELECT", db.as_bytes()]);
-                }
-            }
-        }
         self.decoder = Decoder::default();
-        self.talk = Talk::Greeting {
+        let endpoint = self.servers.endpoint();
+        if let Some(password) = &endpoint.password {
+            let mut command: Vec<&[u8]> = vec![b"AUTH"];
+            command.extend(endpoint.username.as_ref().map(String::as_bytes));
+            command.push(password.as_bytes());
+            self.pipeline.push(Awaited::Auth, &command);
+        }
+        let name = self.client_name.as_bytes();
+        self.pipeline
+            .push(Awaited::SetName, &[b"CLIENT", b"SETNAME", name]);
+        if self.leader.is_some() {
+            // A server that rejects a connection answers the first command with the reason.
+            self.pipeline.push(Awaited::Nothing, &[b"PING"]);
+            if endpoint.db != 0 {
+                let db = endpoint.db.to_string();
+                self.pipeline
+                    .push(Awaited::Select, &[b"SELECT", db.as_bytes()]);
+            }
+        }
+        let (channels, patterns) = (&self.topics.channels, &self.topics.patterns);
+        for (names, is_pattern) in [(channels, false), (patterns, true)] {
+            if !names.is_empty() {
+                self.pipeline.push_topics(subscribe(is_pattern), names);
+            }
+        }
+        for name in &self.topics.optional {
+            self.pipeline
+                .push(Awaited::Optional, &[b"SUBSCRIBE", name.as_bytes()]);
+        }
+        for (name, is_pattern) in &self.wanted {
+            self.pipeline.push_channel(subscribe(*is_pattern), name);
+        }
+        self.state = State::Greeting {
             deadline: now + limits::CONNECT_DEADLINE,
             left: self.pipeline.awaited(),
         };
     }
 
     fn next_message(&mut self, input: &mut &[u8], now: Time) -> Option<Message> {
-        if let Talk::Live { check_at, pinged } = &mut self.talk
+        if let State::Live { check_at, pinged } = &mut self.state
             && !input.is_empty()
         {
             *check_at = now + limits::PING_INTERVAL;
@@ -436,41 +363,41 @@ impl Conversation for Session {
         }
         while self.dialer.is_connected() {
             match self.decoder.next_value(input) {
-                // Whoever has subscribed to nothing gets no message, whatever an answer looks like.
-                Ok(Some(value)) if self.is_commander() => self.on_reply(value, now),
+                // The answer to a command may look like a message.
+                Ok(Some(value)) if self.leader.is_some() => self.handle_reply(value, now),
                 Ok(Some(value)) => match message_of(value) {
                     Ok(message) => return Some(message),
-                    Err(other) => self.on_reply(other, now),
+                    Err(other) => self.handle_reply(other, now),
                 },
                 Ok(None) => return None,
-                Err(error) => self.give_up(SessionError::Protocol(error), now),
+                Err(error) => self.fail(Failure::Protocol(error.to_string()), now),
             }
         }
-        // The rest belongs to a connection that has been given up.
+        // The rest came over a connection that has been given up.
         *input = &[];
         None
     }
 
     fn talk_deadline(&self) -> Option<Time> {
-        Some(match self.talk {
-            Talk::Greeting { deadline, .. } => deadline,
-            Talk::Live { check_at, .. } => check_at,
+        Some(match self.state {
+            State::Greeting { deadline, .. } => deadline,
+            State::Live { check_at, .. } => check_at,
         })
     }
 
     fn on_talk_time(&mut self, now: Time) {
-        match &mut self.talk {
-            Talk::Greeting { .. } => self.fail(Failure::Late("the first answers"), now),
-            Talk::Live { pinged: true, .. } => self.fail(Failure::Late("a reply to PING"), now),
-            Talk::Live { check_at, pinged } => {
+        match &mut self.state {
+            State::Greeting { .. } => self.fail(Failure::Late("the first answers"), now),
+            State::Live { pinged: true, .. } => self.fail(Failure::Late("a reply to PING"), now),
+            State::Live { check_at, pinged } => {
                 *pinged = true;
                 *check_at = now + limits::PING_DEADLINE;
-                self.say(Awaited::Nothing, &[b"PING"]);
+                self.pipeline.push(Awaited::Nothing, &[b"PING"]);
             }
         }
     }
 
-    /// Without a connection there is nothing: it is cleared when one is lost.
+    /// What waits to be sent is dropped with the connection.
     fn unsent(&self) -> &[u8] {
         self.pipeline.unsent()
     }
@@ -480,10 +407,10 @@ impl Conversation for Session {
     }
 }
 
-fn subscribe_command(is_pattern: bool) -> &'static str {
+fn subscribe(is_pattern: bool) -> &'static [u8] {
     match is_pattern {
-        true => "PSUBSCRIBE",
-        false => "SUBSCRIBE",
+        true => b"PSUBSCRIBE",
+        false => b"SUBSCRIBE",
     }
 }
 
