@@ -1,6 +1,6 @@
-//! Demo: the embedded feeder, for a server without a broker. It owns which updates there are, when they
-//! are due and what their tweets say, all of it drawn from one seed; it must not read a clock, make a
-//! system call or know who listens, only whether anybody does.
+//! Demo: an embedded feeder, for a server without a broker. It decides which updates there are, when they are due and
+//! what their tweets say, all drawn from one seed. It does not read a clock, and of subscribers knows only whether there
+//! are any.
 
 use std::time::Duration;
 
@@ -10,36 +10,37 @@ use crate::net::Net;
 use crate::random::Random;
 use crate::time::{Time, civil_date};
 
-/// How far the feeder catches up when it was not asked for a while. A suspended machine would otherwise
-/// wake to hours of updates; what is older than this was never going to be noticed.
+/// How far the feeder catches up if it was not polled for a while. A suspended machine would otherwise wake up to hours
+/// of updates, which nobody has missed.
 const CATCH_UP_MAX: Duration = Duration::from_secs(1);
 
 const RANKINGS: &str = include_str!("emoji_rankings.tsv");
 const VOICES: &str = include_str!("demo_voices.tsv");
 
-// The clock counts microseconds: every interval must have one, or there is nothing to draw from.
+// The clock counts microseconds, and every interval must have at least one.
 const _: () = assert!(DEMO_RATE_MAX <= 1_000_000);
 
-/// The feeder. It is silent until it is told that somebody listens.
+/// The feeder. It is silent until somebody listens.
 #[derive(Debug)]
 pub struct Demo {
     per_second: u32,
     unix_origin_ms: u64,
-    random: Random,
     choices: Vec<Choice>,
     voices: Vec<Voice>,
-    /// The start of the second that is being cut into `per_second` intervals of one update each.
+    /// Draws the scores.
+    random: Random,
+    /// Draws the tweets, so that the scores are the same whether tweets are made or not.
+    tweet_random: Random,
+    /// The start of the second that is divided into `per_second` intervals of one update each.
     second: Time,
-    /// The interval of that second whose update comes next.
+    /// The interval of the next update.
     interval: u32,
-    /// When that update is due; none while nobody listens.
+    /// When that update is due; `None` while nobody listens.
     due: Option<Time>,
-    /// The index of the emoji whose score has been handed out and whose tweet comes next.
+    /// The emoji whose score was sent and whose tweet is next, as an index.
     tweeting: Option<usize>,
     tweet_id: u64,
-    /// What tweets draw from: the scores are the same whether tweets are made or not.
-    tweet_random: Random,
-    /// Whether tweets are made.
+    /// Whether tweets are made, which takes some microseconds each.
     tweets: bool,
     /// Until when updates are kept back.
     rest_until: Option<Time>,
@@ -54,39 +55,35 @@ struct Choice {
     weight_end: u64,
 }
 
+/// The names and sentences of one language, so that an author and a text match.
+#[derive(Debug)]
+struct Voice {
+    names: Vec<&'static str>,
+    sentences: Vec<&'static str>,
+}
+
 impl Demo {
-    /// A feeder of `per_second` updates a second (clamped to 1 and [`DEMO_RATE_MAX`]), everything drawn
-    /// from `seed`. `unix_origin_ms` is the wall clock at [`Time::ZERO`], for the dates of the tweets.
+    /// A feeder of `per_second` updates a second (at least 1 and at most [`DEMO_RATE_MAX`]), drawn from `seed`.
+    /// `unix_origin_ms` is the wall clock at [`Time::ZERO`], for the dates of the tweets.
     pub fn new(per_second: u32, seed: u64, unix_origin_ms: u64) -> Demo {
         Demo {
             per_second: per_second.clamp(1, DEMO_RATE_MAX),
             unix_origin_ms,
-            random: Random::new(seed),
             choices: choices(),
             voices: voices(),
+            random: Random::new(seed),
+            tweet_random: Random::new(!seed),
             second: Time::ZERO,
             interval: 0,
             due: None,
             tweeting: None,
             tweet_id: 0,
-            tweet_random: Random::new(!seed),
             tweets: true,
             rest_until: None,
         }
     }
 
-    /// Says whether anybody would read a tweet: to make one takes some microseconds.
-    pub fn set_tweets(&mut self, wanted: bool) {
-        self.tweets = wanted;
-    }
-
-    /// When the next update is due; none while nobody listens, so that an idle server makes no wake-ups.
-    pub fn deadline(&self) -> Option<Time> {
-        self.due
-    }
-
-    /// Says whether anybody is listening. Telling the same again changes nothing; after a pause the
-    /// schedule starts anew at `now`, so that what was missed does not come as a burst.
+    /// Tells whether anybody listens. After a pause the schedule begins at `now`: there is no burst of what was missed.
     pub fn set_listened(&mut self, listened: bool, now: Time) {
         if !listened {
             self.due = None;
@@ -96,10 +93,9 @@ impl Demo {
         }
     }
 
-    /// The next message that is due, to be asked for until there is none: for each update first its
-    /// `stream.score_updates`, then its `stream.tweet_updates.<id>`. When time has jumped, the last second
-    /// is made up for and what lies before it is skipped. A caller may stop early: the deadline then
-    /// stays in the past.
+    /// The next message that is due: for each update first its `stream.score_updates`, then its
+    /// `stream.tweet_updates.<id>`. If time has jumped, only the last second is made up for. Polling may stop early; the
+    /// deadline then stays in the past.
     pub fn next_message(&mut self, now: Time) -> Option<Message> {
         if let (Some(index), Some(due)) = (self.tweeting.take(), self.due) {
             self.advance();
@@ -111,40 +107,26 @@ impl Demo {
         if now.since(due) >= CATCH_UP_MAX {
             self.start_at(now - CATCH_UP_MAX);
         }
-        self.score()
-    }
-
-    fn score(&mut self) -> Option<Message> {
-        let index = self.draw_choice();
-        let choice = self.choices.get(index)?;
+        let ticket = self.random.below(self.choices.last()?.weight_end);
+        let drawn = |choice: &Choice| choice.weight_end <= ticket;
+        let index = self.choices.partition_point(drawn);
         self.tweeting = Some(index);
-        Some(Message {
-            pattern: None,
-            channel: b"stream.score_updates".to_vec(),
-            payload: choice.id.as_bytes().to_vec(),
-        })
+        let id = self.choices.get(index)?.id;
+        Some(message("stream.score_updates".to_owned(), id.to_owned()))
     }
 
     fn tweet(&mut self, index: usize, due: Time) -> Option<Message> {
         let unix_ms = self.unix_origin_ms.saturating_add(due.as_micros() / 1_000);
-        self.tweet_id = next_tweet_id(self.tweet_id, unix_ms, &mut self.tweet_random);
-        let choice = self.choices.get(index)?;
         let random = &mut self.tweet_random;
-        let index = random.below(self.voices.len().max(1) as u64) as usize;
-        let voice = self.voices.get(index)?;
+        self.tweet_id = next_tweet_id(self.tweet_id, unix_ms, random);
+        let choice = self.choices.get(index)?;
+        let voice = random.below(self.voices.len().max(1) as u64) as usize;
+        let voice = self.voices.get(voice)?;
         let tweet = tweet_json(voice, self.tweet_id, unix_ms, &choice.text, random);
-        Some(Message {
-            pattern: None,
-            channel: format!("stream.tweet_updates.{}", choice.id).into_bytes(),
-            payload: tweet.into_bytes(),
-        })
-    }
-
-    fn draw_choice(&mut self) -> usize {
-        let total = self.choices.last().map_or(1, |last| last.weight_end);
-        let ticket = self.random.below(total);
-        self.choices
-            .partition_point(|choice| choice.weight_end <= ticket)
+        Some(message(
+            format!("stream.tweet_updates.{}", choice.id),
+            tweet,
+        ))
     }
 
     fn start_at(&mut self, start: Time) {
@@ -163,9 +145,9 @@ impl Demo {
         self.draw_due();
     }
 
-    /// Draws a moment after the start of the interval and not after its end. Each interval has one
-    /// update, hence every second exactly `per_second` of them, and rounding never adds up; the open
-    /// start keeps a schedule that ends at a moment apart from one that begins there.
+    /// Draws a moment after the start of the interval and not after its end. Each interval has one update, so that every
+    /// second has exactly `per_second`, and rounding errors do not add up. With the start excluded, a schedule that ends
+    /// at a moment and one that begins there do not collide.
     fn draw_due(&mut self) {
         let interval = u64::from(self.interval);
         let per_second = u64::from(self.per_second);
@@ -183,7 +165,7 @@ impl<N: Net> Broker<N> for Demo {
 
     fn set_audience(&mut self, audience: Audience, now: Time) {
         self.set_listened(audience.is_there, now);
-        self.set_tweets(audience.wants_tweets);
+        self.tweets = audience.wants_tweets;
     }
 
     fn poll_message(&mut self, _: &mut N, may_read: bool, now: Time) -> Option<Received> {
@@ -202,50 +184,60 @@ impl<N: Net> Broker<N> for Demo {
     }
 }
 
-/// The table of emoji, the most used first: the unified ID, the score and the Unicode name.
-pub fn emoji() -> impl Iterator<Item = (&'static str, u64, &'static str)> {
-    RANKINGS
-        .lines()
-        .filter(|line| !line.starts_with('#'))
-        .filter_map(|line| {
-            let mut fields = line.split('\t');
-            let id = fields.next()?;
-            let score = fields.next()?.parse().ok()?;
-            let name = fields.next()?;
-            Some((id, score, name))
-        })
+fn message(channel: String, payload: String) -> Message {
+    Message {
+        pattern: None,
+        channel: channel.into_bytes(),
+        payload: payload.into_bytes(),
+    }
 }
 
-/// What can be drawn, weighted by the square roots of the real scores. By the scores themselves one
-/// update in ten would be the same face, and the last emoji would show up once in half a minute at
-/// 5,000 updates a second; with the roots, the first comes every quarter of a second and the last twice a
-/// minute at 250.
+/// The lines of a table, each as its fields.
+fn rows(table: &'static str) -> impl Iterator<Item = Vec<&'static str>> {
+    let lines = table.lines().filter(|line| !line.starts_with('#'));
+    lines.map(|line| line.split('\t').collect())
+}
+
+/// All emoji, the most used first: the unified ID, the score and the Unicode name.
+pub fn emoji() -> impl Iterator<Item = (&'static str, u64, &'static str)> {
+    rows(RANKINGS).filter_map(|row| {
+        let [id, score, name] = row[..] else {
+            return None;
+        };
+        Some((id, score.parse().ok()?, name))
+    })
+}
+
+/// What can be drawn, weighted by the square roots of the real scores. With the scores themselves, one update in ten
+/// would be the same face, and the last emoji would appear every half minute at 5,000 updates a second. With the roots,
+/// at 250 updates a second, the first appears every quarter of a second and the last twice a minute.
 fn choices() -> Vec<Choice> {
     let mut weight_end = 0;
-    emoji()
-        .filter_map(|(id, score, _)| {
-            let text = decode(id)?;
-            weight_end += score.isqrt().max(1);
-            Some(Choice {
-                id,
-                text,
-                weight_end,
-            })
+    let choices = emoji().filter_map(|(id, score, _)| {
+        let text = decode(id)?;
+        weight_end += score.isqrt().max(1);
+        Some(Choice {
+            id,
+            text,
+            weight_end,
         })
-        .collect()
+    });
+    choices.collect()
 }
 
 fn voices() -> Vec<Voice> {
-    let lines = VOICES.lines().filter(|line| !line.starts_with('#'));
-    let lists: Vec<Vec<&str>> = lines.map(|line| line.split('\t').collect()).collect();
-    let pairs = lists.chunks_exact(2);
-    pairs
-        .map(|pair| Voice {
-            names: pair[0].clone(),
-            sentences: pair[1].clone(),
-        })
-        .collect()
+    let mut rows = rows(VOICES);
+    let next = || {
+        let (names, sentences) = (rows.next()?, rows.next()?);
+        Some(Voice { names, sentences })
+    };
+    std::iter::from_fn(next).collect()
 }
+
+const HANDLES: &[&str] = &[
+    "bluebird", "cafe_", "daydream", "echo_", "firefly", "garden", "harbor_", "kite", "lemon",
+    "mellow_", "nightowl", "pixel", "river_", "sunny", "tiny_", "wander",
+];
 
 /// The characters that a unified ID stands for: hexadecimal code points joined by hyphens.
 fn decode(id: &str) -> Option<String> {
@@ -254,8 +246,8 @@ fn decode(id: &str) -> Option<String> {
         .collect()
 }
 
-/// A tweet ID of the usual kind: 41 bits of milliseconds since Twitter's epoch, and 22 more that stand for
-/// the machine and the sequence. It is above the one before even where the clock stands still.
+/// A tweet ID like the real ones: 41 bits of milliseconds since Twitter's epoch, and 22 bits for the machine and the
+/// sequence. It is above the previous one even if the clock stands still.
 fn next_tweet_id(previous: u64, unix_ms: u64, random: &mut Random) -> u64 {
     const TWITTER_EPOCH_MS: u64 = 1_288_834_974_657;
     let age_ms = unix_ms.saturating_sub(TWITTER_EPOCH_MS) & ((1 << 41) - 1);
@@ -263,7 +255,7 @@ fn next_tweet_id(previous: u64, unix_ms: u64, random: &mut Random) -> u64 {
     ((age_ms << 22) | low_bits).max(previous + 1)
 }
 
-/// A tweet as the real feeder sends it, with the keys in the same order.
+/// A tweet like those of the real feeder, with the keys in the same order.
 fn tweet_json(voice: &Voice, id: u64, unix_ms: u64, emoji: &str, random: &mut Random) -> String {
     let author = random.below(10_000);
     let name = pick(&voice.names, random);
@@ -310,18 +302,6 @@ fn timestamp(unix_ms: u64) -> String {
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}+00:00")
 }
 
-/// The names and sentences of one language, so that an author and a text go together.
-#[derive(Debug)]
-struct Voice {
-    names: Vec<&'static str>,
-    sentences: Vec<&'static str>,
-}
-
-const HANDLES: &[&str] = &[
-    "bluebird", "cafe_", "daydream", "echo_", "firefly", "garden", "harbor_", "kite", "lemon",
-    "mellow_", "nightowl", "pixel", "river_", "sunny", "tiny_", "wander",
-];
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
@@ -347,7 +327,7 @@ mod tests {
     fn scores_are_the_same_whether_tweets_are_made_or_not() {
         let scores = |tweets: bool| -> Vec<Vec<u8>> {
             let mut demo = listened(250, 7);
-            demo.set_tweets(tweets);
+            demo.tweets = tweets;
             let messages = std::iter::from_fn(|| demo.next_message(Time::from_micros(900_000)));
             let messages: Vec<Message> = messages.collect();
             let (scores, others): (Vec<Message>, Vec<Message>) = messages
@@ -394,11 +374,11 @@ mod tests {
         let mut demo = listened(400, 3);
         let mut previous = Time::ZERO;
         for _ in 0..2_000 {
-            let due = demo.deadline().unwrap();
+            let due = demo.due.unwrap();
             assert!(due > previous && due.since(previous) <= Duration::from_millis(5));
             assert_eq!(demo.next_message(due - Duration::from_micros(1)), None);
             assert!(demo.next_message(due).is_some());
-            assert_eq!(demo.deadline(), Some(due), "its tweet is still to come");
+            assert_eq!(demo.due, Some(due), "its tweet is still to come");
             assert!(demo.next_message(due).is_some());
             previous = due;
         }
@@ -407,13 +387,13 @@ mod tests {
     #[test]
     fn it_is_silent_while_nobody_listens() {
         let mut demo = Demo::new(250, 1, UNIX_ORIGIN_MS);
-        assert_eq!(demo.deadline(), None);
+        assert_eq!(demo.due, None);
         assert_eq!(demo.next_message(at_ms(5_000)), None);
         demo.set_listened(true, at_ms(5_000));
-        assert!(demo.deadline().is_some());
+        assert!(demo.due.is_some());
         assert!(demo.next_message(at_ms(5_100)).is_some());
         demo.set_listened(false, at_ms(5_100));
-        assert_eq!(demo.deadline(), None);
+        assert_eq!(demo.due, None);
         assert_eq!(demo.next_message(at_ms(9_000)), None);
     }
 
@@ -446,7 +426,7 @@ mod tests {
             let hour = at_ms(3_600_000);
             let count = messages(&mut demo, hour).len();
             assert_eq!(count, 2 * per_second as usize);
-            let next = demo.deadline().unwrap();
+            let next = demo.due.unwrap();
             assert!(next > hour && next.since(hour) <= Duration::from_secs(1));
         }
     }

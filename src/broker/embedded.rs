@@ -1,4 +1,4 @@
-//! The embedded broker: nothing comes from outside, and what is published here is all there is. It owns saying so.
+//! The embedded broker: no messages come from outside, and what is published stays in this process.
 
 use super::{Broker, Received, State};
 use crate::net::Net;

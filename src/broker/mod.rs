@@ -1,6 +1,6 @@
-//! Brokers: what feeds us, and what we publish to. Each is a [`Broker`]: a session or two over supervised links
-//! ([`link`]), its protocol's codec, and what it makes of being asked for channels. None may know of subscribers; nobody
-//! else knows which kind there is. To add one, implement the trait and say in [`open`] when it is used.
+//! Brokers: where messages come from and are published. Each is a [`Broker`]: one or two sessions over supervised
+//! connections ([`link`]), and the codec of a protocol. None knows subscribers, and nobody else knows which kind of
+//! broker there is. To add one, implement the trait and choose it in [`open`].
 
 pub mod amqp;
 pub mod demo;
@@ -10,6 +10,7 @@ pub mod redis;
 mod setup;
 mod split;
 
+use std::borrow::Cow;
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -18,14 +19,14 @@ use crate::limits;
 use crate::net::{Net, Token};
 use crate::time::Time;
 pub use embedded::Embedded;
-use link::Health;
+use link::dialer::Dialer;
 pub use setup::{Setup, SourceConfig, open};
 pub use split::Split;
 
-/// What a broker sends: an address and a payload, both as raw bytes, because a broker checks neither.
+/// What a broker sends. A broker checks neither channel nor payload, which are raw bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Message {
-    /// The pattern that was subscribed to, where it was not the channel itself.
+    /// The pattern that was subscribed to, unless it was the channel itself.
     pub pattern: Option<Vec<u8>>,
     /// The broker's address, such as `stream.score_updates`.
     pub channel: Vec<u8>,
@@ -33,27 +34,27 @@ pub struct Message {
     pub payload: Vec<u8>,
 }
 
-/// How a message has come.
+/// How a message was received.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Received {
-    /// Once for each channel or pattern subscribed to that it matches.
+    /// Once for each subscription that it matches.
     BySubscription(Message),
-    /// Once. Which patterns it matches is for us to find out.
+    /// Once. The server finds the patterns that it matches.
     Once(Message),
 }
 
-/// What is subscribed to as long as there is a connection.
+/// What is subscribed to over every connection.
 #[derive(Clone, Debug, Default)]
 pub struct Topics {
-    /// Channels by their names.
+    /// Channels.
     pub channels: Vec<String>,
-    /// Channels by glob patterns.
+    /// Glob patterns of channels.
     pub patterns: Vec<String>,
-    /// Channels that the broker may refuse: a user of long standing may have rights to the others alone.
+    /// Channels that the broker may refuse: an older user may have permissions for the others only.
     pub optional: Vec<String>,
 }
 
-/// Who would receive what a broker sends, for one that can do without sending it.
+/// Who would receive messages, for a broker that need not make them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Audience {
     /// Whether there are subscribers.
@@ -62,10 +63,10 @@ pub struct Audience {
     pub wants_tweets: bool,
 }
 
-/// What is done at a broker that keeps more than messages.
+/// A command to a broker that stores more than messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Command<'a> {
-    /// Leave the status of this process for others to read.
+    /// Store the status of this process for others to read.
     WriteRow {
         /// Our name.
         node: &'a str,
@@ -77,11 +78,11 @@ pub enum Command<'a> {
         /// Our name.
         node: &'a str,
     },
-    /// Tell the other copies of the server.
+    /// Send a message to the other copies of the server.
     Relay {
-        /// The channel that they all listen to.
+        /// The channel that they all subscribe to.
         channel: &'a str,
-        /// What they are told.
+        /// The message.
         payload: &'a [u8],
     },
 }
@@ -97,10 +98,10 @@ pub enum Inquiry {
     Scores,
 }
 
-/// An answer of the broker's, or that there will be none.
+/// The answer of a broker, or why there is none.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
-    /// One of the messages of the publication of this number was taken, or not.
+    /// Whether a message of the publication of this number was accepted.
     Publication(u64, Result<(), Unanswered>),
     /// The strings that answer an inquiry; none if what was asked for does not exist.
     Report(Inquiry, Result<Vec<Vec<u8>>, Unanswered>),
@@ -109,11 +110,11 @@ pub enum Answer {
 /// Why there is no answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Unanswered {
-    /// The broker refused it, in these words.
+    /// The broker refused, for this reason.
     Refused(String),
     /// The connection was lost, or there was none.
     Lost,
-    /// It was not asked, because it has not taken what was sent before.
+    /// Too much waits to be sent.
     Full,
     /// The broker did not answer in time.
     Late,
@@ -122,7 +123,7 @@ pub enum Unanswered {
 /// Whether commands and inquiries can be sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Store {
-    /// Never: this broker has messages and nothing else.
+    /// Never: this broker stores nothing.
     None,
     /// Not now, because there is no connection.
     Down,
@@ -137,11 +138,11 @@ pub enum Store {
 pub struct State<'a> {
     /// `redis`, `demo`, `embedded` or `amqp`.
     pub kind: &'static str,
-    /// Whether messages can come.
+    /// Whether messages can arrive.
     pub is_live: bool,
-    /// For how long it has been so.
+    /// For how long that has been so.
     pub since: Duration,
-    /// Where it is found, without secrets.
+    /// Where it is found, without its password.
     pub place: &'a str,
     /// How often it was lost.
     pub losses: u64,
@@ -150,81 +151,85 @@ pub struct State<'a> {
 impl<'a> State<'a> {
     /// The state of a broker inside this process.
     fn internal(kind: &'static str, now: Time) -> State<'static> {
-        State::of(kind, "", true, &Health::default(), now)
+        State {
+            kind,
+            is_live: true,
+            since: now.since(Time::ZERO),
+            place: "",
+            losses: 0,
+        }
     }
 
     /// The state of a broker at this place.
-    fn of(kind: &'static str, place: &'a str, is_live: bool, health: &Health, now: Time) -> Self {
+    fn of(kind: &'static str, place: &'a str, is_live: bool, dialer: &Dialer, now: Time) -> Self {
         State {
             kind,
             is_live,
-            since: now.since(health.since()),
+            since: now.since(dialer.since()),
             place,
-            losses: health.losses(),
+            losses: dialer.losses(),
         }
     }
 }
 
-/// What feeds us, and what we publish to. What is provided here is right for a broker without a connection, to which
-/// nothing can be published.
+/// What messages come from and are published to. The provided methods suit a broker without connections that nothing can
+/// be published to.
 pub trait Broker<N: Net> {
-    /// Whether a socket is one of this broker's.
+    /// Whether a socket belongs to this broker.
     fn owns(&self, _token: Token) -> bool {
         false
     }
 
-    /// The state of a socket of this broker's has changed.
+    /// One of its sockets became ready.
     fn handle_ready(&mut self, _token: Token, _readable: bool, _writable: bool) {}
 
-    /// The answer to a question for a name's addresses, for a socket of this broker's.
+    /// The result of resolving a name for one of its sockets.
     fn handle_resolved(&mut self, _token: Token, _: io::Result<Vec<SocketAddr>>, _now: Time) {}
 
-    /// Does what is due, connects and sends. It begins a turn, and is called again after what was asked of the broker
-    /// in the same turn.
+    /// Does what is due, connects and sends: at the beginning of a turn, and again after the requests of the turn.
     fn serve(&mut self, _net: &mut N, _now: Time) {}
 
-    /// Leaves messages where they are until then, because nothing could be done with them before; `None` is not at
-    /// all. Meanwhile they do not wake us up.
+    /// Leaves messages unread until then, because nothing could be done with them before. Their arrival does not end the
+    /// poll. `None` ends the rest.
     fn rest(&mut self, _until: Option<Time>, _net: &mut N) {}
 
-    /// Says who would receive messages.
+    /// Tells who would receive messages.
     fn set_audience(&mut self, _audience: Audience, _now: Time) {}
 
-    /// Asks for a channel, or for all that match a pattern, from now on.
+    /// Subscribes to a channel or a pattern.
     fn subscribe(&mut self, _name: &[u8], _is_pattern: bool) {}
 
-    /// Asks for it no longer.
+    /// Ends a subscription.
     fn unsubscribe(&mut self, _name: &[u8], _is_pattern: bool) {}
 
-    /// Publishes a message of the publication of this number, on a channel that it [delivers](Broker::delivers). Its
+    /// Publishes a message of the publication of this number, on a channel that it [delivers](Broker::delivers). The
     /// answer comes from [`Broker::poll_answer`].
     ///
     /// # Errors
-    /// Where it could not be sent; no answer will come then.
+    /// If it could not be sent; there is no further answer then.
     fn publish(&mut self, _: u64, _channel: &[u8], _message: &[u8]) -> Result<(), Unanswered> {
         Err(Unanswered::Lost)
     }
 
-    /// Sends a command, whose answer is of no interest. False where it was dropped.
+    /// Sends a command, whose answer is of no interest; false if it was dropped.
     fn command(&mut self, _command: Command<'_>) -> bool {
         false
     }
 
-    /// Asks, and has the answer come from [`Broker::poll_answer`]. False where it was not asked.
+    /// Sends an inquiry, whose answer comes from [`Broker::poll_answer`]; false if it was dropped.
     fn ask(&mut self, _inquiry: Inquiry) -> bool {
         false
     }
 
-    /// The next message; more is read only if that is wanted. To be called in each turn until there is none.
+    /// The next message, until there is none in this turn. More is read from sockets only if `may_read`.
     fn poll_message(&mut self, net: &mut N, may_read: bool, now: Time) -> Option<Received>;
 
-    /// The next answer. A connection that is lost answers all that was asked.
+    /// The next answer. The loss of a connection answers everything that was sent over it.
     fn poll_answer(&mut self) -> Option<Answer> {
         None
     }
 
-    /// When it must be served, whatever happens before. Messages that are there to be read are no reason unless
-    /// `may_read`.
+    /// When it must be served at the latest. Messages that can be read count only if `may_read`.
     fn deadline(&self, _may_read: bool) -> Option<Time> {
         None
     }
@@ -232,7 +237,7 @@ pub trait Broker<N: Net> {
     /// The state, for reports.
     fn state(&self, now: Time) -> State<'_>;
 
-    /// The state of the broker for channels, where that is another one.
+    /// The state of the broker for channels, if that is another one.
     fn state_of_channels(&self, _now: Time) -> Option<State<'_>> {
         None
     }
@@ -249,23 +254,23 @@ pub trait Broker<N: Net> {
         }
     }
 
-    /// Whether all that was asked for arrives, and how many calls of [`Broker::subscribe`] and
-    /// [`Broker::unsubscribe`] are not answered; `None` for a broker that never answers.
+    /// Whether messages of all subscriptions arrive, and how many calls of [`Broker::subscribe`] and
+    /// [`Broker::unsubscribe`] are not answered; `None` for a broker that does not answer them.
     fn subscriptions(&self) -> Option<(bool, usize)> {
         None
     }
 
-    /// Whether it may be left alone: not while it has more to say than was taken, nor while it is away.
+    /// Whether it may rest: not while it is down, or has more messages than were read.
     fn may_rest(&self) -> bool {
         true
     }
 
-    /// Whether what is published on this channel goes out by this broker and comes back.
+    /// Whether what is published on this channel goes to this broker and comes back.
     fn delivers(&self, _channel: &str) -> bool {
         false
     }
 
-    /// Whether so many messages, of so many bytes with their channels, would be taken at once.
+    /// Whether so many messages, of this size in total with their channels, would be accepted now.
     ///
     /// # Errors
     /// Why not.
@@ -273,7 +278,7 @@ pub trait Broker<N: Net> {
         Err(Unanswered::Lost)
     }
 
-    /// What it is called where a client is told what became of a publication.
+    /// What it is called in replies to publishers.
     fn publisher(&self) -> &'static str {
         "the broker"
     }
@@ -283,7 +288,7 @@ pub trait Broker<N: Net> {
         Store::None
     }
 
-    /// Whether nothing waits to be sent that could be: what must hold when the loop goes to sleep.
+    /// Whether nothing waits to be sent that could be sent: an invariant of the loop when it polls.
     fn is_settled(&self) -> bool {
         true
     }
@@ -299,9 +304,16 @@ fn shown_without(password: &str, text: &str) -> String {
 }
 
 /// Another program's text, on one line and of limited length.
-fn shown(words: &str) -> String {
-    let words = words.trim_end().chars().take(limits::SHOWN_BYTES_MAX);
-    words
-        .map(|letter| if letter.is_control() { ' ' } else { letter })
+fn shown(text: &str) -> String {
+    let text = text.trim_end().chars().take(limits::SHOWN_BYTES_MAX);
+    text.map(|letter| if letter.is_control() { ' ' } else { letter })
         .collect()
+}
+
+/// A name or address as it stands before a port: an IPv6 address needs brackets.
+fn shown_host(host: &str) -> Cow<'_, str> {
+    match host.contains(':') {
+        true => format!("[{host}]").into(),
+        false => host.into(),
+    }
 }

@@ -1,4 +1,4 @@
-//! Setup: which brokers a process has, by its configuration. It owns the choice; it must not read options.
+//! Setup: chooses the brokers of a process by its configuration.
 
 use super::amqp;
 use super::demo::Demo;
@@ -6,36 +6,36 @@ use super::redis::{self, Redis};
 use super::{Broker, Embedded, Topics};
 use crate::net::Net;
 
-/// Where the messages come from.
+/// Where messages come from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SourceConfig {
     /// Redis servers that are tried in turn, never empty.
     Redis(Vec<redis::Endpoint>),
-    /// No broker: what is published here goes straight to this process's subscribers.
+    /// No broker: what is published goes to the subscribers of this process.
     None,
     /// The embedded feeder.
     Demo {
-        /// Score updates in a second.
+        /// Score updates per second.
         per_second: u32,
-        /// What the random choices start from.
+        /// The seed of the random choices.
         seed: u64,
     },
 }
 
-/// What a deployer chose of brokers.
+/// The brokers as configured.
 #[derive(Clone, Debug)]
 pub struct Setup {
-    /// Where the messages come from.
+    /// Where messages come from.
     pub source: SourceConfig,
     /// An AMQP broker for channels, if there is one.
     pub amqp: Option<amqp::Endpoint>,
-    /// What is subscribed to as long as there is a connection.
+    /// What is subscribed to over every connection.
     pub topics: Topics,
-    /// What we are called at a broker.
+    /// Our name at a broker.
     pub client_name: String,
-    /// What pauses and the like start from.
+    /// The seed of the pauses between attempts to connect.
     pub seed: u64,
-    /// The wall clock at the clock's origin, in Unix milliseconds.
+    /// The wall clock at [`Time::ZERO`](crate::time::Time::ZERO), in Unix milliseconds.
     pub unix_origin_ms: u64,
 }
 
@@ -47,7 +47,7 @@ impl SourceConfig {
 }
 
 impl Setup {
-    /// What the log says of it at the start. `can_publish` is whether clients may publish.
+    /// The lines for the log at the start. `can_publish` is whether clients may publish.
     pub fn greeting(&self, can_publish: bool) -> Vec<String> {
         let mut lines = vec![match &self.source {
             SourceConfig::Demo { per_second, .. } => {
@@ -71,7 +71,7 @@ impl Setup {
     }
 }
 
-/// The broker of this setup, which connects at once. An AMQP broker has the channels, and the source the rest.
+/// The broker of this setup, which connects at once. An AMQP broker serves the channels, and the source the rest.
 pub fn open<N: Net + 'static>(setup: Setup) -> Box<dyn Broker<N>> {
     let (topics, name) = (&setup.topics, &setup.client_name);
     let source: Box<dyn Broker<N>> = match setup.source {

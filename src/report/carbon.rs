@@ -171,7 +171,8 @@ mod tests {
     use std::net::SocketAddr;
 
     use super::*;
-    use crate::broker::link::dialer::{Destination, Intent};
+    use crate::broker::link::dialer::Intent;
+    use crate::net::Peer;
 
     const BEAT: Duration = limits::GRAPHITE_INTERVAL;
 
@@ -233,12 +234,12 @@ mod tests {
                     self.carbon
                         .on_resolved(Ok(self.addresses.clone()), self.now);
                 }
-                Intent::Connect(Destination::Address(_, address)) => {
+                Intent::Connect(Peer::Tcp { address, .. } | Peer::Udp(address)) => {
                     self.connects.push(address);
                     self.carbon.on_connected(self.now);
                 }
                 Intent::Log(_, line) => self.lines.push(line),
-                Intent::Connect(Destination::Path(_)) | Intent::Disconnect => {}
+                Intent::Connect(Peer::Unix(_)) | Intent::Disconnect => {}
             }
         }
 

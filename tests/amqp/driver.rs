@@ -9,8 +9,9 @@ use emojitrack_streamer::broker::Message;
 use emojitrack_streamer::broker::Unanswered;
 use emojitrack_streamer::broker::amqp::{Endpoint, ExchangeType, Session};
 use emojitrack_streamer::broker::link::Conversation;
-use emojitrack_streamer::broker::link::dialer::{Destination, Intent};
+use emojitrack_streamer::broker::link::dialer::Intent;
 use emojitrack_streamer::level::Level;
+use emojitrack_streamer::net::Peer;
 use emojitrack_streamer::time::Time;
 
 use crate::rabbit::Rabbit;
@@ -162,19 +163,17 @@ impl Driver {
                     self.amqp
                         .on_resolved(addresses.map(Iterator::collect), self.now());
                 }
-                Intent::Connect(Destination::Address(_, address)) => {
-                    match TcpStream::connect(address) {
-                        Ok(socket) => {
-                            socket
-                                .set_read_timeout(Some(Duration::from_millis(2)))
-                                .expect("a socket");
-                            self.socket = Some(socket);
-                            self.amqp.on_connected(self.now());
-                        }
-                        Err(error) => self.amqp.on_lost(Some(error), self.now()),
+                Intent::Connect(Peer::Tcp { address, .. }) => match TcpStream::connect(address) {
+                    Ok(socket) => {
+                        socket
+                            .set_read_timeout(Some(Duration::from_millis(2)))
+                            .expect("a socket");
+                        self.socket = Some(socket);
+                        self.amqp.on_connected(self.now());
                     }
-                }
-                Intent::Connect(Destination::Path(path)) => panic!("{path:?}"),
+                    Err(error) => self.amqp.on_lost(Some(error), self.now()),
+                },
+                Intent::Connect(peer) => panic!("{peer:?}"),
             }
         }
     }

@@ -39,7 +39,7 @@ fn a_wrong_login_or_virtual_host_is_logged_and_retried() {
             );
         }
         assert!(!driver.amqp.is_live());
-        assert_eq!(driver.amqp.health().losses(), 0);
+        assert_eq!(driver.amqp.dialer().losses(), 0);
     }
 }
 
@@ -86,7 +86,7 @@ fn bindings_return_after_the_broker_is_killed_or_closes_the_connection() {
         rabbit.restart();
         for driver in [&mut publisher, &mut listener] {
             driver.run_until("it is live", |driver| driver.amqp.is_live());
-            assert_eq!(driver.amqp.health().losses(), round);
+            assert_eq!(driver.amqp.dialer().losses(), round);
             driver.wait_for_log(&["listening at amqp://guest@127.0.0.1:", " after "]);
         }
         listener.run_until("all is bound", |listener| listener.amqp.unsettled() == 0);

@@ -57,7 +57,7 @@ fn what_the_broker_does_not_allow_is_refused_and_leaves_the_rest_alone() {
     }
     assert_eq!(owner.publish("a", b"2"), Ok(()));
     assert_eq!(reader.take_messages(1), [("a".to_owned(), "2".to_owned())]);
-    assert_eq!(reader.amqp.health().losses(), 0);
+    assert_eq!(reader.amqp.dialer().losses(), 0);
     let lines = reader
         .log
         .iter()
@@ -80,7 +80,7 @@ fn what_the_broker_does_not_allow_is_refused_and_leaves_the_rest_alone() {
     }
     let expected = ["a", "b"].map(|channel| (channel.to_owned(), "3".to_owned()));
     assert_eq!(reader.take_messages(2), expected);
-    assert_eq!(reader.amqp.health().losses(), 1);
+    assert_eq!(reader.amqp.dialer().losses(), 1);
 }
 
 #[test]

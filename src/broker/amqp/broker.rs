@@ -1,4 +1,4 @@
-//! AMQP as a broker: one session over one link. It owns when all that was asked for is certain to arrive.
+//! AMQP as a broker: one session over one link. It decides when messages of all subscriptions arrive.
 
 use std::io;
 use std::net::SocketAddr;
@@ -9,20 +9,20 @@ use crate::broker::{Answer, Broker, Received, State, Unanswered};
 use crate::net::{Net, Token};
 use crate::time::Time;
 
-/// The name of its socket, among those that we connect; Redis and Graphite have those before.
+/// The index of its socket among our connections. Redis and Graphite have lower ones.
 const SOCKET: u8 = 3;
-/// What a command to publish has beside the name and the message.
+/// The bytes of a publication besides the channel and the message.
 const COMMAND_BYTES: usize = 64;
 
 /// A broker that speaks AMQP 0-9-1.
 pub struct Amqp {
     link: Link<Session>,
-    /// Whether everything that is wanted has been asked for since the connection stands.
+    /// Whether all subscriptions were in place at some moment since the session became live.
     is_whole: bool,
 }
 
 impl Amqp {
-    /// A broker that is connected to at once.
+    /// Connects at once.
     pub fn new(endpoint: Endpoint, client_name: &str, seed: u64) -> Amqp {
         Amqp {
             link: Link::new(SOCKET, Session::new(endpoint, client_name, seed)),
@@ -58,16 +58,14 @@ impl<N: Net> Broker<N> for Amqp {
 
     fn publish(&mut self, number: u64, channel: &[u8], message: &[u8]) -> Result<(), Unanswered> {
         let session = self.link.conversation_mut();
-        match session.publish(number, channel, message) {
-            true => Ok(()),
-            false => Err(Unanswered::Lost),
-        }
+        let is_sent = session.publish(number, channel, message);
+        is_sent.then_some(()).ok_or(Unanswered::Lost)
     }
 
     fn poll_message(&mut self, net: &mut N, may_read: bool, now: Time) -> Option<Received> {
         let message = self.link.poll_message(net, may_read, now);
         if message.is_none() {
-            // What is asked for later is waited for by the streams that begin with it.
+            // Streams wait for subscriptions that are made later.
             let session = self.link.conversation();
             self.is_whole = session.is_live() && (self.is_whole || session.unsettled() == 0);
         }
@@ -86,7 +84,7 @@ impl<N: Net> Broker<N> for Amqp {
     fn state(&self, now: Time) -> State<'_> {
         let session = self.link.conversation();
         let (place, is_live) = (session.place(), session.is_live());
-        State::of("amqp", place, is_live, session.health(), now)
+        State::of("amqp", place, is_live, session.dialer(), now)
     }
 
     fn subscriptions(&self) -> Option<(bool, usize)> {

@@ -1,6 +1,5 @@
-//! AMQP 0-9-1, a broker's protocol: bytes fed in pieces of any size, whole frames out, and frames into bytes. It
-//! owns the bound on one frame and what of a method is looked at (the grammar is the `amq-protocol` crate's); it
-//! must not know which methods are sent when.
+//! The codec of AMQP 0-9-1: bytes in pieces of any size → frames → bytes. It limits the size of a frame and chooses which
+//! methods are decoded how (the grammar is that of the `amq-protocol` crate). It does not know which are sent when.
 
 use std::fmt;
 
@@ -9,27 +8,25 @@ use amq_protocol::protocol::{AMQPClass, BasicProperties, constants, parse_class}
 
 use crate::limits::AMQP_FRAME_BYTES_MAX;
 
-/// What one frame says.
+/// A frame that a broker may send, with its channel.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Frame {
-    /// The broker's first words: the versions and the ways to log in that it has.
+    /// The first method: what the broker supports.
     Start {
-        /// Such as (0, 9).
+        /// Of the protocol, such as (0, 9).
         version: (u8, u8),
-        /// Divided by spaces.
+        /// The login mechanisms, separated by spaces.
         mechanisms: String,
     },
     /// The broker closes the connection (channel 0) or a channel.
     Close(u16, Closing),
-    /// A message is to come, for the consumer of this channel.
+    /// A message with this routing key follows, for the consumer.
     Deliver(u16, Vec<u8>),
-    /// A message is to come that was published on this channel and reached nobody.
-    Return(u16),
-    /// How many bytes the message's body has.
+    /// The size of the body of the message.
     Header(u16, u64),
     /// A part of the body.
     Body(u16, Vec<u8>),
-    /// A sign of life.
+    /// A heartbeat.
     Heartbeat,
     /// Any other method that a broker may send.
     Method(u16, AMQPClass),
@@ -40,9 +37,9 @@ pub enum Frame {
 pub struct Closing {
     /// Such as 404.
     pub code: u16,
-    /// The same in words.
+    /// The reason in words.
     pub text: String,
-    /// The class and the method that were at fault; zeros where none was.
+    /// The class and number of the method that caused it; zeros if none did.
     pub method: (u16, u16),
 }
 
@@ -85,25 +82,29 @@ impl fmt::Display for FrameError {
     }
 }
 
-impl std::error::Error for FrameError {}
-
-/// Kind, channel and length, before a frame's payload.
+/// Type, channel and length, before the payload of a frame.
 const HEAD_BYTES: usize = 7;
 
-/// What a frame costs beside its payload: its head, and the byte at its end.
+/// The size of a frame without its payload: its header and its end octet.
 pub const FRAME_OVERHEAD_BYTES: usize = HEAD_BYTES + 1;
 
-// Classes of methods. Those of `basic` carry messages.
-const CONNECTION: u16 = 10;
-const CHANNEL: u16 = 20;
-const EXCHANGE: u16 = 40;
-const QUEUE: u16 = 50;
+/// The class of the methods that transfer messages.
 const BASIC: u16 = 60;
-const CONFIRM: u16 = 85;
 
-/// An incremental decoder of one connection's bytes.
+/// The methods, by class, whose fields the `amq-protocol` crate decodes. Other methods are not sent by a broker, or are
+/// decoded here: the crate recurses into nested tables without limit, and rejects strings that are not UTF-8.
+const DECODED_BY_CRATE: &[(u16, &[u16])] = &[
+    (10, &[20, 30, 41, 60, 61]), // connection: secure, tune, open-ok, blocked, unblocked
+    (20, &[11, 20]),             // channel: open-ok, flow
+    (40, &[11]),                 // exchange: declare-ok
+    (50, &[11, 21, 51]),         // queue: declare-ok, bind-ok, unbind-ok
+    (BASIC, &[21, 30, 80, 120]), // consume-ok, cancel, ack, nack
+    (85, &[11]),                 // confirm: select-ok
+];
+
+/// An incremental decoder of the bytes of one connection.
 pub struct Decoder {
-    /// The beginning of a frame that is not whole yet.
+    /// The beginning of an incomplete frame.
     held: Vec<u8>,
     frame_max: usize,
 }
@@ -128,14 +129,14 @@ impl Decoder {
         self.frame_max
     }
 
-    /// The next frame, taking from the front of `input` what it needs; `None` once `input` is empty and no
-    /// further frame is whole.
+    /// The next frame, whose bytes are taken from the front of `input`; `None` once `input` is empty and the next frame is
+    /// incomplete.
     ///
     /// # Errors
     /// Any [`FrameError`]; the decoder must not be used after one.
     pub fn next_frame(&mut self, input: &mut &[u8]) -> Result<Option<Frame>, FrameError> {
         if self.held.is_empty() {
-            // Most frames are whole, and are read where they lie.
+            // Most frames are complete, and are not copied.
             if let Some(len) = self.frame_len(input)?
                 && let Some((frame, rest)) = input.split_at_checked(len)
             {
@@ -156,7 +157,7 @@ impl Decoder {
         frame.map(Some)
     }
 
-    /// Takes bytes until so many are held.
+    /// Takes bytes until this many are held.
     fn hold(&mut self, wanted: usize, input: &mut &[u8]) {
         let missing = wanted.saturating_sub(self.held.len()).min(input.len());
         let (taken, rest) = input.split_at(missing);
@@ -164,7 +165,7 @@ impl Decoder {
         *input = rest;
     }
 
-    /// How long the frame is that begins there, once its head is whole.
+    /// The length of the frame that begins there, once its header is complete.
     fn frame_len(&self, bytes: &[u8]) -> Result<Option<usize>, FrameError> {
         match bytes.first() {
             Some(
@@ -194,7 +195,7 @@ pub fn encode_method(out: &mut Vec<u8>, channel: u16, method: AMQPClass) {
     encode(out, &AMQPFrame::Method(channel, method));
 }
 
-/// Appends a message's header and its body, in frames of `frame_max` bytes at most.
+/// Appends the header and body of a message, in frames of at most `frame_max` bytes.
 pub fn encode_content(out: &mut Vec<u8>, channel: u16, body: &[u8], frame_max: usize) {
     let header = AMQPContentHeader {
         class_id: BASIC,
@@ -204,7 +205,7 @@ pub fn encode_content(out: &mut Vec<u8>, channel: u16, body: &[u8], frame_max: u
     encode(out, &AMQPFrame::Header(channel, header));
     let payload_max = frame_max.saturating_sub(FRAME_OVERHEAD_BYTES).max(1);
     for part in body.chunks(payload_max) {
-        // By hand: the codec would have the part in a vector of its own.
+        // The crate would need a copy of the part.
         out.push(constants::FRAME_BODY);
         out.extend_from_slice(&channel.to_be_bytes());
         out.extend_from_slice(&(part.len() as u32).to_be_bytes());
@@ -213,7 +214,7 @@ pub fn encode_content(out: &mut Vec<u8>, channel: u16, body: &[u8], frame_max: u
     }
 }
 
-/// How many bytes [`encode_content`] appends at most.
+/// The most bytes that [`encode_content`] appends.
 pub fn content_bytes_max(body: usize, frame_max: usize) -> usize {
     let payload_max = frame_max.saturating_sub(FRAME_OVERHEAD_BYTES).max(1);
     body + (body / payload_max + 4) * FRAME_OVERHEAD_BYTES
@@ -227,14 +228,14 @@ pub fn encode(out: &mut Vec<u8>, frame: &AMQPFrame) {
     }
 }
 
-/// The content of a whole frame, whose kind is known to be one.
+/// Decodes a complete frame, whose type is known.
 fn read_frame(frame: &[u8]) -> Result<Frame, FrameError> {
     let mut fields = Fields(frame);
-    let head = (fields.byte(), fields.short(), fields.long());
-    let (Some(kind), Some(channel), Some(_)) = head else {
+    let head = (fields.byte(), fields.short(), fields.number(4));
+    let Some((&constants::FRAME_END, payload)) = fields.0.split_last() else {
         return Err(FrameError::NoEnd);
     };
-    let Some((&constants::FRAME_END, payload)) = fields.0.split_last() else {
+    let (Some(kind), Some(channel), Some(_)) = head else {
         return Err(FrameError::NoEnd);
     };
     match kind {
@@ -247,38 +248,29 @@ fn read_frame(frame: &[u8]) -> Result<Frame, FrameError> {
     }
 }
 
-/// A message's properties are of no interest, and are not looked at.
+/// The properties of a message are ignored.
 fn read_header(channel: u16, payload: &[u8]) -> Option<Frame> {
     let mut fields = Fields(payload);
-    let (class, _weight, size) = (fields.short()?, fields.short()?, fields.long_long()?);
+    let (class, _weight, size) = (fields.short()?, fields.short()?, fields.number(8)?);
     (class == BASIC).then_some(Frame::Header(channel, size))
 }
 
 fn read_method(channel: u16, payload: &[u8]) -> Result<Frame, FrameError> {
     let mut fields = Fields(payload);
-    let id = (
-        fields.short().unwrap_or_default(),
-        fields.short().unwrap_or_default(),
-    );
-    let frame = match id {
-        (CONNECTION, 10) => read_start(fields),
-        (CONNECTION, 50) | (CHANNEL, 40) => read_close(fields).map(|closing| Frame::Close(channel, closing)),
-        (BASIC, 50) => Some(Frame::Return(channel)),
+    let class = fields.short().unwrap_or_default();
+    let method = fields.short().unwrap_or_default();
+    let is_known = |row: &(u16, &[u16])| row.0 == class && row.1.contains(&method);
+    let frame = match (class, method) {
+        (10, 10) => read_start(fields),
+        (10, 50) | (20, 40) => read_close(fields).map(|closing| Frame::Close(channel, closing)),
         (BASIC, 60) => read_routing_key(fields).map(|key| Frame::Deliver(channel, key)),
-        // Only these are left to the `amq-protocol` crate. Other methods are not sent by a broker, or are decoded here:
-        // the crate recurses into nested tables without limit, and rejects strings that are not UTF-8.
-        (CONNECTION, 20 | 30 | 41 | 60 | 61) // secure, tune, open-ok, blocked, unblocked
-        | (CHANNEL, 11 | 20) // open-ok, flow
-        | (EXCHANGE, 11) // declare-ok
-        | (QUEUE, 11 | 21 | 51) // declare-ok, bind-ok, unbind-ok
-        | (BASIC, 21 | 30 | 80 | 120) // consume-ok, cancel, ack, nack
-        | (CONFIRM, 11) /* select-ok */ => parse_class(payload)
+        _ if DECODED_BY_CRATE.iter().any(is_known) => parse_class(payload)
             .ok()
             .filter(|(rest, _)| rest.is_empty())
             .map(|(_, method)| Frame::Method(channel, method)),
         _ => None,
     };
-    frame.ok_or(FrameError::Unreadable(id.0, id.1))
+    frame.ok_or(FrameError::Unreadable(class, method))
 }
 
 fn read_start(mut fields: Fields<'_>) -> Option<Frame> {
@@ -301,12 +293,12 @@ fn read_close(mut fields: Fields<'_>) -> Option<Closing> {
 
 fn read_routing_key(mut fields: Fields<'_>) -> Option<Vec<u8>> {
     let _consumer = fields.short_string()?;
-    let (_delivery, _is_redelivered) = (fields.long_long()?, fields.byte()?);
+    let (_delivery, _is_redelivered) = (fields.number(8)?, fields.byte()?);
     let _exchange = fields.short_string()?;
     fields.short_string().map(<[u8]>::to_vec)
 }
 
-/// The fields that are left of a payload, each taken from its front.
+/// The rest of a payload, whose fields are taken from its front.
 struct Fields<'a>(&'a [u8]);
 
 impl<'a> Fields<'a> {
@@ -316,33 +308,27 @@ impl<'a> Fields<'a> {
         Some(taken)
     }
 
-    fn array<const LEN: usize>(&mut self) -> Option<[u8; LEN]> {
-        self.bytes(LEN)?.try_into().ok()
+    /// An integer of this size.
+    fn number(&mut self, len: usize) -> Option<u64> {
+        let digits = self.bytes(len)?.iter();
+        Some(digits.fold(0, |number, &byte| (number << 8) | u64::from(byte)))
     }
 
     fn byte(&mut self) -> Option<u8> {
-        self.array().map(u8::from_be_bytes)
+        self.number(1).map(|number| number as u8)
     }
 
     fn short(&mut self) -> Option<u16> {
-        self.array().map(u16::from_be_bytes)
-    }
-
-    fn long(&mut self) -> Option<u32> {
-        self.array().map(u32::from_be_bytes)
-    }
-
-    fn long_long(&mut self) -> Option<u64> {
-        self.array().map(u64::from_be_bytes)
+        self.number(2).map(|number| number as u16)
     }
 
     fn short_string(&mut self) -> Option<&'a [u8]> {
-        let len = self.byte()?;
-        self.bytes(usize::from(len))
+        let len = self.number(1)?;
+        self.bytes(len as usize)
     }
 
     fn long_string(&mut self) -> Option<&'a [u8]> {
-        let len = self.long()?;
+        let len = self.number(4)?;
         self.bytes(usize::try_from(len).ok()?)
     }
 }
@@ -424,12 +410,6 @@ mod tests {
             delivery_tag: 9,
             multiple: true,
         }));
-        let returned = basic(basic::AMQPMethod::Return(basic::Return {
-            reply_code: 312,
-            reply_text: "NO_ROUTE".into(),
-            exchange: "exchange".into(),
-            routing_key: "a".into(),
-        }));
         let version = (0, 9);
         let mechanisms = "PLAIN AMQPLAIN".to_owned();
         vec![
@@ -454,7 +434,6 @@ mod tests {
                 ],
             ),
             (method(2, ack.clone()), vec![Frame::Method(2, ack)]),
-            (method(2, returned), vec![Frame::Return(2)]),
             (
                 method(2, AMQPClass::Channel(channel::AMQPMethod::Close(close))),
                 vec![Frame::Close(2, closing(50, 20))],

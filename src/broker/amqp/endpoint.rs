@@ -1,9 +1,11 @@
-//! Endpoints: where an AMQP broker is found, how to log in to it, and its exchange that our channels go through. It
-//! owns how these are shown; it must never show a password.
+//! Endpoints: the address of an AMQP broker, the login, and the exchange for our channels. They are shown without the
+//! password.
 
 use std::fmt;
 
-/// A broker, how to log in to it, and the exchange. Neither `Display` nor `Debug` shows the password.
+use crate::broker::shown_host;
+
+/// A broker, the login and the exchange. Neither `Display` nor `Debug` shows the password.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Endpoint {
     /// Name or literal address (without brackets).
@@ -16,48 +18,37 @@ pub struct Endpoint {
     pub password: String,
     /// The virtual host.
     pub vhost: String,
-    /// The exchange that messages come from and go to.
+    /// The exchange that messages are published to and received from.
     pub exchange: String,
-    /// How it decides who gets a message.
+    /// The type of the exchange.
     pub exchange_type: ExchangeType,
 }
 
-/// How an exchange decides which queue gets a message.
+/// How an exchange chooses the queues for a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ExchangeType {
-    /// By its whole routing key.
+    /// By the routing key as a whole.
     Direct,
-    /// All get all.
+    /// All queues.
     Fanout,
-    /// By the words of its routing key, with wildcards.
+    /// By the words of the routing key, with wildcards.
     Topic,
-}
-
-impl ExchangeType {
-    /// Its name in AMQP.
-    pub fn name(self) -> &'static str {
-        match self {
-            ExchangeType::Direct => "direct",
-            ExchangeType::Fanout => "fanout",
-            ExchangeType::Topic => "topic",
-        }
-    }
 }
 
 impl fmt::Display for ExchangeType {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.write_str(self.name())
+        out.write_str(match self {
+            ExchangeType::Direct => "direct",
+            ExchangeType::Fanout => "fanout",
+            ExchangeType::Topic => "topic",
+        })
     }
 }
 
 impl fmt::Display for Endpoint {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (user, port) = (self.username.escape_debug(), self.port);
-        if self.host.contains(':') {
-            write!(out, "amqp://{user}@[{}]:{port}", self.host)?;
-        } else {
-            write!(out, "amqp://{user}@{}:{port}", self.host)?;
-        }
+        write!(out, "amqp://{user}@{}:{port}", shown_host(&self.host))?;
         match self.vhost.as_str() {
             "/" => Ok(()),
             vhost => write!(out, "/{}", vhost.escape_debug()),

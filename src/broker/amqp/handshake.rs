@@ -3,7 +3,13 @@
 
 use std::time::Duration;
 
-use amq_protocol::protocol::{AMQPClass, basic, channel, confirm, connection, exchange, queue};
+use amq_protocol::protocol::AMQPClass;
+use amq_protocol::protocol::basic::AMQPMethod as Basic;
+use amq_protocol::protocol::channel::AMQPMethod as Channel;
+use amq_protocol::protocol::confirm::AMQPMethod as Confirm;
+use amq_protocol::protocol::connection::{AMQPMethod as Connection, Tune};
+use amq_protocol::protocol::exchange::AMQPMethod as Exchange;
+use amq_protocol::protocol::queue::AMQPMethod as Queue;
 
 use super::codec::{FrameError, encode_method};
 use super::{Endpoint, SessionError, methods};
@@ -87,36 +93,32 @@ impl Handshake {
     ) -> Result<Agreed, SessionError> {
         match (channel, method, self.step) {
             // A channel's opening is answered before what is sent over it next, whose answer is waited for.
-            (INWARD | OUTWARD, AMQPClass::Channel(channel::AMQPMethod::OpenOk(_)), _) => {}
-            (CONNECTION, AMQPClass::Connection(connection::AMQPMethod::Tune(tune)), Step::Tune) => {
+            (INWARD | OUTWARD, AMQPClass::Channel(Channel::OpenOk(_)), _) => {}
+            (CONNECTION, AMQPClass::Connection(Connection::Tune(tune)), Step::Tune) => {
                 return self.handle_tune(&tune, endpoint, out);
             }
-            (CONNECTION, AMQPClass::Connection(connection::AMQPMethod::Secure(_)), Step::Tune) => {
+            (CONNECTION, AMQPClass::Connection(Connection::Secure(_)), Step::Tune) => {
                 let text = "a login that takes more than a name and a password";
                 return Err(SessionError::Unsupported(text.to_owned()));
             }
-            (CONNECTION, AMQPClass::Connection(connection::AMQPMethod::OpenOk(_)), Step::Open) => {
+            (CONNECTION, AMQPClass::Connection(Connection::OpenOk(_)), Step::Open) => {
                 self.open_inward(true, endpoint, out);
                 open_outward(out);
             }
-            (
-                INWARD,
-                AMQPClass::Exchange(exchange::AMQPMethod::DeclareOk(_)),
-                Step::Exchange { .. },
-            ) => {
+            (INWARD, AMQPClass::Exchange(Exchange::DeclareOk(_)), Step::Exchange { .. }) => {
                 encode_method(out, INWARD, methods::declare_queue());
                 self.step = Step::Queue;
             }
-            (INWARD, AMQPClass::Queue(queue::AMQPMethod::DeclareOk(answer)), Step::Queue) => {
+            (INWARD, AMQPClass::Queue(Queue::DeclareOk(answer)), Step::Queue) => {
                 let queue: String = answer.queue.into();
                 encode_method(out, INWARD, methods::consume(&queue));
                 self.step = Step::Consumer;
                 return Ok(Agreed::Queue(queue));
             }
-            (INWARD, AMQPClass::Basic(basic::AMQPMethod::ConsumeOk(_)), Step::Consumer) => {
+            (INWARD, AMQPClass::Basic(Basic::ConsumeOk(_)), Step::Consumer) => {
                 self.step = Step::Done;
             }
-            (OUTWARD, AMQPClass::Confirm(confirm::AMQPMethod::SelectOk(_)), _) => {
+            (OUTWARD, AMQPClass::Confirm(Confirm::SelectOk(_)), _) => {
                 self.has_confirms = true;
             }
             (_, method, _) => return Err(SessionError::unexpected(&method)),
@@ -146,7 +148,7 @@ impl Handshake {
     /// Agrees to the smaller of both sides' limits, where zero means none, and names the virtual host.
     fn handle_tune(
         &mut self,
-        tune: &connection::Tune,
+        tune: &Tune,
         endpoint: &Endpoint,
         out: &mut Vec<u8>,
     ) -> Result<Agreed, SessionError> {

@@ -1,5 +1,5 @@
-//! Methods: what we say to an AMQP broker, with all the fields that we leave as they are. It owns how we describe
-//! ourselves and what we ask for; it must not know when anything is said.
+//! The methods that we send to an AMQP broker. This file chooses the values of their fields; it does not know when they
+//! are sent.
 
 use amq_protocol::protocol::{AMQPClass, basic, channel, confirm, connection, exchange, queue};
 use amq_protocol::types::{AMQPValue, FieldTable, ShortString};
@@ -7,8 +7,8 @@ use amq_protocol::types::{AMQPValue, FieldTable, ShortString};
 use super::Endpoint;
 use super::bindings::Change;
 
-/// What a broker may say to us beside what everybody has to expect. Without the last of these, a wrong password is a
-/// connection that ends without a word.
+/// Extensions of the protocol that we support. Without the last, a broker that rejects our password closes the
+/// connection without a reason.
 const CAPABILITIES: &[&str] = &[
     "consumer_cancel_notify",
     "connection.blocked",
@@ -16,7 +16,6 @@ const CAPABILITIES: &[&str] = &[
     "authentication_failure_close",
 ];
 
-/// Who we are, and our login.
 pub(super) fn start_ok(endpoint: &Endpoint, client_name: &str) -> AMQPClass {
     let text = |text: &str| AMQPValue::LongString(text.into());
     let mut capabilities = FieldTable::default();
@@ -37,7 +36,6 @@ pub(super) fn start_ok(endpoint: &Endpoint, client_name: &str) -> AMQPClass {
     }))
 }
 
-/// What is agreed.
 pub(super) fn tune_ok(channel_max: u16, frame_max: u32, heartbeat: u16) -> AMQPClass {
     AMQPClass::Connection(connection::AMQPMethod::TuneOk(connection::TuneOk {
         channel_max,
@@ -47,10 +45,10 @@ pub(super) fn tune_ok(channel_max: u16, frame_max: u32, heartbeat: u16) -> AMQPC
 }
 
 pub(super) fn open(vhost: &str) -> AMQPClass {
-    let virtual_host = short(vhost);
-    AMQPClass::Connection(connection::AMQPMethod::Open(connection::Open {
-        virtual_host,
-    }))
+    let open = connection::Open {
+        virtual_host: short(vhost),
+    };
+    AMQPClass::Connection(connection::AMQPMethod::Open(open))
 }
 
 pub(super) fn open_channel() -> AMQPClass {
@@ -65,19 +63,18 @@ pub(super) fn flow_ok(active: bool) -> AMQPClass {
     AMQPClass::Channel(channel::AMQPMethod::FlowOk(channel::FlowOk { active }))
 }
 
-/// Asks whether the exchange is there, or else makes it. Made by us it outlives us and the broker's restart, as
-/// exchanges that others made for themselves do.
+/// Asks whether the exchange exists (passive), or declares it: durable, as exchanges usually are.
 pub(super) fn declare_exchange(endpoint: &Endpoint, is_passive: bool) -> AMQPClass {
     AMQPClass::Exchange(exchange::AMQPMethod::Declare(exchange::Declare {
         exchange: short(&endpoint.exchange),
-        kind: short(endpoint.exchange_type.name()),
+        kind: short(&endpoint.exchange_type.to_string()),
         passive: is_passive,
         durable: true,
         ..exchange::Declare::default()
     }))
 }
 
-/// A queue of our own, which the broker gives a name and which goes with us.
+/// Declares a queue that the broker names, and deletes with our connection.
 pub(super) fn declare_queue() -> AMQPClass {
     AMQPClass::Queue(queue::AMQPMethod::Declare(queue::Declare {
         exclusive: true,
@@ -86,7 +83,7 @@ pub(super) fn declare_queue() -> AMQPClass {
     }))
 }
 
-/// Messages are sent as they come and forgotten: what we cannot take is lost, as from Redis.
+/// Messages are not acknowledged: what we cannot read is lost, as with Redis.
 pub(super) fn consume(queue: &str) -> AMQPClass {
     AMQPClass::Basic(basic::AMQPMethod::Consume(basic::Consume {
         queue: short(queue),
@@ -97,33 +94,30 @@ pub(super) fn consume(queue: &str) -> AMQPClass {
 }
 
 pub(super) fn select_confirms() -> AMQPClass {
-    AMQPClass::Confirm(confirm::AMQPMethod::Select(confirm::Select {
-        nowait: false,
-    }))
+    AMQPClass::Confirm(confirm::AMQPMethod::Select(confirm::Select::default()))
 }
 
+/// Binds or unbinds our queue.
 pub(super) fn change(endpoint: &Endpoint, queue: &str, change: &Change) -> AMQPClass {
     let (queue, exchange) = (short(queue), short(&endpoint.exchange));
     let routing_key = short(&change.key);
-    let arguments = FieldTable::default();
     AMQPClass::Queue(match change.is_bind {
         true => queue::AMQPMethod::Bind(queue::Bind {
             queue,
             exchange,
             routing_key,
-            nowait: false,
-            arguments,
+            ..queue::Bind::default()
         }),
         false => queue::AMQPMethod::Unbind(queue::Unbind {
             queue,
             exchange,
             routing_key,
-            arguments,
+            ..queue::Unbind::default()
         }),
     })
 }
 
-/// Nobody has to be listening: that is no failure of the publisher's.
+/// Publishes a message, which need not reach anybody.
 pub(super) fn publish(endpoint: &Endpoint, routing_key: &str) -> AMQPClass {
     AMQPClass::Basic(basic::AMQPMethod::Publish(basic::Publish {
         exchange: short(&endpoint.exchange),
@@ -132,7 +126,7 @@ pub(super) fn publish(endpoint: &Endpoint, routing_key: &str) -> AMQPClass {
     }))
 }
 
-/// A name, which whoever made it has bounded. One that is too long would be no name at all.
+/// A string of at most 255 bytes. Its callers check the length; a longer one would be empty.
 fn short(text: &str) -> ShortString {
     ShortString::try_new(text).unwrap_or_default()
 }

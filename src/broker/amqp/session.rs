@@ -3,7 +3,11 @@
 //! happened.
 
 use amq_protocol::frame::{AMQPFrame, ProtocolVersion};
-use amq_protocol::protocol::{AMQPClass, basic, channel, connection, queue};
+use amq_protocol::protocol::AMQPClass;
+use amq_protocol::protocol::basic::AMQPMethod as Basic;
+use amq_protocol::protocol::channel::AMQPMethod as Channel;
+use amq_protocol::protocol::connection::AMQPMethod as Connection;
+use amq_protocol::protocol::queue::AMQPMethod as Queue;
 
 use super::bindings::Bindings;
 use super::codec::{self, Closing, Decoder, Frame};
@@ -39,10 +43,8 @@ pub struct Session {
     outgoing: Vec<u8>,
     bindings: Bindings,
     publisher: Publisher,
-    /// Messages that are being received over [`INWARD`] and [`OUTWARD`].
-    contents: [Content; 2],
-    /// Messages over the size limit since the start.
-    skipped: u64,
+    /// The message that is being received.
+    content: Content,
 }
 
 #[derive(Clone, Copy)]
@@ -69,8 +71,7 @@ impl Session {
             decoder: Decoder::default(),
             outgoing: Vec::new(),
             publisher: Publisher::default(),
-            contents: [Content::None, Content::None],
-            skipped: 0,
+            content: Content::None,
         }
     }
 
@@ -136,11 +137,6 @@ impl Session {
         &self.place
     }
 
-    /// How many messages were skipped because they were too large.
-    pub fn skipped(&self) -> u64 {
-        self.skipped
-    }
-
     /// The number of binds and unbinds that the broker has not answered.
     pub fn unsettled(&self) -> usize {
         self.bindings.unsettled()
@@ -197,21 +193,22 @@ impl Session {
     fn handle_frame(&mut self, frame: Frame, now: Time) -> Result<Option<Message>, SessionError> {
         match frame {
             Frame::Heartbeat => {}
-            Frame::Body(channel, part) => {
-                let progress = self.content(channel)?.handle_body(part)?;
+            Frame::Body(INWARD, part) => {
+                let progress = self.content.handle_body(part)?;
                 return Ok(self.handle_progress(progress));
             }
-            Frame::Header(channel, len) => {
-                let progress = self.content(channel)?.handle_header(len)?;
+            Frame::Header(INWARD, len) => {
+                let progress = self.content.handle_header(len)?;
                 return Ok(self.handle_progress(progress));
             }
             Frame::Deliver(INWARD, key) => {
                 let key = self.bindings.may_want(&key).then_some(key);
-                self.content(INWARD)?.announce(key)?;
+                self.content.announce(key)?;
             }
-            Frame::Deliver(..) => return Err(SessionError::Unexpected("a message".to_owned())),
-            // We do not ask for the return of messages that reach nobody. If one comes, it is confirmed as well.
-            Frame::Return(channel) => self.content(channel)?.announce(None)?,
+            Frame::Deliver(channel, _) | Frame::Header(channel, _) | Frame::Body(channel, _) => {
+                let what = format!("a message over channel {channel}");
+                return Err(SessionError::Unexpected(what));
+            }
             Frame::Close(channel, closing) => self.handle_close(channel, closing)?,
             Frame::Start {
                 version,
@@ -226,22 +223,11 @@ impl Session {
         Ok(None)
     }
 
-    fn content(&mut self, channel: u16) -> Result<&mut Content, SessionError> {
-        match channel {
-            INWARD => Ok(&mut self.contents[0]),
-            OUTWARD => Ok(&mut self.contents[1]),
-            _ => Err(SessionError::Unexpected(format!(
-                "a message over channel {channel}"
-            ))),
-        }
-    }
-
     fn handle_progress(&mut self, progress: Progress) -> Option<Message> {
         match progress {
             Progress::Nothing => None,
             Progress::Whole(message) => Some(message),
             Progress::TooLarge(len) => {
-                self.skipped += 1;
                 let most = limits::AMQP_BODY_BYTES_MAX;
                 let line = format!(
                     "amqp: skipping messages of more than {most} bytes, such as one of {len} bytes"
@@ -259,33 +245,34 @@ impl Session {
         now: Time,
     ) -> Result<(), SessionError> {
         match (channel, method) {
-            (CONNECTION, AMQPClass::Connection(connection::AMQPMethod::Blocked(blocked))) => {
+            (CONNECTION, AMQPClass::Connection(Connection::Blocked(blocked))) => {
                 let reason = self.without_password(blocked.reason.as_str());
                 let line = format!("amqp: {} blocks publishers: {reason}", self.place);
                 self.dialer.log(Level::Warn, line);
                 self.publisher.handle_blocked(Some(reason));
             }
-            (CONNECTION, AMQPClass::Connection(connection::AMQPMethod::Unblocked(_))) => {
+            (CONNECTION, AMQPClass::Connection(Connection::Unblocked(_))) => {
                 if self.publisher.handle_blocked(None) {
                     let line = format!("amqp: {} no longer blocks publishers", self.place);
                     self.dialer.log(Level::Info, line);
                 }
             }
-            (INWARD | OUTWARD, AMQPClass::Channel(channel::AMQPMethod::Flow(flow))) => {
+            (INWARD | OUTWARD, AMQPClass::Channel(Channel::Flow(flow))) => {
                 self.send(channel, methods::flow_ok(flow.active));
             }
-            (
-                INWARD,
-                AMQPClass::Queue(queue::AMQPMethod::BindOk(_) | queue::AMQPMethod::UnbindOk(_)),
-            ) if self.bindings.handle_answer() => self.send_changes(),
-            (INWARD, AMQPClass::Basic(basic::AMQPMethod::Cancel(_))) => {
+            (INWARD, AMQPClass::Queue(Queue::BindOk(_) | Queue::UnbindOk(_)))
+                if self.bindings.handle_answer() =>
+            {
+                self.send_changes();
+            }
+            (INWARD, AMQPClass::Basic(Basic::Cancel(_))) => {
                 return Err(SessionError::Cancelled);
             }
-            (OUTWARD, AMQPClass::Basic(basic::AMQPMethod::Ack(ack))) => {
+            (OUTWARD, AMQPClass::Basic(Basic::Ack(ack))) => {
                 self.publisher
                     .handle_confirm(ack.delivery_tag, ack.multiple, &Ok(()));
             }
-            (OUTWARD, AMQPClass::Basic(basic::AMQPMethod::Nack(nack))) => {
+            (OUTWARD, AMQPClass::Basic(Basic::Nack(nack))) => {
                 let text = "the broker could not accept the message".to_owned();
                 let refused = Err(Unanswered::Refused(text));
                 self.publisher
@@ -331,7 +318,6 @@ impl Session {
                 self.dialer.log_once("refusal", line);
                 let reason = Unanswered::Refused(closing.to_string());
                 self.publisher.handle_channel_closed(&reason);
-                self.contents[1] = Content::None;
                 self.send(OUTWARD, methods::close_channel_ok());
                 handshake::open_outward(&mut self.outgoing);
                 Ok(())
@@ -387,7 +373,7 @@ impl Session {
         self.outgoing.clear();
         self.decoder = Decoder::default();
         self.handshake = Handshake::default();
-        self.contents = [Content::None, Content::None];
+        self.content = Content::None;
         self.bindings.reset();
         self.publisher.reset();
     }
@@ -782,7 +768,7 @@ mod tests {
         // A connection that is lost is made again, with what is wanted by then.
         scene.amqp.on_lost(None, scene.now);
         assert_eq!(
-            (scene.amqp.is_live(), scene.amqp.health().losses()),
+            (scene.amqp.is_live(), scene.amqp.dialer().losses()),
             (false, 1)
         );
         scene.amqp.unsubscribe(b"b");
@@ -854,7 +840,7 @@ mod tests {
                 scene.broker_says(frame.clone());
             }
             scene.expect_given_up(words);
-            assert_eq!(scene.amqp.health().losses(), 0);
+            assert_eq!(scene.amqp.dialer().losses(), 0);
         }
         #[rustfmt::skip]
         let table: &[(AMQPFrame, &str)] = &[
@@ -864,6 +850,9 @@ mod tests {
             (on(1, cancel()), "the broker has cancelled the consumer, as when the queue is deleted"),
             (on(1, bind_ok()), "the broker unexpectedly sent queue.bindok"),
             (on(3, ack(1, false)), "the broker unexpectedly sent basic.ack"),
+            // Messages are returned only to publishers that ask for it.
+            (on(2, AMQPClass::Basic(basic::AMQPMethod::Return(basic::Return::default()))),
+                "the broker sent an unreadable frame (method 60.50)"),
             (on(1, queue_ok()), "the broker unexpectedly sent queue.declareok"),
             (tune(0, 0, 0), "the broker unexpectedly sent connection.tune"),
         ];
@@ -871,7 +860,7 @@ mod tests {
             let mut scene = Scene::live(ExchangeType::Direct);
             scene.broker_says(frame.clone());
             scene.expect_given_up(words);
-            assert_eq!(scene.amqp.health().losses(), 1);
+            assert_eq!(scene.amqp.dialer().losses(), 1);
         }
         let table: &[(&[u8], &str)] = &[
             (
@@ -1126,20 +1115,6 @@ mod tests {
             scene.said(),
             ["1 queue.declare", "1 basic.consume", "1 bind open"]
         );
-    }
-
-    #[test]
-    fn messages_that_came_back_are_left_alone() {
-        let mut scene = Scene::live(ExchangeType::Direct);
-        assert!(scene.amqp.publish(1, b"a", b"abc"));
-        let returned = basic::AMQPMethod::Return(basic::Return::default());
-        let mut bytes = Vec::new();
-        codec::encode_method(&mut bytes, 2, AMQPClass::Basic(returned));
-        codec::encode_content(&mut bytes, 2, b"abc", 4096);
-        scene.bytes_come(&bytes);
-        scene.broker_says(on(2, ack(1, false)));
-        assert_eq!(scene.answers(), [(1, Ok(()))]);
-        assert!(scene.messages.is_empty());
     }
 
     #[test]

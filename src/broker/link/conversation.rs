@@ -1,20 +1,19 @@
-//! Conversations: what is said over one connection that we make. It owns how one is dialed, kept and dialed again; it
-//! must not make a system call, and must not know what is decided with what comes over one.
+//! Conversations: what is sent and received over a connection that we make. The trait owns how one is dialed, given up
+//! and dialed again, without system calls.
 
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 
-use super::Health;
-use super::dialer::{Dialer, Due};
-use crate::broker::Message;
+use super::dialer::{Dialer, State};
+use crate::broker::{Message, shown_host};
 use crate::limits;
 use crate::time::Time;
 
-/// Where a metrics daemon listens.
+/// A port of a host.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
-    /// By datagrams, or over a connection.
+    /// How to connect.
     pub transport: Transport,
     /// Name or literal address (without brackets).
     pub host: String,
@@ -22,10 +21,10 @@ pub struct Target {
     pub port: u16,
 }
 
-/// How lines reach a metrics daemon.
+/// How to connect to a target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Transport {
-    /// UDP: what nobody hears is lost.
+    /// UDP.
     Udp,
     /// TCP.
     Tcp,
@@ -49,21 +48,17 @@ impl fmt::Display for Target {
             Transport::Udp => "udp",
             Transport::Tcp => "tcp",
         };
-        let (host, port) = (&self.host, self.port);
-        if host.contains(':') {
-            write!(formatter, "{scheme}://[{host}]:{port}")
-        } else {
-            write!(formatter, "{scheme}://{host}:{port}")
-        }
+        let host = shown_host(&self.host);
+        write!(formatter, "{scheme}://{host}:{}", self.port)
     }
 }
 
-/// Why a connection was given up, whatever was to be said over it.
+/// Why a connection was given up.
 #[derive(Debug)]
 pub enum Failure {
     /// The name has no address.
     Unresolved(io::Error),
-    /// The connection failed, or was not made.
+    /// The connection failed, or was not established.
     Link(io::Error),
     /// The other side closed it.
     Ended,
@@ -88,31 +83,31 @@ impl fmt::Display for Failure {
     }
 }
 
-/// What is said over one connection that we make, as a state machine without I/O. How one is dialed is the same
-/// for all, and provided; what is said is not.
+/// The protocol over one connection, as a state machine without I/O. Dialing is the same for all protocols, and
+/// provided.
 pub trait Conversation {
-    /// The way to the connection.
+    /// The dialer of the connection.
     fn dialer(&self) -> &Dialer;
 
-    /// The way to the connection, to be asked for intents.
+    /// The dialer, whose intents are polled.
     fn dialer_mut(&mut self) -> &mut Dialer;
 
     /// Begins to dial.
     fn dial(&mut self, now: Time);
 
-    /// Gives the connection, or the attempt, up and plans the next one.
+    /// Gives up the connection, or the attempt, and plans the next one.
     fn fail(&mut self, failure: Failure, now: Time);
 
-    /// The connection stands, and the dialer knows.
+    /// The connection is established: queues what is sent first.
     fn begin(&mut self, now: Time);
 
-    /// While connected: when [`Conversation::on_talk_time`] must be called, whatever happens before.
+    /// While connected: when [`Conversation::on_talk_time`] must be called at the latest.
     fn talk_deadline(&self) -> Option<Time>;
 
     /// While connected: does what has become due.
     fn on_talk_time(&mut self, now: Time);
 
-    /// Takes bytes from the front of `input`, up to the end of the next message; `None` once it is empty.
+    /// The next message, whose bytes are taken from the front of `input`; `None` once that is empty.
     fn next_message(&mut self, input: &mut &[u8], now: Time) -> Option<Message>;
 
     /// How often the socket is read in one turn.
@@ -120,18 +115,18 @@ pub trait Conversation {
         limits::SOURCE_READS_PER_TURN
     }
 
-    /// How many bytes the kernel may hold for an other side that does not take them, where few are wanted.
+    /// The size of the kernel's send buffer; `None` is the default.
     fn kernel_bytes_max(&self) -> Option<usize> {
         None
     }
 
-    /// Bytes for the other side; empty while there is no connection. For datagrams, those of the next one.
+    /// Bytes to be sent, for UDP as the next datagram; empty while there is no connection.
     fn unsent(&self) -> &[u8];
 
     /// So many of them were sent.
     fn on_sent(&mut self, len: usize);
 
-    /// When [`Conversation::on_time`] must be called, whatever happens before.
+    /// When [`Conversation::on_time`] must be called at the latest.
     fn deadline(&self) -> Option<Time> {
         match self.dialer().is_connected() {
             true => self.talk_deadline(),
@@ -139,41 +134,37 @@ pub trait Conversation {
         }
     }
 
-    /// How the connection has fared.
-    fn health(&self) -> &Health {
-        self.dialer().health()
-    }
-
     /// Does what has become due.
     fn on_time(&mut self, now: Time) {
-        match self.dialer().due(now) {
-            Some(Due::Dial) => self.dial(now),
-            Some(Due::Resolving) => self.fail(Failure::Late("the address of the host"), now),
-            // The host's other addresses, if any, have their turn.
-            Some(Due::Connecting) => self.on_lost(Some(io::ErrorKind::TimedOut.into()), now),
-            None if self.deadline().is_some_and(|at| at <= now) => self.on_talk_time(now),
-            None => {}
+        if self.deadline().is_none_or(|at| at > now) {
+            return;
+        }
+        match self.dialer().state() {
+            State::Waiting(_) => self.dial(now),
+            State::Resolving(_) => self.fail(Failure::Late("the address of the host"), now),
+            // Other addresses of the host are tried next.
+            State::Connecting(_) => self.on_lost(Some(io::ErrorKind::TimedOut.into()), now),
+            State::Connected => self.on_talk_time(now),
         }
     }
 
-    /// The answer to [`super::dialer::Intent::Resolve`].
+    /// The result of [`super::dialer::Intent::Resolve`].
     fn on_resolved(&mut self, result: io::Result<Vec<SocketAddr>>, now: Time) {
         if let Err(error) = self.dialer_mut().on_resolved(result, now) {
             self.fail(Failure::Unresolved(error), now);
         }
     }
 
-    /// The connection stands.
+    /// The connection is established.
     fn on_connected(&mut self, now: Time) {
         self.dialer_mut().on_connected();
         self.begin(now);
     }
 
-    /// The connection failed, or could not be made; `None` where the other side ended it.
+    /// The connection failed, or was not established; without an error, the other side has closed it.
     fn on_lost(&mut self, error: Option<io::Error>, now: Time) {
         let dialer = self.dialer_mut();
-        let is_under_way = dialer.is_connecting() || dialer.is_connected();
-        if is_under_way && !dialer.try_next_address(now) {
+        if dialer.is_under_way() && !dialer.try_next_address(now) {
             self.fail(error.map_or(Failure::Ended, Failure::Link), now);
         }
     }

@@ -1,153 +1,207 @@
 //! Dialing: from a name to a connection, and back to it after a failure. It owns the states in between
-//! (`Waiting → Resolving → Connecting → Connected`), their deadlines and the pauses; it must not know what
-//! is said over the connection, nor when one is worth having.
+//! (`Waiting → Resolving → Connecting → Connected`), their deadlines, the pauses, and how the connection has fared; it
+//! does not know what is said over the connection, nor when one is worth having.
 
 use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{Health, Target, Transport};
+use super::{Target, Transport};
 use crate::level::Level;
 use crate::limits;
+use crate::net::Peer;
 use crate::random::Random;
 use crate::time::Time;
 
-/// What is to be done for an upstream.
+/// What is to be done for a connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Intent {
-    /// Resolve a name, and tell the answer.
+    /// Resolve a name, and report the result.
     Resolve(String, u16),
-    /// Connect, and tell what became of it.
-    Connect(Destination),
+    /// Connect to one address, and report the result.
+    Connect(Peer),
     /// Close the connection, if there is one.
     Disconnect,
     /// Write a line to the log.
     Log(Level, String),
 }
 
-/// The other end of one attempt to connect: a name that has several addresses is one of them here.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Destination {
-    /// An address of a network.
-    Address(Transport, SocketAddr),
-    /// A Unix domain socket.
-    Path(PathBuf),
-}
-
-/// What has become due.
+/// How far a connection has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Due {
-    /// The pause is over: dial.
-    Dial,
-    /// The answer to a name did not come.
-    Resolving,
-    /// The connection was not made.
-    Connecting,
+pub enum State {
+    /// Until this moment, or until [`Dialer::hang_up`].
+    Waiting(Option<Time>),
+    /// The address must be known by this moment.
+    Resolving(Time),
+    /// The connection must be established by this moment.
+    Connecting(Time),
+    /// The connection is established.
+    Connected,
 }
 
 /// The way to one connection.
 pub struct Dialer {
     state: State,
     transport: Transport,
-    /// Where the latest attempt went.
-    destination: Option<Destination>,
-    /// Further addresses of the same host, as long as the one in use may turn out to be the wrong one.
+    /// The target of the latest attempt.
+    peer: Option<Peer>,
+    /// Further addresses of the same host, as long as the current one may turn out to be wrong.
     others: VecDeque<SocketAddr>,
     /// The address to begin with, if the host still has it.
     preferred: Option<SocketAddr>,
     intents: VecDeque<Intent>,
-    health: Health,
     /// What [`Dialer::log_once`] has logged since the last connection was given up.
     logged: Vec<&'static str>,
     random: Random,
-}
-
-#[derive(Clone, Copy)]
-enum State {
-    /// `None` is until somebody says where to.
-    Waiting {
-        until: Option<Time>,
-    },
-    Resolving {
-        deadline: Time,
-    },
-    Connecting {
-        deadline: Time,
-    },
-    Connected,
+    /// Failures in a row: since the connection last was live for a while.
+    failures: u32,
+    losses: u64,
+    since: Time,
 }
 
 impl Dialer {
-    /// A dialer that is to dial at once.
+    /// A dialer that begins at once.
     pub fn new(seed: u64) -> Dialer {
-        let until = Some(Time::ZERO);
         Dialer {
-            state: State::Waiting { until },
+            state: State::Waiting(Some(Time::ZERO)),
             ..Dialer::idle(seed)
         }
     }
 
-    /// A dialer that is to dial once it is told to [`Dialer::hang_up`].
+    /// A dialer that begins after [`Dialer::hang_up`].
     pub fn idle(seed: u64) -> Dialer {
         Dialer {
-            state: State::Waiting { until: None },
+            state: State::Waiting(None),
             transport: Transport::Tcp,
-            destination: None,
+            peer: None,
             others: VecDeque::new(),
             preferred: None,
             intents: VecDeque::new(),
-            health: Health::default(),
             logged: Vec::new(),
             random: Random::new(seed),
+            failures: 0,
+            losses: 0,
+            since: Time::ZERO,
         }
     }
 
-    /// Whether there is a connection.
-    pub fn is_connected(&self) -> bool {
-        matches!(self.state, State::Connected)
+    /// Dials a host.
+    pub fn dial(&mut self, target: &Target, now: Time) {
+        self.transport = target.transport;
+        self.state = State::Resolving(now + limits::RESOLVE_DEADLINE);
+        let intent = Intent::Resolve(target.host.clone(), target.port);
+        self.intents.push_back(intent);
     }
 
-    /// Whether a connection is being made.
-    pub fn is_connecting(&self) -> bool {
-        matches!(self.state, State::Connecting { .. })
+    /// Connects to an address that need not be resolved, and to no other.
+    pub fn dial_directly(&mut self, peer: Peer, now: Time) {
+        self.others.clear();
+        self.connect_to(peer, now);
     }
 
-    /// Where the connection goes, while there is one or one is being made.
-    pub fn destination(&self) -> Option<&Destination> {
-        let is_under_way = self.is_connecting() || self.is_connected();
-        self.destination.as_ref().filter(|_| is_under_way)
-    }
-
-    /// When [`Dialer::due`] must be asked, whatever happens before; `None` while connected or idle.
-    pub fn deadline(&self) -> Option<Time> {
-        match self.state {
-            State::Waiting { until } => until,
-            State::Resolving { deadline } | State::Connecting { deadline } => Some(deadline),
-            State::Connected => None,
+    /// The result of [`Intent::Resolve`].
+    ///
+    /// # Errors
+    /// If there is no address; the caller gives up.
+    pub fn on_resolved(
+        &mut self,
+        result: io::Result<Vec<SocketAddr>>,
+        now: Time,
+    ) -> io::Result<()> {
+        if !matches!(self.state, State::Resolving(_)) {
+            return Ok(());
+        }
+        self.others = result?.into();
+        let preferred = |&address: &SocketAddr| self.preferred == Some(address);
+        if let Some(index) = self.others.iter().position(preferred) {
+            self.others.make_contiguous()[..=index].rotate_right(1);
+        }
+        match self.connect(now) {
+            true => Ok(()),
+            false => Err(io::Error::new(
+                io::ErrorKind::NotFound,
+                "the name has no address",
+            )),
         }
     }
 
-    /// What has become due, if anything.
-    pub fn due(&self, now: Time) -> Option<Due> {
-        if self.deadline().is_none_or(|deadline| deadline > now) {
-            return None;
+    /// Continues with the next address of the same host; false if there is none. `localhost` is often two addresses,
+    /// one of which nobody listens on: by TCP that shows while connecting, by UDP only when something was sent.
+    pub fn try_next_address(&mut self, now: Time) -> bool {
+        if !self.is_under_way() || self.others.is_empty() {
+            return false;
         }
-        match self.state {
-            State::Waiting { .. } => Some(Due::Dial),
-            State::Resolving { .. } => Some(Due::Resolving),
-            State::Connecting { .. } => Some(Due::Connecting),
-            State::Connected => None,
+        self.intents.push_back(Intent::Disconnect);
+        self.connect(now)
+    }
+
+    /// The connection is established.
+    pub fn on_connected(&mut self) {
+        debug_assert!(self.is_connecting());
+        self.state = State::Connected;
+        // A UDP socket is connected without anybody at the other end, which says nothing about the address.
+        if self.transport == Transport::Tcp {
+            self.others.clear();
         }
     }
 
-    /// The next thing to do.
-    pub fn poll_intent(&mut self) -> Option<Intent> {
-        self.intents.pop_front()
+    /// The current address has proved right: it is the first to be tried from now on.
+    pub fn prefer_address(&mut self) {
+        if let Some(Peer::Tcp { address, .. } | Peer::Udp(address)) = self.peer {
+            self.preferred = Some(address);
+        }
     }
 
-    /// Has a line logged.
+    /// The connection can be used. Returns for how long it could not, as the end of a log line; empty at the first
+    /// attempt.
+    pub fn handle_live(&mut self, now: Time) -> String {
+        let away = now.since(self.since).as_secs_f64();
+        self.since = now;
+        match self.failures {
+            0 => String::new(),
+            _ => format!(" after {away:.1} s"),
+        }
+    }
+
+    /// Gives up what there is after a failure, and dials again after a pause, which is returned. If the connection was
+    /// never live, each of `servers`, which are tried in turn, is tried before there is a pause. Only a connection that
+    /// has lasted resets the count of failures: a peer that accepts connections and drops them at once must not be
+    /// dialed ten times a second.
+    pub fn give_up(&mut self, was_live: bool, servers: u32, now: Time) -> Duration {
+        if was_live {
+            if now.since(self.since) >= limits::PING_INTERVAL {
+                self.failures = 0;
+            }
+            self.losses += 1;
+            self.since = now;
+        }
+        self.failures = self.failures.saturating_add(1);
+        let pause = match was_live || self.failures.is_multiple_of(servers) {
+            true => self.pause_after(self.failures / servers),
+            false => Duration::ZERO,
+        };
+        self.hang_up(pause, now);
+        pause
+    }
+
+    /// Gives up what there is, and dials again after this pause.
+    pub fn hang_up(&mut self, pause: Duration, now: Time) {
+        self.intents.push_back(Intent::Disconnect);
+        self.logged.clear();
+        self.state = State::Waiting(Some(now + pause));
+    }
+
+    /// The pause after so many failures in a row, from 1 on: doubled with each, and spread over its upper half, so that
+    /// many copies of the server do not reconnect at the same moment.
+    pub fn pause_after(&mut self, failures: u32) -> Duration {
+        let doublings = failures.saturating_sub(1).min(16);
+        let longest = limits::BACKOFF_MIN * 2 * 2_u32.pow(doublings);
+        let longest = longest.min(limits::BACKOFF_MAX);
+        self.random.between(longest / 2, longest)
+    }
+
+    /// Logs a line.
     pub fn log(&mut self, level: Level, line: String) {
         self.intents.push_back(Intent::Log(level, line));
     }
@@ -160,137 +214,80 @@ impl Dialer {
         }
     }
 
-    /// The connection has become of use. Returns for how long it was not, as [`Health::on_live`] does.
-    pub fn handle_live(&mut self, now: Time) -> String {
-        self.health.on_live(now)
+    /// The next thing to do.
+    pub fn poll_intent(&mut self) -> Option<Intent> {
+        self.intents.pop_front()
     }
 
-    /// Gives up what there is after a failure, and dials again after a pause, which is returned. Each of `servers`,
-    /// which are tried in turn, is tried before there is one, unless a connection was lost that was of use.
-    pub fn give_up(&mut self, was_live: bool, servers: u32, now: Time) -> Duration {
-        self.health.on_failure(was_live, now);
-        let failures = self.health.failures();
-        let pause = match was_live || failures.is_multiple_of(servers) {
-            true => self.pause_after(failures / servers),
-            false => Duration::ZERO,
-        };
-        self.hang_up(pause, now);
-        pause
+    /// How far the connection has come.
+    pub fn state(&self) -> State {
+        self.state
     }
 
-    /// How the connection has fared.
-    pub fn health(&self) -> &Health {
-        &self.health
+    /// Whether there is a connection.
+    pub fn is_connected(&self) -> bool {
+        self.state == State::Connected
     }
 
-    /// Dials a host.
-    pub fn dial(&mut self, target: &Target, now: Time) {
-        self.transport = target.transport;
-        self.state = State::Resolving {
-            deadline: now + limits::RESOLVE_DEADLINE,
-        };
-        let intent = Intent::Resolve(target.host.clone(), target.port);
-        self.intents.push_back(intent);
+    /// Whether a connection is being established.
+    pub fn is_connecting(&self) -> bool {
+        matches!(self.state, State::Connecting(_))
     }
 
-    /// Dials what needs no resolution, and nothing else.
-    pub fn dial_directly(&mut self, destination: Destination, now: Time) {
-        self.others.clear();
-        self.connect_to(destination, now);
+    /// Whether there is a connection, or one is being established.
+    pub fn is_under_way(&self) -> bool {
+        self.is_connecting() || self.is_connected()
     }
 
-    /// The answer to [`Intent::Resolve`].
-    ///
-    /// # Errors
-    /// Where there is no address; the caller gives up.
-    pub fn on_resolved(
-        &mut self,
-        result: io::Result<Vec<SocketAddr>>,
-        now: Time,
-    ) -> io::Result<()> {
-        if !matches!(self.state, State::Resolving { .. }) {
-            return Ok(());
-        }
-        self.others = result?.into();
-        let preferred = |&address: &SocketAddr| self.preferred == Some(address);
-        if let Some(address) = self.others.iter().position(preferred)
-            && let Some(address) = self.others.remove(address)
-        {
-            self.others.push_front(address);
-        }
-        if self.connect(now) {
-            return Ok(());
-        }
-        let none = "the name has no address";
-        Err(io::Error::new(io::ErrorKind::NotFound, none))
-    }
-
-    /// Goes on with the next address of the same host; false when there is none. `localhost` is often two
-    /// addresses, one of which nobody listens on: by TCP that shows while connecting, for datagrams only when
-    /// one of them was sent.
-    pub fn try_next_address(&mut self, now: Time) -> bool {
-        let is_under_way = self.is_connecting() || self.is_connected();
-        if !is_under_way || self.others.is_empty() {
-            return false;
-        }
-        self.intents.push_back(Intent::Disconnect);
-        self.connect(now)
-    }
-
-    /// The connection stands.
-    pub fn on_connected(&mut self) {
-        debug_assert!(self.is_connecting());
-        self.state = State::Connected;
-        // Datagrams need nobody at the other end for that, so it says nothing about their address.
-        if self.transport == Transport::Tcp {
-            self.others.clear();
-        }
-    }
-
-    /// The address in use has proved itself: it is the first to be tried from now on.
-    pub fn prefer_address(&mut self) {
-        if let Some(Destination::Address(_, address)) = self.destination {
-            self.preferred = Some(address);
-        }
-    }
-
-    /// Gives up what there is, and dials again after a pause.
-    pub fn hang_up(&mut self, pause: Duration, now: Time) {
-        self.intents.push_back(Intent::Disconnect);
-        self.logged.clear();
-        let until = Some(now + pause);
-        self.state = State::Waiting { until };
-    }
-
-    /// Whether it is not connected, and will dial after a pause.
+    /// Whether it will dial after a pause.
     pub fn is_pausing(&self) -> bool {
-        matches!(self.state, State::Waiting { until: Some(_) })
+        matches!(self.state, State::Waiting(Some(_)))
     }
 
-    /// How long to wait after so many failures in a row, from 1 on: doubled with each, and spread over its
-    /// upper half, so that many copies of the server do not come back together.
-    pub fn pause_after(&mut self, failures: u32) -> Duration {
-        let doublings = failures.saturating_sub(1).min(16);
-        let longest = limits::BACKOFF_MIN * 2 * 2_u32.pow(doublings);
-        let longest = longest.min(limits::BACKOFF_MAX);
-        self.random.between(longest / 2, longest)
+    /// The other end of the connection that there is, or that is being established.
+    pub fn peer(&self) -> Option<&Peer> {
+        self.peer.as_ref().filter(|_| self.is_under_way())
     }
 
-    /// Begins to connect to the next of the host's addresses; false when there is none.
+    /// When something must have happened, or is due; `None` while connected or idle.
+    pub fn deadline(&self) -> Option<Time> {
+        match self.state {
+            State::Waiting(until) => until,
+            State::Resolving(deadline) | State::Connecting(deadline) => Some(deadline),
+            State::Connected => None,
+        }
+    }
+
+    /// How often a connection that was live was lost.
+    pub fn losses(&self) -> u64 {
+        self.losses
+    }
+
+    /// Since when the connection has been live, or has not been.
+    pub fn since(&self) -> Time {
+        self.since
+    }
+
+    /// Begins to connect to the next of the host's addresses; false if there is none.
     fn connect(&mut self, now: Time) -> bool {
         let Some(address) = self.others.pop_front() else {
             return false;
         };
-        self.connect_to(Destination::Address(self.transport, address), now);
+        let peer = match self.transport {
+            Transport::Udp => Peer::Udp(address),
+            Transport::Tcp => Peer::Tcp {
+                address,
+                kernel_bytes_max: None,
+            },
+        };
+        self.connect_to(peer, now);
         true
     }
 
-    fn connect_to(&mut self, destination: Destination, now: Time) {
-        self.destination = Some(destination.clone());
-        self.state = State::Connecting {
-            deadline: now + limits::CONNECT_DEADLINE,
-        };
-        self.intents.push_back(Intent::Connect(destination));
+    fn connect_to(&mut self, peer: Peer, now: Time) {
+        self.peer = Some(peer.clone());
+        self.state = State::Connecting(now + limits::CONNECT_DEADLINE);
+        self.intents.push_back(Intent::Connect(peer));
     }
 }
 
@@ -317,7 +314,7 @@ mod tests {
     fn connects(dialer: &mut Dialer) -> Vec<SocketAddr> {
         std::iter::from_fn(|| dialer.poll_intent())
             .filter_map(|intent| match intent {
-                Intent::Connect(Destination::Address(_, address)) => Some(address),
+                Intent::Connect(Peer::Tcp { address, .. } | Peer::Udp(address)) => Some(address),
                 _ => None,
             })
             .collect()
@@ -368,5 +365,35 @@ mod tests {
         dialing(Transport::Udp, &mut dialer);
         assert!(dialer.try_next_address(Time::ZERO));
         assert_eq!(connects(&mut dialer), [address(2), address(1)]);
+    }
+
+    #[test]
+    fn only_a_connection_that_has_lasted_resets_the_count_of_failures() {
+        let at = |seconds: u64| Time::from_micros(seconds * 1_000_000);
+        let mut dialer = Dialer::new(1);
+        assert_eq!(dialer.handle_live(at(1)), "");
+        // The second of the next failure, whether the connection is live then, and failures and losses afterwards.
+        for (seconds, was_live, failures, losses) in [
+            (2, true, 1, 1),
+            (3, false, 2, 1),
+            (4, true, 3, 2),
+            (4 + limits::PING_INTERVAL.as_secs(), true, 1, 3),
+        ] {
+            dialer.give_up(was_live, 1, at(seconds));
+            let counted = (dialer.failures, dialer.losses());
+            assert_eq!(counted, (failures, losses), "{seconds} s");
+        }
+        assert_eq!(dialer.handle_live(at(16)), " after 2.0 s");
+        assert_eq!(dialer.since(), at(16));
+    }
+
+    #[test]
+    fn all_servers_are_tried_before_a_pause() {
+        let mut dialer = Dialer::new(1);
+        let pauses = [false, false, false, true].map(|was_live| {
+            let pause = dialer.give_up(was_live, 3, Time::ZERO);
+            pause > Duration::ZERO
+        });
+        assert_eq!(pauses, [false, false, true, true]);
     }
 }

@@ -1,10 +1,9 @@
-//! Links: one socket that we connect each, with the conversation that is held over it. A link resolves a name,
-//! dials, backs off after a failure and dials again. It owns carrying bytes and wishes between the socket and the
-//! conversation; it must not know what a conversation is about.
+//! Links: each is a connection that we make, and the conversation over it. A link resolves a name, connects, backs off
+//! after a failure and connects again. It carries bytes and intents between the socket and the conversation, and does not
+//! know what the conversation is about.
 
 mod conversation;
 pub mod dialer;
-mod health;
 
 use std::io;
 use std::net::SocketAddr;
@@ -15,24 +14,23 @@ use crate::limits;
 use crate::net::{Net, Peer, Token};
 use crate::time::Time;
 pub use conversation::{Conversation, Failure, Target, Transport};
-use dialer::{Destination, Intent};
-pub use health::Health;
+use dialer::Intent;
 
-/// A conversation and the readiness of its socket, which comes as an edge and is kept until it is used up.
+/// A conversation and the readiness of its socket, which is edge-triggered and kept until a call returns `WouldBlock`.
 pub struct Link<C: Conversation> {
     token: Token,
     conversation: C,
     readable: bool,
     writable: bool,
-    /// Where reads go. What lies in `unread` of it was read and is not decoded yet.
+    /// Where reads go. The bytes in the range `unread` are not decoded yet.
     buffer: Box<[u8]>,
     unread: Range<usize>,
-    /// How often the socket may still be read in this turn.
+    /// The number of reads that are left in this turn.
     reads_left: usize,
 }
 
 impl<C: Conversation> Link<C> {
-    /// A link that is not connected. The index is the socket's name among those that we connect.
+    /// A link that is not connected. The index of its socket is unique among our connections.
     pub fn new(index: u8, conversation: C) -> Link<C> {
         Link {
             token: Token::Upstream(index),
@@ -45,73 +43,33 @@ impl<C: Conversation> Link<C> {
         }
     }
 
-    /// The name of the socket.
-    pub fn token(&self) -> Token {
-        self.token
-    }
-
-    /// The conversation.
-    pub fn conversation(&self) -> &C {
-        &self.conversation
-    }
-
-    /// The conversation, to be told or asked something.
-    pub fn conversation_mut(&mut self) -> &mut C {
-        &mut self.conversation
-    }
-
-    /// Whether bytes wait to be sent.
-    pub fn has_unsent(&self) -> bool {
-        !self.conversation.unsent().is_empty()
-    }
-
-    /// Whether there may be something to be read.
-    pub fn is_readable(&self) -> bool {
-        self.readable
-    }
-
-    /// Whether nothing waits to be sent that could be: what must hold when the loop goes to sleep.
-    pub fn is_settled(&self) -> bool {
-        !self.has_unsent() || !self.writable
-    }
-
-    /// When the link must be served at the latest: at once if there may be bytes to read, and `may_read`.
-    pub fn deadline(&self, may_read: bool) -> Option<Time> {
-        match self.readable && may_read {
-            true => Some(Time::ZERO),
-            false => self.conversation.deadline(),
-        }
-    }
-
-    /// The socket's state has changed.
+    /// The socket became ready.
     pub fn on_ready(&mut self, readable: bool, writable: bool) {
-        // A late event of a socket that was given up says nothing about the next one.
-        let dialer = self.conversation.dialer();
-        if dialer.is_connected() || dialer.is_connecting() {
+        // It may be a late event of a socket that was given up.
+        if self.conversation.dialer().is_under_way() {
             self.readable |= readable;
             self.writable |= writable;
         }
     }
 
-    /// The answer to a question for a name.
+    /// The result of resolving the name.
     pub fn on_resolved(&mut self, result: io::Result<Vec<SocketAddr>>, now: Time) {
         self.conversation.on_resolved(result, now);
     }
 
-    /// Does everything but reading: what is due, what the conversation wishes, what is to be sent. The reads of a
-    /// turn come behind it.
+    /// Does everything except reading: what is due, the intents of the conversation, and writes. It begins a turn, whose
+    /// reads follow.
     pub fn serve<N: Net>(&mut self, net: &mut N, now: Time) {
         self.reads_left = self.conversation.reads_per_turn();
         self.conversation.on_time(now);
         self.apply_intents(net, now);
         self.connect(net, now);
         self.write(net, now);
-        // What failed just now has more to say.
+        // A failed write leads to further intents.
         self.apply_intents(net, now);
     }
 
-    /// The next message of what was read; the socket is read for more only where that is wanted. What was read is
-    /// to be taken to its end in the same turn.
+    /// The next message; more is read from the socket only if `may_read`. Poll until there is none in the same turn.
     pub fn poll_message<N: Net>(
         &mut self,
         net: &mut N,
@@ -134,7 +92,45 @@ impl<C: Conversation> Link<C> {
         }
     }
 
-    /// Reads once; `None` when there is nothing (more) to be read for now.
+    /// The token of the socket.
+    pub fn token(&self) -> Token {
+        self.token
+    }
+
+    /// The conversation.
+    pub fn conversation(&self) -> &C {
+        &self.conversation
+    }
+
+    /// The conversation.
+    pub fn conversation_mut(&mut self) -> &mut C {
+        &mut self.conversation
+    }
+
+    /// Whether bytes wait to be sent.
+    pub fn has_unsent(&self) -> bool {
+        !self.conversation.unsent().is_empty()
+    }
+
+    /// Whether there may be bytes to read.
+    pub fn is_readable(&self) -> bool {
+        self.readable
+    }
+
+    /// Whether nothing waits to be sent that could be sent.
+    pub fn is_settled(&self) -> bool {
+        !self.has_unsent() || !self.writable
+    }
+
+    /// When the link must be served at the latest: at once if there may be bytes to read, and `may_read`.
+    pub fn deadline(&self, may_read: bool) -> Option<Time> {
+        match self.readable && may_read {
+            true => Some(Time::ZERO),
+            false => self.conversation.deadline(),
+        }
+    }
+
+    /// Reads once; `None` if there is nothing to read.
     fn read<N: Net>(&mut self, net: &mut N, now: Time) -> Option<usize> {
         if !self.readable || !self.conversation.dialer().is_connected() {
             return None;
@@ -156,7 +152,7 @@ impl<C: Conversation> Link<C> {
         }
     }
 
-    /// Finds out what became of a connection that was begun.
+    /// Checks whether a connection that is being established has succeeded or failed.
     fn connect<N: Net>(&mut self, net: &mut N, now: Time) {
         if !self.conversation.dialer().is_connecting() || !(self.writable || self.readable) {
             return;
@@ -184,32 +180,25 @@ impl<C: Conversation> Link<C> {
 
     fn apply_intents<N: Net>(&mut self, net: &mut N, now: Time) {
         while let Some(intent) = self.conversation.dialer_mut().poll_intent() {
-            let peer = match intent {
-                Intent::Log(level, line) => {
-                    net.log(level, &line);
-                    continue;
-                }
+            match intent {
+                Intent::Log(level, line) => net.log(level, &line),
+                Intent::Resolve(host, port) => net.resolve(self.token, &host, port),
                 Intent::Disconnect => {
                     self.forget_readiness();
                     net.close(self.token);
-                    continue;
                 }
-                Intent::Resolve(host, port) => {
-                    net.resolve(self.token, &host, port);
-                    continue;
+                Intent::Connect(mut peer) => {
+                    self.forget_readiness();
+                    if let Peer::Tcp {
+                        kernel_bytes_max, ..
+                    } = &mut peer
+                    {
+                        *kernel_bytes_max = self.conversation.kernel_bytes_max();
+                    }
+                    if let Err(error) = net.connect(self.token, &peer) {
+                        self.conversation.on_lost(Some(error), now);
+                    }
                 }
-                Intent::Connect(Destination::Address(Transport::Tcp, address)) => Peer::Tcp {
-                    address,
-                    kernel_bytes_max: self.conversation.kernel_bytes_max(),
-                },
-                Intent::Connect(Destination::Address(Transport::Udp, address)) => {
-                    Peer::Udp(address)
-                }
-                Intent::Connect(Destination::Path(path)) => Peer::Unix(path),
-            };
-            self.forget_readiness();
-            if let Err(error) = net.connect(self.token, &peer) {
-                self.conversation.on_lost(Some(error), now);
             }
         }
     }

@@ -11,30 +11,25 @@ pub(super) fn message_of(value: Value) -> Result<Message, Value> {
     let Value::Array(mut items) = value else {
         return Err(value);
     };
-    let is = |item: &Value, kind: &[u8]| matches!(item, Value::BulkString(bytes) if bytes == kind);
-    let is_message = match items.as_slice() {
-        [kind, _, _] => is(kind, b"message"),
-        [kind, _, _, _] => is(kind, b"pmessage"),
-        _ => false,
+    let (pattern, channel, payload) = match &mut items[..] {
+        [
+            Value::BulkString(kind),
+            Value::BulkString(channel),
+            Value::BulkString(payload),
+        ] if kind == b"message" => (None, channel, payload),
+        [
+            Value::BulkString(kind),
+            Value::BulkString(pattern),
+            Value::BulkString(channel),
+            Value::BulkString(payload),
+        ] if kind == b"pmessage" => (Some(std::mem::take(pattern)), channel, payload),
+        _ => return Err(Value::Array(items)),
     };
-    if is_message
-        && let Some(Value::BulkString(payload)) =
-            items.pop_if(|item| matches!(item, Value::BulkString(_)))
-        && let Some(Value::BulkString(channel)) = items.pop()
-    {
-        let is_patterned = is(&items[0], b"pmessage");
-        let pattern = items.pop().filter(|_| is_patterned);
-        let pattern = pattern.map(|value| match value {
-            Value::BulkString(pattern) => pattern,
-            _ => Vec::new(),
-        });
-        return Ok(Message {
-            pattern,
-            channel,
-            payload,
-        });
-    }
-    Err(Value::Array(items))
+    Ok(Message {
+        pattern,
+        channel: std::mem::take(channel),
+        payload: std::mem::take(payload),
+    })
 }
 
 /// The strings of an array, or the one string that is the answer.

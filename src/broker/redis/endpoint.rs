@@ -1,10 +1,11 @@
-//! Endpoints: where a broker is found and how to log in to it. It owns how these are shown; it must never
-//! show a password.
+//! Endpoints: the address of a Redis server, and the login. They are shown without the password.
 
 use std::fmt;
 use std::path::PathBuf;
 
-/// Where a broker is found.
+use crate::broker::shown_host;
+
+/// The address of a server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Address {
     /// A host name or an IP address (without brackets), and a port.
@@ -18,16 +19,16 @@ pub enum Address {
     Unix(PathBuf),
 }
 
-/// A Redis server and how to log in to it. Neither `Display` nor `Debug` shows the password.
+/// A Redis server and the login. Neither `Display` nor `Debug` shows the password.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Endpoint {
-    /// Where it is found.
+    /// Its address.
     pub address: Address,
-    /// The user of Redis's access control lists, if any.
+    /// The user, if any.
     pub username: Option<String>,
     /// The password, if any.
     pub password: Option<String>,
-    /// The database number. Publish and subscribe are not divided by it, the sets and hashes are.
+    /// The number of the database, which keys belong to, but not channels.
     pub db: i64,
 }
 
@@ -35,16 +36,15 @@ impl fmt::Display for Endpoint {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let shown = |user: &str| format!("{}@", user.escape_debug());
         let user = self.username.as_deref().map(shown).unwrap_or_default();
-        let db = if self.db == 0 {
-            String::new()
-        } else {
-            format!("/{}", self.db)
+        let db = match self.db {
+            0 => String::new(),
+            db => format!("/{db}"),
         };
         match &self.address {
-            Address::Tcp { host, port } if host.contains(':') => {
-                write!(formatter, "redis://{user}[{host}]:{port}{db}")
+            Address::Tcp { host, port } => {
+                let host = shown_host(host);
+                write!(formatter, "redis://{user}{host}:{port}{db}")
             }
-            Address::Tcp { host, port } => write!(formatter, "redis://{user}{host}:{port}{db}"),
             Address::Unix(path) => {
                 let path = path.to_string_lossy();
                 write!(formatter, "redis+unix://{}", path.escape_debug())

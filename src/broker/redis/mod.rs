@@ -1,5 +1,5 @@
-//! Redis pub/sub: a broker over two connections, because one that is subscribed may send nothing else. It owns how the
-//! two belong together, and what else is kept in Redis beside messages.
+//! Redis pub/sub: a broker over two connections, because one that subscribes may not send other commands. It owns how the
+//! two belong together, and the keys that are stored in Redis.
 
 mod answers;
 mod endpoint;
@@ -21,29 +21,27 @@ pub use endpoint::{Address, Endpoint};
 use pipeline::{Awaited, Question};
 use session::Session;
 
-/// The hash with one field a node, where the admin service reads the status of all.
+/// The hash with a field for each node, from which the admin service reads their status.
 const STATUS_KEY: &[u8] = b"admin_stream_status";
-/// The sorted set of emoji by their scores.
+/// The sorted set of emoji by score.
 const SCORE_KEY: &[u8] = b"emojitrack_score";
-/// The last of the emoji that the live page shows at most, counted from zero; there are half as many.
+/// The index of the last emoji on the live page. There are half as many emoji.
 const SCORE_LAST: &[u8] = b"1999";
-/// What a command to publish has beside the names and the messages.
+/// The bytes of a publication besides the channel and the message.
 const COMMAND_BYTES: usize = 64;
 
 /// A Redis server, or several that are tried in turn.
 pub struct Redis {
-    /// Where messages come from.
     messages: Link<Session>,
-    /// Where commands go.
     commands: Link<Session>,
-    /// Until when messages are left in their socket.
+    /// Until when messages are left unread.
     rest_until: Option<Time>,
-    /// The socket does not wake us up.
+    /// Whether the arrival of messages does not end the poll.
     is_muted: bool,
 }
 
 impl Redis {
-    /// A broker that is connected to at once. `endpoints` is not empty.
+    /// Connects at once; `endpoints` is not empty.
     pub fn new(endpoints: Vec<Endpoint>, topics: Topics, client_name: &str, seed: u64) -> Redis {
         let commander = Session::commander(endpoints.clone(), client_name, !seed);
         let subscriber = Session::subscriber(endpoints, topics, client_name, seed);
@@ -74,7 +72,7 @@ impl<N: Net> Broker<N> for Redis {
     }
 
     fn handle_resolved(&mut self, _: Token, result: io::Result<Vec<SocketAddr>>, now: Time) {
-        // The connection for commands goes where the other one went.
+        // The connection for commands uses the address of the other one.
         self.messages.on_resolved(result, now);
     }
 
@@ -84,7 +82,7 @@ impl<N: Net> Broker<N> for Redis {
         self.commands.conversation_mut().follow(leader, now);
         self.commands.serve(net, now);
         if self.rest_until.take_if(|until| *until <= now).is_some() {
-            // Nobody has told us that it is readable.
+            // There was no event if it became readable.
             self.messages.on_ready(true, false);
         }
     }
@@ -98,8 +96,7 @@ impl<N: Net> Broker<N> for Redis {
     }
 
     fn subscribe(&mut self, name: &[u8], is_pattern: bool) {
-        let session = self.messages.conversation_mut();
-        session.subscribe(name, is_pattern);
+        self.messages.conversation_mut().subscribe(name, is_pattern);
     }
 
     fn unsubscribe(&mut self, name: &[u8], is_pattern: bool) {
@@ -108,7 +105,7 @@ impl<N: Net> Broker<N> for Redis {
     }
 
     fn publish(&mut self, number: u64, channel: &[u8], message: &[u8]) -> Result<(), Unanswered> {
-        let losses = self.messages.conversation().health().losses();
+        let losses = self.messages.conversation().dialer().losses();
         let question = Awaited::Question(Question::Publication { number, losses });
         let session = self.commands.conversation_mut();
         let is_sent = session.send(question, &[b"PUBLISH", channel, message]);
@@ -157,7 +154,7 @@ impl<N: Net> Broker<N> for Redis {
         Some(match question {
             Question::Report(inquiry) => Answer::Report(inquiry, strings),
             Question::Publication { number, losses } => {
-                let is_lost = losses != self.messages.conversation().health().losses();
+                let is_lost = losses != self.messages.conversation().dialer().losses();
                 let answer = match strings {
                     Ok(_) if is_lost => Err(Unanswered::Lost),
                     strings => strings.map(drop),
@@ -178,7 +175,7 @@ impl<N: Net> Broker<N> for Redis {
     fn state(&self, now: Time) -> State<'_> {
         let session = self.messages.conversation();
         let (place, is_live) = (session.place(), session.is_live());
-        State::of("redis", place, is_live, session.health(), now)
+        State::of("redis", place, is_live, session.dialer(), now)
     }
 
     fn subscriptions(&self) -> Option<(bool, usize)> {

@@ -1,6 +1,5 @@
-//! RESP, the broker's protocol: bytes fed in pieces of any size, whole values out. It owns the bound on
-//! one value and the packing of commands (the grammar is the `redis` crate's); it must not know which
-//! commands are sent when.
+//! The codec of RESP: bytes in pieces of any size → values, and commands → bytes. It limits the size of a value (the
+//! grammar is that of the `redis` crate), and does not know which commands are sent when.
 
 use std::io::{self, Read};
 
@@ -8,10 +7,10 @@ use redis::{ErrorKind, Parser, Value};
 
 use crate::limits::REPLY_BYTES_MAX;
 
-/// Why the broker's bytes cannot be followed any further. Each is the broker's fault.
+/// Why the server's bytes cannot be decoded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ReplyError {
-    /// Not RESP; what the parser says.
+    /// Not RESP, for this reason.
     Malformed(String),
     /// One value over [`REPLY_BYTES_MAX`].
     TooLarge,
@@ -26,14 +25,12 @@ impl std::fmt::Display for ReplyError {
     }
 }
 
-impl std::error::Error for ReplyError {}
-
-/// An incremental decoder of one connection's bytes.
+/// An incremental decoder of the bytes of one connection.
 pub struct Decoder {
     parser: Parser,
-    /// Bytes taken in since the last whole value: what the parser may be holding.
+    /// The bytes since the last complete value, which the parser may hold.
     held: usize,
-    /// What the parser holds is no whole value.
+    /// The parser needs more bytes for the next value.
     is_starved: bool,
 }
 
@@ -48,13 +45,13 @@ impl Default for Decoder {
 }
 
 impl Decoder {
-    /// The next whole value, taking from the front of `input` what it needs; `None` once `input` is
-    /// empty and no further value is whole.
+    /// The next value, whose bytes are taken from the front of `input`; `None` once `input` is empty and the next value is
+    /// incomplete.
     ///
     /// # Errors
     /// Any [`ReplyError`]; the decoder must not be used after one.
     pub fn next_value(&mut self, input: &mut &[u8]) -> Result<Option<Value>, ReplyError> {
-        // The parser clears a buffer of some kilobytes each time that it is asked.
+        // The parser clears a buffer of some kilobytes with each call.
         if self.is_starved && input.is_empty() {
             return Ok(None);
         }
@@ -80,8 +77,7 @@ impl Decoder {
     }
 }
 
-/// A reader over the bytes at hand. The parser resumes after `WouldBlock`; an `Ok(0)` would be taken for
-/// the end of the stream.
+/// A reader of the available bytes. The parser resumes after `WouldBlock`, while `Ok(0)` would mean the end.
 struct Feed<'a, 'b> {
     input: &'a mut &'b [u8],
     held: &'a mut usize,

@@ -1,8 +1,8 @@
-//! Servers: those that are tried in turn. It owns whose turn it is; it must not know how one is spoken to.
+//! Servers: a list of Redis servers that are tried in turn.
 
 use super::Endpoint;
 
-/// Redis servers, of which one is in use or is tried next.
+/// Redis servers, of which one is in use or tried next.
 #[derive(Clone, Debug)]
 pub(super) struct Servers {
     endpoints: Vec<Endpoint>,
@@ -12,7 +12,7 @@ pub(super) struct Servers {
 }
 
 impl Servers {
-    /// Begins with the first of these, of which there must be one.
+    /// Begins with the first; `endpoints` is not empty.
     pub(super) fn new(endpoints: Vec<Endpoint>) -> Servers {
         debug_assert!(!endpoints.is_empty());
         Servers {
@@ -22,32 +22,30 @@ impl Servers {
         }
     }
 
-    /// The next one has its turn.
     pub(super) fn advance(&mut self) {
         self.current = (self.current + 1) % self.endpoints.len();
     }
 
-    /// The one that `other`, a list of the same servers, is at has its turn.
+    /// Switches to the current server of another list of the same servers.
     pub(super) fn follow(&mut self, other: &Servers) {
         self.current = other.current;
     }
 
-    /// Whether `other` is at the same one.
+    /// Whether that is the current server of `other` too.
     pub(super) fn is_at(&self, other: &Servers) -> bool {
         self.current == other.current
     }
 
-    /// Whose turn it is.
+    /// The current server.
     pub(super) fn endpoint(&self) -> &Endpoint {
         &self.endpoints[self.current]
     }
 
-    /// The same as it is shown, without its password.
+    /// The current server as it is shown, without its password.
     pub(super) fn place(&self) -> &str {
         &self.places[self.current]
     }
 
-    /// How many there are.
     pub(super) fn len(&self) -> u32 {
         self.endpoints.len() as u32
     }

@@ -12,11 +12,12 @@ use super::pipeline::{Awaited, Pipeline, Question, Strings};
 use super::resp::Decoder;
 use super::servers::Servers;
 use super::{Address, Endpoint};
-use crate::broker::link::dialer::{Destination, Dialer};
+use crate::broker::link::dialer::Dialer;
 use crate::broker::link::{Conversation, Failure, Target};
 use crate::broker::{Message, Topics, Unanswered, shown, shown_without};
 use crate::level::Level;
 use crate::limits;
+use crate::net::Peer;
 use crate::time::Time;
 
 /// A session with Redis. It lives as long as the process, over one connection after another.
@@ -42,7 +43,7 @@ pub(super) struct Session {
 /// several servers, and what is published at one of them need not arrive from another.
 #[derive(Default)]
 struct Leader {
-    destination: Option<Destination>,
+    peer: Option<Peer>,
     is_live: bool,
     /// Whether it was logged that commands cannot be sent.
     logged_down: bool,
@@ -105,15 +106,14 @@ impl Session {
             return;
         };
         known.is_live = leader.is_live();
-        let Some(target) = leader.dialer.destination() else {
+        let Some(target) = leader.dialer.peer() else {
             return;
         };
-        let is_there =
-            known.destination.as_ref() == Some(target) && self.servers.is_at(&leader.servers);
+        let is_there = known.peer.as_ref() == Some(target) && self.servers.is_at(&leader.servers);
         if is_there || (self.dialer.is_connected() && !known.is_live) {
             return;
         }
-        known.destination = Some(target.clone());
+        known.peer = Some(target.clone());
         self.servers.follow(&leader.servers);
         if !self.dialer.is_pausing() {
             self.pipeline.clear();
@@ -267,13 +267,13 @@ impl Conversation for Session {
     }
 
     fn dial(&mut self, now: Time) {
-        let followed = self.leader.as_ref().map(|leader| &leader.destination);
-        if let Some(Some(destination)) = followed {
-            return self.dialer.dial_directly(destination.clone(), now);
+        let followed = self.leader.as_ref().map(|leader| &leader.peer);
+        if let Some(Some(peer)) = followed {
+            return self.dialer.dial_directly(peer.clone(), now);
         }
         match self.servers.endpoint().address.clone() {
             Address::Tcp { host, port } => self.dialer.dial(&Target::tcp(host, port), now),
-            Address::Unix(path) => self.dialer.dial_directly(Destination::Path(path), now),
+            Address::Unix(path) => self.dialer.dial_directly(Peer::Unix(path), now),
         }
     }
 
@@ -469,7 +469,7 @@ mod tests {
             let mut went = Vec::new();
             while let Some(intent) = self.commander.dialer.poll_intent() {
                 match intent {
-                    Intent::Connect(Destination::Address(_, address)) => went.push(address),
+                    Intent::Connect(Peer::Tcp { address, .. }) => went.push(address),
                     Intent::Resolve(host, _) => panic!("{host} is resolved twice"),
                     _ => {}
                 }
