@@ -4,7 +4,7 @@
 use std::io;
 use std::time::Duration;
 
-use crate::broker::{Answer, Audience, Broker, Command, Received};
+use crate::broker::{Answer, Audience, Brokers, Command, Received};
 use crate::http::reply::Reply;
 use crate::http::{CloseReason, Key};
 use crate::level::Level;
@@ -18,7 +18,7 @@ use crate::time::Time;
 pub struct Reactor<N: Net> {
     net: N,
     server: Server,
-    broker: Box<dyn Broker<N>>,
+    brokers: Brokers<N>,
     reports: Reports,
     publications: Publications,
     doors: Doors,
@@ -34,11 +34,11 @@ pub struct Reactor<N: Net> {
 
 impl<N: Net> Reactor<N> {
     /// A loop that has not begun.
-    pub fn new(net: N, server: Server, broker: Box<dyn Broker<N>>, reports: Reports) -> Reactor<N> {
+    pub fn new(net: N, server: Server, brokers: Brokers<N>, reports: Reports) -> Reactor<N> {
         Reactor {
             net,
             server,
-            broker,
+            brokers,
             reports,
             publications: Publications::default(),
             doors: Doors::default(),
@@ -83,10 +83,10 @@ impl<N: Net> Reactor<N> {
         self.read_clients();
         self.apply_effects();
         // A client that sees its stream begin may have somebody publish at once: the broker is asked before.
-        self.broker.serve(&mut self.net, self.now);
+        self.brokers.serve(&mut self.net, self.now);
         self.write_clients();
         self.apply_effects();
-        self.broker.serve(&mut self.net, self.now);
+        self.brokers.serve(&mut self.net, self.now);
         self.tell_broker();
         self.turn_ended_at = self.net.now();
         self.server.end_turn(self.turn_ended_at);
@@ -101,7 +101,7 @@ impl<N: Net> Reactor<N> {
             return false;
         }
         let now = self.net.now();
-        let is_settled = || self.reports.is_settled(self.broker.store(), now);
+        let is_settled = || self.reports.is_settled(self.brokers.store(), now);
         self.shutdown.is_over(now) || (self.server.is_empty() && is_settled())
     }
 
@@ -132,8 +132,8 @@ impl<N: Net> Reactor<N> {
     fn deadline(&self) -> Option<Time> {
         let deadlines = [
             self.server.deadline(),
-            self.broker.deadline(self.server.wants_messages()),
-            self.reports.deadline(self.broker.store(), self.now),
+            self.brokers.deadline(self.server.wants_messages()),
+            self.reports.deadline(self.brokers.store(), self.now),
             self.publications.deadline(self.turn_ended_at),
             self.doors.deadline(),
             self.shutdown.deadline(),
@@ -162,14 +162,14 @@ impl<N: Net> Reactor<N> {
                 hung_up,
             } => {
                 let is_readable = readable || hung_up;
-                match self.broker.owns(token) {
-                    true => self.broker.handle_ready(token, is_readable, writable),
-                    false => self.reports.handle_ready(token, is_readable, writable),
+                match self.brokers.owner(token) {
+                    Some(broker) => broker.handle_ready(token, is_readable, writable),
+                    None => self.reports.handle_ready(token, is_readable, writable),
                 }
             }
-            Event::Resolved(token, result) => match self.broker.owns(token) {
-                true => self.broker.handle_resolved(token, result, self.now),
-                false => self.reports.handle_resolved(token, result, self.now),
+            Event::Resolved(token, result) => match self.brokers.owner(token) {
+                Some(broker) => broker.handle_resolved(token, result, self.now),
+                None => self.reports.handle_resolved(token, result, self.now),
             },
             Event::Signal => self.stop(),
             Event::Reload => {
@@ -208,7 +208,7 @@ impl<N: Net> Reactor<N> {
     #[cfg(debug_assertions)]
     fn check_invariants(&self) {
         self.server.check_invariants();
-        let is_settled = self.broker.is_settled();
+        let is_settled = self.brokers.is_settled();
         assert!(is_settled, "bytes for the broker were left behind");
     }
 
@@ -259,10 +259,10 @@ impl<N: Net> Reactor<N> {
 
     /// Takes what the broker has for us.
     fn receive(&mut self) {
-        self.broker.serve(&mut self.net, self.now);
+        self.brokers.serve(&mut self.net, self.now);
         loop {
             let may_read = self.server.wants_messages();
-            match self.broker.poll_message(&mut self.net, may_read, self.now) {
+            match self.brokers.poll_message(&mut self.net, may_read, self.now) {
                 Some(Received::BySubscription(message)) => self.server.handle_message(&message),
                 Some(Received::Once(message)) => self
                     .server
@@ -270,13 +270,13 @@ impl<N: Net> Reactor<N> {
                 None => break,
             }
         }
-        if !self.broker.may_rest() {
+        if !self.brokers.source().may_rest() {
             self.server.end_rest();
         }
-        if let Some((is_live, unanswered)) = self.broker.subscriptions() {
+        if let Some((is_live, unanswered)) = self.brokers.channels().subscriptions() {
             self.server.handle_source_state(is_live, unanswered);
         }
-        while let Some(answer) = self.broker.poll_answer() {
+        while let Some(answer) = self.brokers.poll_answer() {
             match answer {
                 Answer::Publication(number, answer) => {
                     let outcome = self.publications.handle_answer(number, answer);
@@ -301,7 +301,7 @@ impl<N: Net> Reactor<N> {
         let mut desk = Desk {
             net: &self.net,
             server: &self.server,
-            broker: self.broker.as_mut(),
+            brokers: &mut self.brokers,
             now: self.now,
         };
         act(&mut self.reports, &mut desk);
@@ -316,12 +316,13 @@ impl<N: Net> Reactor<N> {
             .publications
             .poll_submission(self.server.wants_messages())
         {
-            let broker = self.broker.as_mut();
+            let brokers = &mut self.brokers;
             let (channels, message) = (&submission.channels, &submission.message);
-            let ours = channels.iter().filter(|name| !broker.delivers(name));
+            let is_ours = |name: &&String| !brokers.for_channel(name).delivers();
+            let ours = channels.iter().filter(is_ours);
             let ours: Vec<&String> = ours.collect();
             self.server.publish_here(&ours, message);
-            let outcome = self.publications.send(&submission, broker, self.now);
+            let outcome = self.publications.send(&submission, brokers, self.now);
             self.answer_publication(outcome);
         }
         while let Some(outcome) = self.publications.poll_late(self.now) {
@@ -335,7 +336,9 @@ impl<N: Net> Reactor<N> {
         };
         let reply: Reply = match outcome {
             Ok(()) => server::published(),
-            Err(unanswered) => report::no_answer(self.broker.publisher(), &unanswered).0,
+            Err(unanswered) => {
+                report::no_answer(self.brokers.channels().publisher(), &unanswered).0
+            }
         };
         self.server.at(key).complete_request(&reply);
     }
@@ -368,11 +371,15 @@ impl<N: Net> Reactor<N> {
                     self.doors.handle_close();
                 }
                 Effect::ShutdownWrite(key) => self.net.shutdown_write(client(key)),
-                Effect::Listen { name, is_pattern } => self.broker.subscribe(&name, is_pattern),
-                Effect::Unlisten { name, is_pattern } => self.broker.unsubscribe(&name, is_pattern),
+                Effect::Listen { name, is_pattern } => {
+                    self.brokers.channels().subscribe(&name, is_pattern);
+                }
+                Effect::Unlisten { name, is_pattern } => {
+                    self.brokers.channels().unsubscribe(&name, is_pattern);
+                }
                 Effect::Submit(submission) => {
                     let mut channels = submission.channels.iter();
-                    let is_here = channels.any(|name| !self.broker.delivers(name));
+                    let is_here = channels.any(|name| !self.brokers.for_channel(name).delivers());
                     self.publications.handle_submission(submission, is_here);
                     self.publish();
                 }
@@ -381,7 +388,9 @@ impl<N: Net> Reactor<N> {
                 }
                 Effect::Publish(channel, payload) => {
                     let payload = &payload;
-                    self.broker.command(Command::Relay { channel, payload });
+                    self.brokers
+                        .source()
+                        .command(Command::Relay { channel, payload });
                 }
                 Effect::Log(level, line) => self.net.log(level, &line),
             }
@@ -394,8 +403,9 @@ impl<N: Net> Reactor<N> {
             is_there: self.server.subscribers() > 0,
             wants_tweets: self.server.wants_tweets(),
         };
-        self.broker.set_audience(audience, self.now);
-        self.broker.rest(self.server.rest_until(), &mut self.net);
+        let source = self.brokers.source();
+        source.set_audience(audience, self.now);
+        source.rest(self.server.rest_until(), &mut self.net);
     }
 }
 

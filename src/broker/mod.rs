@@ -3,12 +3,12 @@
 //! broker there is. To add one, implement the trait and choose it in [`open`].
 
 pub mod amqp;
+mod brokers;
 pub mod demo;
 mod embedded;
 pub mod link;
 pub mod redis;
 mod setup;
-mod split;
 
 use std::borrow::Cow;
 use std::io;
@@ -18,10 +18,10 @@ use std::time::Duration;
 use crate::limits;
 use crate::net::{Net, Token};
 use crate::time::Time;
+pub use brokers::Brokers;
 pub use embedded::Embedded;
 use link::dialer::Dialer;
 pub use setup::{Setup, SourceConfig, open};
-pub use split::Split;
 
 /// What a broker sends. A broker checks neither channel nor payload, which are raw bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -202,8 +202,8 @@ pub trait Broker<N: Net> {
     /// Ends a subscription.
     fn unsubscribe(&mut self, _name: &[u8], _is_pattern: bool) {}
 
-    /// Publishes a message of the publication of this number, on a channel that it [delivers](Broker::delivers). The
-    /// answer comes from [`Broker::poll_answer`].
+    /// Publishes a message of the publication of this number, to a broker that [delivers](Broker::delivers). The answer
+    /// comes from [`Broker::poll_answer`].
     ///
     /// # Errors
     /// If it could not be sent; there is no further answer then.
@@ -237,23 +237,6 @@ pub trait Broker<N: Net> {
     /// The state, for reports.
     fn state(&self, now: Time) -> State<'_>;
 
-    /// The state of the broker for channels, if that is another one.
-    fn state_of_channels(&self, _now: Time) -> Option<State<'_>> {
-        None
-    }
-
-    /// Whether clients should be sent to this process.
-    ///
-    /// # Errors
-    /// What is missing, in two words.
-    fn readiness(&self, now: Time) -> Result<(), &'static str> {
-        match (self.state(now), self.state_of_channels(now)) {
-            (_, Some(channels)) if !channels.is_live => Err("no broker"),
-            (source, _) if !source.is_live => Err("no source"),
-            _ => Ok(()),
-        }
-    }
-
     /// Whether messages of all subscriptions arrive, and how many calls of [`Broker::subscribe`] and
     /// [`Broker::unsubscribe`] are not answered; `None` for a broker that does not answer them.
     fn subscriptions(&self) -> Option<(bool, usize)> {
@@ -265,8 +248,8 @@ pub trait Broker<N: Net> {
         true
     }
 
-    /// Whether what is published on this channel goes to this broker and comes back.
-    fn delivers(&self, _channel: &str) -> bool {
+    /// Whether messages can be published to this broker, and come back.
+    fn delivers(&self) -> bool {
         false
     }
 

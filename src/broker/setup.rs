@@ -3,7 +3,7 @@
 use super::amqp;
 use super::demo::Demo;
 use super::redis::{self, Redis};
-use super::{Broker, Embedded, Topics};
+use super::{Broker, Brokers, Embedded, Topics};
 use crate::net::Net;
 
 /// Where messages come from.
@@ -71,8 +71,8 @@ impl Setup {
     }
 }
 
-/// The broker of this setup, which connects at once. An AMQP broker serves the channels, and the source the rest.
-pub fn open<N: Net + 'static>(setup: Setup) -> Box<dyn Broker<N>> {
+/// The brokers of this setup, which connect at once. An AMQP broker serves the channels, and the source the rest.
+pub fn open<N: Net + 'static>(setup: Setup) -> Brokers<N> {
     let (topics, name) = (&setup.topics, &setup.client_name);
     let source: Box<dyn Broker<N>> = match setup.source {
         SourceConfig::Demo { per_second, seed } => {
@@ -86,7 +86,7 @@ pub fn open<N: Net + 'static>(setup: Setup) -> Box<dyn Broker<N>> {
     #[cfg(feature = "amqp")]
     if let Some(endpoint) = setup.amqp {
         let channels = amqp::Amqp::new(endpoint, name, setup.seed);
-        return Box::new(super::Split::new(source, Box::new(channels), topics));
+        return Brokers::split(source, Box::new(channels), topics);
     }
-    source
+    Brokers::one(source)
 }

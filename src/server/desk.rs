@@ -1,7 +1,7 @@
 //! The desk: what reports are made from at one moment. It owns nothing.
 
 use super::{Server, Snapshot};
-use crate::broker::Broker;
+use crate::broker::Brokers;
 use crate::net::Net;
 use crate::time::Time;
 
@@ -11,8 +11,8 @@ pub struct Desk<'a, N: Net> {
     pub net: &'a N,
     /// The server.
     pub server: &'a Server,
-    /// The broker.
-    pub broker: &'a mut dyn Broker<N>,
+    /// The brokers.
+    pub brokers: &'a mut Brokers<N>,
     /// The moment.
     pub now: Time,
 }
@@ -20,8 +20,7 @@ pub struct Desk<'a, N: Net> {
 impl<N: Net> Desk<'_, N> {
     /// The state, with the oldest `rows_max` subscribers.
     pub fn snapshot(&self, rows_max: usize) -> Snapshot<'_> {
-        let source = self.broker.state(self.now);
-        let channels = self.broker.state_of_channels(self.now);
+        let (source, channels) = self.brokers.states(self.now);
         let process = self.net.process();
         self.server.snapshot(rows_max, source, channels, process)
     }

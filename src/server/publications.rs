@@ -4,7 +4,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
-use crate::broker::{Broker, Unanswered};
+use crate::broker::{Brokers, Unanswered};
 use crate::http::Key;
 use crate::http::publication::Publication;
 use crate::limits::ANSWER_DEADLINE;
@@ -115,7 +115,7 @@ impl Publications {
     pub fn send<N: Net>(
         &mut self,
         submission: &Submission,
-        broker: &mut dyn Broker<N>,
+        brokers: &mut Brokers<N>,
         now: Time,
     ) -> Option<Outcome> {
         let Submission {
@@ -123,18 +123,21 @@ impl Publications {
             channels,
             message,
         } = submission;
-        let brokered = channels.iter().filter(|name| broker.delivers(name));
+        let brokered = channels
+            .iter()
+            .filter(|name| brokers.for_channel(name).delivers());
         let brokered: Vec<&String> = brokered.collect();
         if brokered.is_empty() {
             return Some((*key, Ok(())));
         }
         let names: usize = brokered.iter().map(|name| name.len()).sum();
         let bytes = names + brokered.len() * message.len();
-        if let Err(unanswered) = broker.room(brokered.len(), bytes) {
+        if let Err(unanswered) = brokers.channels().room(brokered.len(), bytes) {
             return Some((*key, Err(unanswered)));
         }
         let number = self.begin(*key, brokered.len(), now);
         let answers = brokered.into_iter().filter_map(|channel| {
+            let broker = brokers.for_channel(channel);
             let sent = broker.publish(number, channel.as_bytes(), message.as_bytes());
             sent.err()
         });

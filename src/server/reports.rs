@@ -63,7 +63,7 @@ impl Reports {
         let reply = match document {
             Document::Health => report::probe_reply(Ok(())),
             Document::Readiness if self.is_stopping => report::probe_reply(Err("stopping")),
-            Document::Readiness => report::probe_reply(desk.broker.readiness(desk.now)),
+            Document::Readiness => report::probe_reply(desk.brokers.readiness(desk.now)),
             Document::Status => Reply::json(200, self.status(desk)),
             Document::Metrics => report::metrics_reply(&desk.snapshot(0)),
             Document::Channels => {
@@ -104,7 +104,7 @@ impl Reports {
             (Inquiry::Nodes, Ok(_)) => {}
             (Inquiry::Nodes | Inquiry::Row(_), Err(unanswered)) => {
                 self.gathering = None;
-                let kind = desk.broker.state(desk.now).kind;
+                let kind = desk.brokers.source().state(desk.now).kind;
                 let (reply, age_max) = report::no_answer(kind, &unanswered);
                 self.give_out(&inquiry, reply, age_max, desk);
             }
@@ -125,7 +125,7 @@ impl Reports {
 
     /// Does what is due.
     pub fn handle_time<N: Net>(&mut self, desk: &mut Desk<N>) {
-        if let Some(due) = self.row.poll(desk.broker.store(), desk.now)
+        if let Some(due) = self.row.poll(desk.brokers.store(), desk.now)
             && send_row(due, desk)
         {
             self.row.handle_sent(due);
@@ -225,7 +225,7 @@ impl Reports {
 
     /// Asks the broker, or answers at once where it cannot be asked.
     fn ask<N: Net>(&mut self, inquiry: Inquiry, desk: &mut Desk<N>) {
-        if !desk.broker.ask(inquiry.clone()) {
+        if !desk.brokers.source().ask(inquiry.clone()) {
             self.handle_answer(inquiry, Err(Unanswered::Lost), desk);
         }
     }
@@ -258,7 +258,7 @@ impl Reports {
         if !waiters.wait(key, desk.now) {
             return;
         }
-        if desk.broker.store() == Store::None && inquiry != Inquiry::Scores {
+        if desk.brokers.store() == Store::None && inquiry != Inquiry::Scores {
             // This node is all nodes.
             let alone = Gathering::alone(&row(desk), desk.net.unix_seconds());
             let reply = Reply::json(200, alone.encode());
@@ -292,10 +292,12 @@ fn send_row<N: Net>(due: Due, desk: &mut Desk<N>) -> bool {
     let node = &desk.server.settings().node;
     let document = match due {
         Due::Write => row(desk),
-        Due::Remove => return desk.broker.command(Command::RemoveRow { node }),
+        Due::Remove => return desk.brokers.source().command(Command::RemoveRow { node }),
     };
     let document = &document;
-    desk.broker.command(Command::WriteRow { node, document })
+    desk.brokers
+        .source()
+        .command(Command::WriteRow { node, document })
 }
 
 /// The status with as many connections as all nodes are told of.

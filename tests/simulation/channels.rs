@@ -114,7 +114,12 @@ impl seeds::World for World {
         let visitors = visitors(&mut random, source, has_all, busy_until);
         let ends_at = busy_until + Duration::from_secs(23);
         World {
-            reactor: Reactor::new(net, server, feed, Reports::new(Arc::default(), None)),
+            reactor: Reactor::new(
+                net,
+                server,
+                broker::Brokers::one(feed),
+                Reports::new(Arc::default(), None),
+            ),
             source,
             broker,
             visitors,

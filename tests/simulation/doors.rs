@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use emojitrack_streamer::broker::Brokers;
 use emojitrack_streamer::broker::demo::Demo;
 use emojitrack_streamer::net::{Door, Net};
 use emojitrack_streamer::random::Random;
@@ -32,7 +33,7 @@ fn server(random: &mut Random, may_fail: bool) -> Reactor<SimNet> {
     };
     let net = SimNet::new(random.next_u64(), faults);
     let server = Server::new(settings, net.now(), net.unix_seconds());
-    let demo = Box::new(Demo::new(250, random.next_u64(), 0));
+    let demo = Brokers::one(Box::new(Demo::new(250, random.next_u64(), 0)));
     Reactor::new(net, server, demo, Reports::new(Arc::default(), None))
 }
 

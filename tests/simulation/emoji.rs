@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use emojitrack_streamer::broker::Brokers;
 use emojitrack_streamer::broker::link::{Target, Transport};
 use emojitrack_streamer::broker::redis::Redis;
 use emojitrack_streamer::net::{Door, Net};
@@ -103,7 +104,7 @@ impl seeds::World for World {
             reactor: Reactor::new(
                 net,
                 server,
-                Box::new(redis),
+                Brokers::one(Box::new(redis)),
                 Reports::new(Arc::default(), Some(figures)),
             ),
             broker: Broker::new(plan, random.next_u64()),

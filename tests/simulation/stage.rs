@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use emojitrack_streamer::broker::Brokers;
 use emojitrack_streamer::broker::redis::Redis;
 use emojitrack_streamer::http::CloseReason;
 use emojitrack_streamer::net::Net;
@@ -31,7 +32,7 @@ impl Stage {
             reactor: Reactor::new(
                 net,
                 server,
-                Box::new(redis),
+                Brokers::one(Box::new(redis)),
                 Reports::new(Arc::default(), None),
             ),
             broker: Broker::new(plan, random.next_u64()),

@@ -91,7 +91,7 @@ impl<N: Net> Broker<N> for Amqp {
         Some((self.is_whole, self.link.conversation().unsettled()))
     }
 
-    fn delivers(&self, _channel: &str) -> bool {
+    fn delivers(&self) -> bool {
         true
     }
 

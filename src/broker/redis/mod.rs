@@ -55,7 +55,7 @@ impl Redis {
 
     fn send(&mut self, arguments: &[&[u8]]) -> bool {
         let session = self.commands.conversation_mut();
-        session.send(Awaited::Nothing, arguments)
+        session.send(Awaited::Optional, arguments)
     }
 }
 
@@ -187,7 +187,7 @@ impl<N: Net> Broker<N> for Redis {
         !self.messages.is_readable() && self.messages.conversation().is_live()
     }
 
-    fn delivers(&self, _channel: &str) -> bool {
+    fn delivers(&self) -> bool {
         true
     }
 

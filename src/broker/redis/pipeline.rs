@@ -24,17 +24,14 @@ pub(super) type Strings = Result<Vec<Vec<u8>>, Unanswered>;
 /// What an answer is for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Awaited {
-    Auth,
-    Select,
-    /// The name is a convenience, which servers before 2.6.9 and some proxies refuse.
-    SetName,
-    Subscription,
-    /// A subscription that may be refused.
+    /// This command, which must not be refused.
+    Required(&'static str),
+    /// A command that may be refused, whose answer is of no further interest.
     Optional,
+    /// Our name, which servers before 2.6.9 and some proxies refuse.
+    SetName,
     /// A change of the subscription to a channel or pattern that clients want, which may be refused.
     Channel(Box<[u8]>),
-    /// A command whose answer is of no interest, except as a sign of life.
-    Nothing,
     Question(Question),
 }
 
@@ -61,7 +58,7 @@ impl Pipeline {
         let names_bytes = names.iter().map(String::as_bytes);
         let arguments: Vec<&[u8]> = [command].into_iter().chain(names_bytes).collect();
         resp::encode_command(&mut self.outgoing, &arguments);
-        let awaited = std::iter::repeat_n(Awaited::Subscription, names.len());
+        let awaited = std::iter::repeat_n(Awaited::Required("SUBSCRIBE"), names.len());
         self.awaited.extend(awaited);
     }
 

@@ -198,22 +198,18 @@ impl Session {
                 self.pipeline.handle_answer(question, answer);
             }
             (_, None) => {}
-            // Some servers quote the password.
-            (Awaited::Auth, Some(text)) => {
-                let code = text.split(' ').next().unwrap_or_default().to_owned();
-                return self.fail(Failure::Refused("AUTH", code), now);
+            (Awaited::Required(command), Some(mut text)) => {
+                // Some servers quote the login that they refuse.
+                if command == "AUTH" {
+                    text.truncate(text.find(' ').unwrap_or(text.len()));
+                }
+                return self.fail(Failure::Refused(command, text), now);
             }
             (Awaited::SetName, Some(text)) => self.reject_reason = Some(text),
-            (Awaited::Optional | Awaited::Nothing, Some(text)) => self.log_refusal(&text),
+            (Awaited::Optional, Some(text)) => self.log_refusal(&text),
             (Awaited::Channel(name), Some(text)) => {
                 let name = shown(&String::from_utf8_lossy(&name));
                 self.log_refusal(&format!("{text} (the channel is {name:?})"));
-            }
-            (Awaited::Select, Some(text)) => {
-                return self.fail(Failure::Refused("SELECT", text), now);
-            }
-            (Awaited::Subscription, Some(text)) => {
-                return self.fail(Failure::Refused("SUBSCRIBE", text), now);
             }
         }
         if let State::Greeting { left, .. } = &mut self.state {
@@ -321,18 +317,18 @@ impl Conversation for Session {
             let mut command: Vec<&[u8]> = vec![b"AUTH"];
             command.extend(endpoint.username.as_ref().map(String::as_bytes));
             command.push(password.as_bytes());
-            self.pipeline.push(Awaited::Auth, &command);
+            self.pipeline.push(Awaited::Required("AUTH"), &command);
         }
         let name = self.client_name.as_bytes();
         self.pipeline
             .push(Awaited::SetName, &[b"CLIENT", b"SETNAME", name]);
         if self.leader.is_some() {
             // A server that rejects a connection answers the first command with the reason.
-            self.pipeline.push(Awaited::Nothing, &[b"PING"]);
+            self.pipeline.push(Awaited::Optional, &[b"PING"]);
             if endpoint.db != 0 {
                 let db = endpoint.db.to_string();
                 self.pipeline
-                    .push(Awaited::Select, &[b"SELECT", db.as_bytes()]);
+                    .push(Awaited::Required("SELECT"), &[b"SELECT", db.as_bytes()]);
             }
         }
         let (channels, patterns) = (&self.topics.channels, &self.topics.patterns);
@@ -392,7 +388,7 @@ impl Conversation for Session {
             State::Live { check_at, pinged } => {
                 *pinged = true;
                 *check_at = now + limits::PING_DEADLINE;
-                self.pipeline.push(Awaited::Nothing, &[b"PING"]);
+                self.pipeline.push(Awaited::Optional, &[b"PING"]);
             }
         }
     }
