@@ -161,10 +161,10 @@ impl<'a> State<'a> {
     }
 
     /// The state of a broker at this place.
-    fn of(kind: &'static str, place: &'a str, is_live: bool, dialer: &Dialer, now: Time) -> Self {
+    fn of(kind: &'static str, place: &'a str, dialer: &Dialer, now: Time) -> Self {
         State {
             kind,
-            is_live,
+            is_live: dialer.is_live(),
             since: now.since(dialer.since()),
             place,
             losses: dialer.losses(),

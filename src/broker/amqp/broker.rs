@@ -83,8 +83,7 @@ impl<N: Net> Broker<N> for Amqp {
 
     fn state(&self, now: Time) -> State<'_> {
         let session = self.link.conversation();
-        let (place, is_live) = (session.place(), session.is_live());
-        State::of("amqp", place, is_live, session.dialer(), now)
+        State::of("amqp", session.place(), session.dialer(), now)
     }
 
     fn subscriptions(&self) -> Option<(bool, usize)> {

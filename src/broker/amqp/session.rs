@@ -36,8 +36,9 @@ pub struct Session {
     place: String,
     client_name: String,
     dialer: Dialer,
-    /// What is due; meaningless while the dialer is not connected.
-    timing: Timing,
+    /// While live: when we send a heartbeat, and when the connection is lost unless something is received.
+    beat_at: Time,
+    lost_at: Time,
     handshake: Handshake,
     decoder: Decoder,
     outgoing: Vec<u8>,
@@ -45,14 +46,6 @@ pub struct Session {
     publisher: Publisher,
     /// The message that is being received.
     content: Content,
-}
-
-#[derive(Clone, Copy)]
-enum Timing {
-    /// When the handshake must be complete.
-    Handshake { deadline: Time },
-    /// When we send a heartbeat, and when the connection is lost unless something is received.
-    Live { beat_at: Time, lost_at: Time },
 }
 
 impl Session {
@@ -64,9 +57,8 @@ impl Session {
             endpoint,
             client_name: client_name.to_owned(),
             dialer: Dialer::new(seed),
-            timing: Timing::Handshake {
-                deadline: Time::ZERO,
-            },
+            beat_at: Time::ZERO,
+            lost_at: Time::ZERO,
             handshake: Handshake::default(),
             decoder: Decoder::default(),
             outgoing: Vec::new(),
@@ -124,12 +116,6 @@ impl Session {
     /// The next answer to a published message. The loss of the connection answers all of them.
     pub fn poll_answer(&mut self) -> Option<(u64, Answer)> {
         self.publisher.poll_answer()
-    }
-
-    /// Whether the handshake is complete: messages are received and accepted. Binds may still be unanswered, see
-    /// [`Session::unsettled`].
-    pub fn is_live(&self) -> bool {
-        self.dialer.is_connected() && matches!(self.timing, Timing::Live { .. })
     }
 
     /// The broker, without its password.
@@ -345,10 +331,8 @@ impl Session {
         let line = format!("amqp: listening at {}{after}", self.place);
         self.dialer.log(Level::Info, line);
         let heartbeat = self.handshake.heartbeat();
-        self.timing = Timing::Live {
-            beat_at: now + heartbeat / 2,
-            lost_at: now + 2 * heartbeat,
-        };
+        self.beat_at = now + heartbeat / 2;
+        self.lost_at = now + 2 * heartbeat;
     }
 
     /// The broker's text, which may quote our password. A password that is also the user's name is no secret.
@@ -362,7 +346,7 @@ impl Session {
 
     /// Gives the connection up and plans the next attempt.
     fn give_up(&mut self, error: SessionError, now: Time) {
-        let pause = self.dialer.give_up(self.is_live(), 1, now);
+        let pause = self.dialer.give_up(1, now);
         self.reset();
         let (place, millis) = (&self.place, pause.as_millis());
         let line = format!("amqp: {place}: {error}; trying again in {millis} ms");
@@ -401,16 +385,12 @@ impl Conversation for Session {
         self.reset();
         let header = AMQPFrame::ProtocolHeader(ProtocolVersion::amqp_0_9_1());
         codec::encode(&mut self.outgoing, &header);
-        self.timing = Timing::Handshake {
-            deadline: now + limits::CONNECT_DEADLINE,
-        };
+        self.dialer.expect_greeting(now);
     }
 
     fn next_message(&mut self, input: &mut &[u8], now: Time) -> Option<Message> {
-        if let Timing::Live { lost_at, .. } = &mut self.timing
-            && !input.is_empty()
-        {
-            *lost_at = now + 2 * self.handshake.heartbeat();
+        if !input.is_empty() {
+            self.lost_at = now + 2 * self.handshake.heartbeat();
         }
         while self.dialer.is_connected() {
             let frame = match self.decoder.next_frame(input) {
@@ -430,25 +410,17 @@ impl Conversation for Session {
     }
 
     fn talk_deadline(&self) -> Option<Time> {
-        Some(match self.timing {
-            Timing::Handshake { deadline } => deadline,
-            Timing::Live { beat_at, lost_at } => beat_at.min(lost_at),
-        })
+        Some(self.beat_at.min(self.lost_at))
     }
 
     fn on_talk_time(&mut self, now: Time) {
-        match &mut self.timing {
-            Timing::Handshake { .. } => self.fail(Failure::Late("the AMQP handshake"), now),
-            Timing::Live { lost_at, .. } if *lost_at <= now => {
-                self.fail(Failure::Late("a heartbeat"), now);
-            }
-            Timing::Live { beat_at, .. } => {
-                *beat_at = now + self.handshake.heartbeat() / 2;
-                // Anything else that waits to be sent is as good as a heartbeat.
-                if self.outgoing.is_empty() {
-                    codec::encode(&mut self.outgoing, &AMQPFrame::Heartbeat);
-                }
-            }
+        if self.lost_at <= now {
+            return self.fail(Failure::Late("a heartbeat"), now);
+        }
+        self.beat_at = now + self.handshake.heartbeat() / 2;
+        // Anything else that waits to be sent is as good as a heartbeat.
+        if self.outgoing.is_empty() {
+            codec::encode(&mut self.outgoing, &AMQPFrame::Heartbeat);
         }
     }
 
@@ -941,7 +913,7 @@ mod tests {
         scene.now = scene.now + limits::CONNECT_DEADLINE;
         scene.amqp.on_time(scene.now);
         scene.bytes_come(b"");
-        scene.expect_given_up("timed out waiting for the AMQP handshake");
+        scene.expect_given_up("timed out waiting for the end of the handshake");
     }
 
     #[test]

@@ -101,10 +101,10 @@ pub trait Conversation {
     /// The connection is established: queues what is sent first.
     fn begin(&mut self, now: Time);
 
-    /// While connected: when [`Conversation::on_talk_time`] must be called at the latest.
+    /// While connected, after a greeting: when [`Conversation::on_talk_time`] must be called at the latest.
     fn talk_deadline(&self) -> Option<Time>;
 
-    /// While connected: does what has become due.
+    /// While connected, after a greeting: does what is due.
     fn on_talk_time(&mut self, now: Time);
 
     /// The next message, whose bytes are taken from the front of `input`; `None` once that is empty.
@@ -126,12 +126,18 @@ pub trait Conversation {
     /// So many of them were sent.
     fn on_sent(&mut self, len: usize);
 
+    /// Whether the connection can be used.
+    fn is_live(&self) -> bool {
+        self.dialer().is_live()
+    }
+
     /// When [`Conversation::on_time`] must be called at the latest.
     fn deadline(&self) -> Option<Time> {
-        match self.dialer().is_connected() {
-            true => self.talk_deadline(),
-            false => self.dialer().deadline(),
-        }
+        let dialer = self.dialer();
+        dialer.deadline().or_else(|| {
+            let is_connected = dialer.is_connected();
+            is_connected.then(|| self.talk_deadline()).flatten()
+        })
     }
 
     /// Does what has become due.
@@ -144,7 +150,8 @@ pub trait Conversation {
             State::Resolving(_) => self.fail(Failure::Late("the address of the host"), now),
             // Other addresses of the host are tried next.
             State::Connecting(_) => self.on_lost(Some(io::ErrorKind::TimedOut.into()), now),
-            State::Connected => self.on_talk_time(now),
+            State::Greeting(_) => self.fail(Failure::Late("the end of the handshake"), now),
+            State::Connected | State::Live => self.on_talk_time(now),
         }
     }
 

@@ -36,8 +36,12 @@ pub enum State {
     Resolving(Time),
     /// The connection must be established by this moment.
     Connecting(Time),
-    /// The connection is established.
+    /// The connection is established, and the protocol needs no greeting.
     Connected,
+    /// What both sides agree on first must be complete by this moment.
+    Greeting(Time),
+    /// The connection can be used.
+    Live,
 }
 
 /// The way to one connection.
@@ -153,9 +157,15 @@ impl Dialer {
         }
     }
 
+    /// The protocol begins with a greeting, which must end with [`Dialer::handle_live`].
+    pub fn expect_greeting(&mut self, now: Time) {
+        self.state = State::Greeting(now + limits::CONNECT_DEADLINE);
+    }
+
     /// The connection can be used. Returns for how long it could not, as the end of a log line; empty at the first
     /// attempt.
     pub fn handle_live(&mut self, now: Time) -> String {
+        self.state = State::Live;
         let away = now.since(self.since).as_secs_f64();
         self.since = now;
         match self.failures {
@@ -168,7 +178,8 @@ impl Dialer {
     /// never live, each of `servers`, which are tried in turn, is tried before there is a pause. Only a connection that
     /// has lasted resets the count of failures: a peer that accepts connections and drops them at once must not be
     /// dialed ten times a second.
-    pub fn give_up(&mut self, was_live: bool, servers: u32, now: Time) -> Duration {
+    pub fn give_up(&mut self, servers: u32, now: Time) -> Duration {
+        let was_live = self.is_live();
         if was_live {
             if now.since(self.since) >= limits::PING_INTERVAL {
                 self.failures = 0;
@@ -226,7 +237,15 @@ impl Dialer {
 
     /// Whether there is a connection.
     pub fn is_connected(&self) -> bool {
-        self.state == State::Connected
+        matches!(
+            self.state,
+            State::Connected | State::Greeting(_) | State::Live
+        )
+    }
+
+    /// Whether the connection can be used.
+    pub fn is_live(&self) -> bool {
+        self.state == State::Live
     }
 
     /// Whether a connection is being established.
@@ -249,12 +268,12 @@ impl Dialer {
         self.peer.as_ref().filter(|_| self.is_under_way())
     }
 
-    /// When something must have happened, or is due; `None` while connected or idle.
+    /// When something must have happened, or is due; `None` while connected without a greeting, or idle.
     pub fn deadline(&self) -> Option<Time> {
         match self.state {
             State::Waiting(until) => until,
-            State::Resolving(deadline) | State::Connecting(deadline) => Some(deadline),
-            State::Connected => None,
+            State::Resolving(at) | State::Connecting(at) | State::Greeting(at) => Some(at),
+            State::Connected | State::Live => None,
         }
     }
 
@@ -379,7 +398,8 @@ mod tests {
             (4, true, 3, 2),
             (4 + limits::PING_INTERVAL.as_secs(), true, 1, 3),
         ] {
-            dialer.give_up(was_live, 1, at(seconds));
+            dialer.state = [State::Greeting(Time::ZERO), State::Live][usize::from(was_live)];
+            dialer.give_up(1, at(seconds));
             let counted = (dialer.failures, dialer.losses());
             assert_eq!(counted, (failures, losses), "{seconds} s");
         }
@@ -391,7 +411,8 @@ mod tests {
     fn all_servers_are_tried_before_a_pause() {
         let mut dialer = Dialer::new(1);
         let pauses = [false, false, false, true].map(|was_live| {
-            let pause = dialer.give_up(was_live, 3, Time::ZERO);
+            dialer.state = [State::Greeting(Time::ZERO), State::Live][usize::from(was_live)];
+            let pause = dialer.give_up(3, Time::ZERO);
             pause > Duration::ZERO
         });
         assert_eq!(pauses, [false, false, true, true]);

@@ -174,8 +174,7 @@ impl<N: Net> Broker<N> for Redis {
 
     fn state(&self, now: Time) -> State<'_> {
         let session = self.messages.conversation();
-        let (place, is_live) = (session.place(), session.is_live());
-        State::of("redis", place, is_live, session.dialer(), now)
+        State::of("redis", session.place(), session.dialer(), now)
     }
 
     fn subscriptions(&self) -> Option<(bool, usize)> {

@@ -31,8 +31,12 @@ pub(super) struct Session {
     /// For a session that sends commands: the session that subscribes.
     leader: Option<Leader>,
     dialer: Dialer,
-    /// Meaningless while the dialer is not connected.
-    state: State,
+    /// The number of answers to what begins the connection that are to come. Channels that clients want meanwhile do not
+    /// count: there may always be more.
+    greeting_left: usize,
+    /// While live: when a PING is due, or its answer.
+    check_at: Time,
+    is_pinged: bool,
     decoder: Decoder,
     pipeline: Pipeline,
     /// The first error of the server on this connection, such as that it has too many clients.
@@ -47,21 +51,6 @@ struct Leader {
     is_live: bool,
     /// Whether it was logged that commands cannot be sent.
     logged_down: bool,
-}
-
-#[derive(Clone, Copy)]
-enum State {
-    /// The commands that begin a connection are not all answered.
-    Greeting {
-        deadline: Time,
-        /// Their answers that are to come. Channels that clients want meanwhile do not count: there may always be more.
-        left: usize,
-    },
-    Live {
-        /// When a PING is due, or its answer.
-        check_at: Time,
-        pinged: bool,
-    },
 }
 
 impl Session {
@@ -80,10 +69,9 @@ impl Session {
             wanted: BTreeMap::new(),
             leader: None,
             dialer: Dialer::new(seed),
-            state: State::Greeting {
-                deadline: Time::ZERO,
-                left: 0,
-            },
+            greeting_left: 0,
+            check_at: Time::ZERO,
+            is_pinged: false,
             decoder: Decoder::default(),
             pipeline: Pipeline::default(),
             reject_reason: None,
@@ -158,11 +146,6 @@ impl Session {
         self.pipeline.poll_answer()
     }
 
-    /// Whether the server has answered what a connection begins with: messages arrive, or commands are accepted.
-    pub(super) fn is_live(&self) -> bool {
-        self.dialer.is_connected() && matches!(self.state, State::Live { .. })
-    }
-
     /// The server that is in use or tried next, without its password.
     pub(super) fn place(&self) -> &str {
         self.servers.place()
@@ -212,9 +195,9 @@ impl Session {
                 self.log_refusal(&format!("{text} (the channel is {name:?})"));
             }
         }
-        if let State::Greeting { left, .. } = &mut self.state {
-            *left = left.saturating_sub(1);
-            if *left == 0 {
+        if !self.is_live() {
+            self.greeting_left = self.greeting_left.saturating_sub(1);
+            if self.greeting_left == 0 {
                 self.become_live(now);
             }
         }
@@ -246,10 +229,8 @@ impl Session {
             let line = format!("redis: {event} at {}{after}", self.place());
             self.dialer.log(Level::Info, line);
         }
-        self.state = State::Live {
-            check_at: now + limits::PING_INTERVAL,
-            pinged: false,
-        };
+        self.check_at = now + limits::PING_INTERVAL;
+        self.is_pinged = false;
     }
 }
 
@@ -292,7 +273,7 @@ impl Conversation for Session {
             self.servers.advance();
         }
         self.pipeline.clear();
-        let pause = self.dialer.give_up(was_live, servers, now);
+        let pause = self.dialer.give_up(servers, now);
         let line = match &mut self.leader {
             None => {
                 let (next, millis) = (self.servers.place(), pause.as_millis());
@@ -344,18 +325,14 @@ impl Conversation for Session {
         for (name, is_pattern) in &self.wanted {
             self.pipeline.push_channel(subscribe(*is_pattern), name);
         }
-        self.state = State::Greeting {
-            deadline: now + limits::CONNECT_DEADLINE,
-            left: self.pipeline.awaited(),
-        };
+        self.greeting_left = self.pipeline.awaited();
+        self.dialer.expect_greeting(now);
     }
 
     fn next_message(&mut self, input: &mut &[u8], now: Time) -> Option<Message> {
-        if let State::Live { check_at, pinged } = &mut self.state
-            && !input.is_empty()
-        {
-            *check_at = now + limits::PING_INTERVAL;
-            *pinged = false;
+        if !input.is_empty() {
+            self.check_at = now + limits::PING_INTERVAL;
+            self.is_pinged = false;
         }
         while self.dialer.is_connected() {
             match self.decoder.next_value(input) {
@@ -375,22 +352,16 @@ impl Conversation for Session {
     }
 
     fn talk_deadline(&self) -> Option<Time> {
-        Some(match self.state {
-            State::Greeting { deadline, .. } => deadline,
-            State::Live { check_at, .. } => check_at,
-        })
+        Some(self.check_at)
     }
 
     fn on_talk_time(&mut self, now: Time) {
-        match &mut self.state {
-            State::Greeting { .. } => self.fail(Failure::Late("the first answers"), now),
-            State::Live { pinged: true, .. } => self.fail(Failure::Late("a reply to PING"), now),
-            State::Live { check_at, pinged } => {
-                *pinged = true;
-                *check_at = now + limits::PING_DEADLINE;
-                self.pipeline.push(Awaited::Optional, &[b"PING"]);
-            }
+        if self.is_pinged {
+            return self.fail(Failure::Late("a reply to PING"), now);
         }
+        self.is_pinged = true;
+        self.check_at = now + limits::PING_DEADLINE;
+        self.pipeline.push(Awaited::Optional, &[b"PING"]);
     }
 
     /// What waits to be sent is dropped with the connection.
