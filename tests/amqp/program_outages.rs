@@ -346,7 +346,7 @@ fn what_is_no_broker_costs_a_line_and_is_tried_again() {
             "has a method that is none",
             [start_of(4), b"\xff\xff\xff\xff\xce".to_vec()].concat(),
             true,
-            "the broker sent",
+            "the server sent",
         ),
         ("stops within a frame", start_of(400), false, TRYING),
     ];

@@ -2,6 +2,7 @@
 //! whose message it is.
 
 use crate::broker::Message;
+use crate::broker::link::Failure;
 use crate::limits::AMQP_BODY_BYTES_MAX;
 
 /// What was received of a message over one channel.
@@ -27,24 +28,20 @@ pub(super) enum Progress {
     TooLarge(u64),
 }
 
-/// A frame that must not come now.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Unexpected;
-
 impl Content {
     /// A message begins. `channel` is its channel, unless nobody wants it.
-    pub(super) fn announce(&mut self, channel: Option<Vec<u8>>) -> Result<(), Unexpected> {
+    pub(super) fn announce(&mut self, channel: Option<Vec<u8>>) -> Result<(), Failure> {
         let Content::None = self else {
-            return Err(Unexpected);
+            return Err(unexpected());
         };
         *self = Content::Announced(channel);
         Ok(())
     }
 
     /// The header: the body has so many bytes.
-    pub(super) fn handle_header(&mut self, len: u64) -> Result<Progress, Unexpected> {
+    pub(super) fn handle_header(&mut self, len: u64) -> Result<Progress, Failure> {
         let Content::Announced(channel) = std::mem::take(self) else {
-            return Err(Unexpected);
+            return Err(unexpected());
         };
         let is_too_large = channel.is_some() && len > AMQP_BODY_BYTES_MAX;
         let message = channel.filter(|_| !is_too_large).map(|channel| Message {
@@ -60,11 +57,11 @@ impl Content {
     }
 
     /// The next part of the body.
-    pub(super) fn handle_body(&mut self, part: Vec<u8>) -> Result<Progress, Unexpected> {
+    pub(super) fn handle_body(&mut self, part: Vec<u8>) -> Result<Progress, Failure> {
         let Content::Body { message, left } = self else {
-            return Err(Unexpected);
+            return Err(unexpected());
         };
-        *left = left.checked_sub(part.len() as u64).ok_or(Unexpected)?;
+        *left = left.checked_sub(part.len() as u64).ok_or_else(unexpected)?;
         match message {
             // Most bodies fit into one frame, which is not copied.
             Some(message) if message.payload.is_empty() => message.payload = part,
@@ -86,12 +83,16 @@ impl Content {
     }
 }
 
+fn unexpected() -> Failure {
+    Failure::Unexpected("a part of a message".to_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn whole(payload: &[u8]) -> Result<Progress, Unexpected> {
-        Ok(Progress::Whole(Message {
+    fn whole(payload: &[u8]) -> Option<Progress> {
+        Some(Progress::Whole(Message {
             pattern: None,
             channel: b"a".to_vec(),
             payload: payload.to_vec(),
@@ -100,21 +101,21 @@ mod tests {
 
     #[test]
     fn bodies_are_put_together() {
-        let nothing = || Ok(Progress::Nothing);
+        let nothing = || Some(Progress::Nothing);
         let mut content = Content::default();
-        assert_eq!(content.announce(Some(b"a".to_vec())), Ok(()));
-        assert_eq!(content.handle_header(5), nothing());
-        assert_eq!(content.handle_body(b"ab".to_vec()), nothing());
-        assert_eq!(content.handle_body(b"".to_vec()), nothing());
-        assert_eq!(content.handle_body(b"cde".to_vec()), whole(b"abcde"));
+        assert_eq!(content.announce(Some(b"a".to_vec())).ok(), Some(()));
+        assert_eq!(content.handle_header(5).ok(), nothing());
+        assert_eq!(content.handle_body(b"ab".to_vec()).ok(), nothing());
+        assert_eq!(content.handle_body(b"".to_vec()).ok(), nothing());
+        assert_eq!(content.handle_body(b"cde".to_vec()).ok(), whole(b"abcde"));
         // An empty one has no frame of a body.
-        assert_eq!(content.announce(Some(b"a".to_vec())), Ok(()));
-        assert_eq!(content.handle_header(0), whole(b""));
+        assert_eq!(content.announce(Some(b"a".to_vec())).ok(), Some(()));
+        assert_eq!(content.handle_header(0).ok(), whole(b""));
         // One that nobody wants.
-        assert_eq!(content.announce(None), Ok(()));
-        assert_eq!(content.handle_header(2), nothing());
-        assert_eq!(content.handle_body(b"ab".to_vec()), nothing());
-        assert_eq!(content.announce(None), Ok(()));
+        assert_eq!(content.announce(None).ok(), Some(()));
+        assert_eq!(content.handle_header(2).ok(), nothing());
+        assert_eq!(content.handle_body(b"ab".to_vec()).ok(), nothing());
+        assert_eq!(content.announce(None).ok(), Some(()));
     }
 
     #[test]
@@ -129,7 +130,7 @@ mod tests {
                 true => Progress::Nothing,
                 false => Progress::TooLarge(len),
             };
-            assert_eq!(content.handle_header(len), Ok(expected));
+            assert_eq!(content.handle_header(len).ok(), Some(expected));
             let mut left = len as usize;
             while left > 0 {
                 let part = left.min(100_000);
@@ -141,25 +142,26 @@ mod tests {
                     assert_eq!(message.is_some(), is_kept);
                 }
             }
-            assert_eq!(content.announce(None), Ok(()), "the next one may come");
+            assert_eq!(
+                content.announce(None).ok(),
+                Some(()),
+                "the next one may come"
+            );
         }
     }
 
     #[test]
     fn unexpected_frames_are_errors() {
-        assert_eq!(Content::None.handle_header(1), Err(Unexpected));
-        assert_eq!(Content::None.handle_body(vec![1]), Err(Unexpected));
-        assert_eq!(Content::Announced(None).announce(None), Err(Unexpected));
-        assert_eq!(
-            Content::Announced(None).handle_body(vec![1]),
-            Err(Unexpected)
-        );
+        assert!(Content::None.handle_header(1).is_err());
+        assert!(Content::None.handle_body(vec![1]).is_err());
+        assert!(Content::Announced(None).announce(None).is_err());
+        assert!(Content::Announced(None).handle_body(vec![1]).is_err());
         let body = || Content::Body {
             message: None,
             left: 1,
         };
-        assert_eq!(body().announce(None), Err(Unexpected));
-        assert_eq!(body().handle_header(1), Err(Unexpected));
-        assert_eq!(body().handle_body(vec![1, 2]), Err(Unexpected));
+        assert!(body().announce(None).is_err());
+        assert!(body().handle_header(1).is_err());
+        assert!(body().handle_body(vec![1, 2]).is_err());
     }
 }

@@ -12,7 +12,8 @@ use amq_protocol::protocol::exchange::AMQPMethod as Exchange;
 use amq_protocol::protocol::queue::AMQPMethod as Queue;
 
 use super::codec::{FrameError, encode_method};
-use super::{Endpoint, SessionError, methods};
+use super::{Endpoint, methods};
+use crate::broker::link::Failure;
 use crate::broker::shown;
 use crate::limits;
 
@@ -67,17 +68,17 @@ impl Handshake {
         &mut self,
         version: (u8, u8),
         mechanisms: &str,
-    ) -> Result<(), SessionError> {
+    ) -> Result<(), Failure> {
         if self.step != Step::Start {
-            return Err(SessionError::Unexpected("connection.start".to_owned()));
+            return Err(Failure::Unexpected("connection.start".to_owned()));
         }
         if version != (0, 9) {
-            return Err(SessionError::Protocol(FrameError::OtherVersion));
+            return Err(Failure::Protocol(FrameError::OtherVersion.to_string()));
         }
         if !mechanisms.split(' ').any(|name| name == "PLAIN") {
             let offered = shown(mechanisms);
             let text = format!("the login mechanisms {offered:?}, but not PLAIN");
-            return Err(SessionError::Unsupported(text));
+            return Err(Failure::Unsupported(text));
         }
         self.step = Step::Tune;
         Ok(())
@@ -90,7 +91,7 @@ impl Handshake {
         method: AMQPClass,
         endpoint: &Endpoint,
         out: &mut Vec<u8>,
-    ) -> Result<Agreed, SessionError> {
+    ) -> Result<Agreed, Failure> {
         match (channel, method, self.step) {
             // A channel's opening is answered before what is sent over it next, whose answer is waited for.
             (INWARD | OUTWARD, AMQPClass::Channel(Channel::OpenOk(_)), _) => {}
@@ -99,7 +100,7 @@ impl Handshake {
             }
             (CONNECTION, AMQPClass::Connection(Connection::Secure(_)), Step::Tune) => {
                 let text = "a login that takes more than a name and a password";
-                return Err(SessionError::Unsupported(text.to_owned()));
+                return Err(Failure::Unsupported(text.to_owned()));
             }
             (CONNECTION, AMQPClass::Connection(Connection::OpenOk(_)), Step::Open) => {
                 self.open_inward(true, endpoint, out);
@@ -121,7 +122,7 @@ impl Handshake {
             (OUTWARD, AMQPClass::Confirm(Confirm::SelectOk(_)), _) => {
                 self.has_confirms = true;
             }
-            (_, method, _) => return Err(SessionError::unexpected(&method)),
+            (_, method, _) => return Err(unexpected(&method)),
         }
         match self.step == Step::Done && self.has_confirms {
             true => Ok(Agreed::Everything),
@@ -151,7 +152,7 @@ impl Handshake {
         tune: &Tune,
         endpoint: &Endpoint,
         out: &mut Vec<u8>,
-    ) -> Result<Agreed, SessionError> {
+    ) -> Result<Agreed, Failure> {
         let (frame_max, heartbeat) = (limits::AMQP_FRAME_BYTES_MAX, limits::AMQP_HEARTBEAT_SEC);
         let frame_max = match tune.frame_max as usize {
             0 => frame_max,
@@ -164,11 +165,11 @@ impl Handshake {
         if frame_max < limits::AMQP_FRAME_BYTES_MIN {
             let least = limits::AMQP_FRAME_BYTES_MIN;
             let text = format!("frames of at most {frame_max} bytes, but {least} are needed");
-            return Err(SessionError::Unsupported(text));
+            return Err(Failure::Unsupported(text));
         }
         if matches!(tune.channel_max, 1..OUTWARD) {
             let text = "only one channel per connection, but two are needed".to_owned();
-            return Err(SessionError::Unsupported(text));
+            return Err(Failure::Unsupported(text));
         }
         self.heartbeat = Duration::from_secs(u64::from(heartbeat));
         let agreed = methods::tune_ok(OUTWARD, frame_max as u32, heartbeat);
@@ -190,4 +191,12 @@ impl Handshake {
 pub(super) fn open_outward(out: &mut Vec<u8>) {
     encode_method(out, OUTWARD, methods::open_channel());
     encode_method(out, OUTWARD, methods::select_confirms());
+}
+
+/// An unexpected method, by the names of its class and method.
+pub(super) fn unexpected(method: &AMQPClass) -> Failure {
+    let shown = format!("{method:?}");
+    let names = shown.split(|letter: char| !letter.is_ascii_alphanumeric());
+    let names: Vec<&str> = names.filter(|name| !name.is_empty()).take(2).collect();
+    Failure::Unexpected(names.join(".").to_ascii_lowercase())
 }

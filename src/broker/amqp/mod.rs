@@ -11,8 +11,6 @@ pub mod codec;
 mod content;
 mod endpoint;
 #[cfg(feature = "amqp")]
-mod error;
-#[cfg(feature = "amqp")]
 mod handshake;
 #[cfg(feature = "amqp")]
 mod methods;
@@ -22,8 +20,6 @@ mod publisher;
 mod session;
 
 pub use endpoint::{Endpoint, ExchangeType};
-#[cfg(feature = "amqp")]
-pub use error::SessionError;
 #[cfg(feature = "amqp")]
 pub use session::Session;
 

@@ -14,7 +14,7 @@ use super::codec::{self, Closing, Decoder, Frame};
 use super::content::{Content, Progress};
 use super::handshake::{self, Agreed, CONNECTION, Handshake, INWARD, OUTWARD};
 use super::publisher::{Answer, Publication, Publisher};
-use super::{Endpoint, SessionError, methods};
+use super::{Endpoint, methods};
 use crate::broker::link::dialer::Dialer;
 use crate::broker::link::{Conversation, Failure, Target};
 use crate::broker::{Message, Unanswered, shown, shown_without};
@@ -176,7 +176,7 @@ impl Session {
     }
 
     /// Handles a frame, and returns the message that it completes, if any.
-    fn handle_frame(&mut self, frame: Frame, now: Time) -> Result<Option<Message>, SessionError> {
+    fn handle_frame(&mut self, frame: Frame, now: Time) -> Result<Option<Message>, Failure> {
         match frame {
             Frame::Heartbeat => {}
             Frame::Body(INWARD, part) => {
@@ -193,7 +193,7 @@ impl Session {
             }
             Frame::Deliver(channel, _) | Frame::Header(channel, _) | Frame::Body(channel, _) => {
                 let what = format!("a message over channel {channel}");
-                return Err(SessionError::Unexpected(what));
+                return Err(Failure::Unexpected(what));
             }
             Frame::Close(channel, closing) => self.handle_close(channel, closing)?,
             Frame::Start {
@@ -224,12 +224,7 @@ impl Session {
         }
     }
 
-    fn handle_method(
-        &mut self,
-        channel: u16,
-        method: AMQPClass,
-        now: Time,
-    ) -> Result<(), SessionError> {
+    fn handle_method(&mut self, channel: u16, method: AMQPClass, now: Time) -> Result<(), Failure> {
         match (channel, method) {
             (CONNECTION, AMQPClass::Connection(Connection::Blocked(blocked))) => {
                 let reason = self.without_password(blocked.reason.as_str());
@@ -252,7 +247,8 @@ impl Session {
                 self.send_changes();
             }
             (INWARD, AMQPClass::Basic(Basic::Cancel(_))) => {
-                return Err(SessionError::Cancelled);
+                let reason = "the consumer is cancelled, as when its queue is deleted";
+                return Err(Failure::Closed(reason.to_owned()));
             }
             (OUTWARD, AMQPClass::Basic(Basic::Ack(ack))) => {
                 self.publisher
@@ -281,7 +277,7 @@ impl Session {
         Ok(())
     }
 
-    fn handle_close(&mut self, channel: u16, closing: Closing) -> Result<(), SessionError> {
+    fn handle_close(&mut self, channel: u16, closing: Closing) -> Result<(), Failure> {
         let closing = Closing {
             text: self.without_password(&closing.text),
             ..closing
@@ -295,7 +291,7 @@ impl Session {
             }
             INWARD => {
                 self.note_refused_bind(&closing);
-                Err(SessionError::Closed(closing))
+                Err(Failure::Closed(closing.to_string()))
             }
             // The broker refuses a message, for lack of a permission for instance. If the exchange is gone, so are its
             // bindings, and a new connection is needed.
@@ -308,7 +304,7 @@ impl Session {
                 handshake::open_outward(&mut self.outgoing);
                 Ok(())
             }
-            _ => Err(SessionError::Closed(closing)),
+            _ => Err(Failure::Closed(closing.to_string())),
         }
     }
 
@@ -344,15 +340,6 @@ impl Session {
         }
     }
 
-    /// Gives the connection up and plans the next attempt.
-    fn give_up(&mut self, error: SessionError, now: Time) {
-        let pause = self.dialer.give_up(1, now);
-        self.reset();
-        let (place, millis) = (&self.place, pause.as_millis());
-        let line = format!("amqp: {place}: {error}; trying again in {millis} ms");
-        self.dialer.log(Level::Warn, line);
-    }
-
     fn reset(&mut self) {
         self.outgoing.clear();
         self.decoder = Decoder::default();
@@ -378,7 +365,11 @@ impl Conversation for Session {
     }
 
     fn fail(&mut self, failure: Failure, now: Time) {
-        self.give_up(SessionError::Upstream(failure), now);
+        let pause = self.dialer.give_up(1, now);
+        self.reset();
+        let (place, millis) = (&self.place, pause.as_millis());
+        let line = format!("amqp: {place}: {failure}; trying again in {millis} ms");
+        self.dialer.log(Level::Warn, line);
     }
 
     fn begin(&mut self, now: Time) {
@@ -396,12 +387,12 @@ impl Conversation for Session {
             let frame = match self.decoder.next_frame(input) {
                 Ok(Some(frame)) => self.handle_frame(frame, now),
                 Ok(None) => return None,
-                Err(error) => Err(SessionError::Protocol(error)),
+                Err(error) => Err(Failure::Protocol(error.to_string())),
             };
             match frame {
                 Ok(None) => {}
                 Ok(message) => return message,
-                Err(error) => self.give_up(error, now),
+                Err(failure) => self.fail(failure, now),
             }
         }
         // The rest came over a connection that has been given up.
@@ -603,7 +594,7 @@ mod tests {
                 format!("{channel} unbind {}", unbind.routing_key)
             }
             AMQPFrame::Method(channel, method) => {
-                let words = SessionError::unexpected(method).to_string();
+                let words = handshake::unexpected(method).to_string();
                 let name = words.split(' ').nth(4).unwrap_or_default();
                 format!("{channel} {name}")
             }
@@ -779,7 +770,7 @@ mod tests {
                 close_channel(404, "NOT_FOUND - no 'secret'", (40, 10)),
             ));
         }
-        scene.expect_given_up("closed by the broker: 404 NOT_FOUND - no '***'");
+        scene.expect_given_up("closed by the server: 404 NOT_FOUND - no '***'");
     }
 
     #[test]
@@ -787,24 +778,24 @@ mod tests {
         // What it says after our protocol header, step by step, and what the log says.
         #[rustfmt::skip]
         let table: &[(&[AMQPFrame], &str)] = &[
-            (&[close_connection(501, "FRAME_ERROR")], "closed by the broker: 501 FRAME_ERROR"),
-            (&[tune(0, 0, 0)], "the broker unexpectedly sent connection.tune"),
-            (&[start("EXTERNAL")], "the broker offers the login mechanisms \"EXTERNAL\", but not PLAIN"),
-            (&[start("PLAIN"), start("PLAIN")], "the broker unexpectedly sent connection.start"),
+            (&[close_connection(501, "FRAME_ERROR")], "closed by the server: 501 FRAME_ERROR"),
+            (&[tune(0, 0, 0)], "the server unexpectedly sent connection.tune"),
+            (&[start("EXTERNAL")], "the server offers the login mechanisms \"EXTERNAL\", but not PLAIN"),
+            (&[start("PLAIN"), start("PLAIN")], "the server unexpectedly sent connection.start"),
             (&[start("PLAIN"), close_connection(403, "ACCESS_REFUSED - not\nsecret")],
-                "closed by the broker: 403 ACCESS_REFUSED - not ***"),
+                "closed by the server: 403 ACCESS_REFUSED - not ***"),
             (&[start("PLAIN"), of_connection(connection::AMQPMethod::Secure(connection::Secure::default()))],
-                "the broker offers a login that takes more than a name and a password"),
-            (&[start("PLAIN"), tune(0, 4095, 0)], "the broker offers frames of at most 4095 bytes, but 4096 are needed"),
-            (&[start("PLAIN"), tune(1, 0, 0)], "the broker offers only one channel per connection, but two are needed"),
+                "the server offers a login that takes more than a name and a password"),
+            (&[start("PLAIN"), tune(0, 4095, 0)], "the server offers frames of at most 4095 bytes, but 4096 are needed"),
+            (&[start("PLAIN"), tune(1, 0, 0)], "the server offers only one channel per connection, but two are needed"),
             (&[start("PLAIN"), tune(0, 0, 0), close_connection(530, "NOT_ALLOWED - no vhost")],
-                "closed by the broker: 530 NOT_ALLOWED - no vhost"),
+                "closed by the server: 530 NOT_ALLOWED - no vhost"),
             (&[start("PLAIN"), tune(0, 0, 0), open_ok(), on(1, close_channel(403, "ACCESS_REFUSED", (40, 10)))],
-                "closed by the broker: 403 ACCESS_REFUSED"),
+                "closed by the server: 403 ACCESS_REFUSED"),
             (&[start("PLAIN"), tune(0, 0, 0), open_ok(), on(2, close_channel(540, "NOT_IMPLEMENTED", (85, 10)))],
-                "closed by the broker: 540 NOT_IMPLEMENTED"),
+                "closed by the server: 540 NOT_IMPLEMENTED"),
             (&[start("PLAIN"), tune(0, 0, 0), open_ok(), on(1, exchange_ok()), on(1, consume_ok())],
-                "the broker unexpectedly sent basic.consumeok"),
+                "the server unexpectedly sent basic.consumeok"),
         ];
         for (frames, words) in table {
             let mut scene = Scene::connected(ExchangeType::Direct);
@@ -816,17 +807,17 @@ mod tests {
         }
         #[rustfmt::skip]
         let table: &[(AMQPFrame, &str)] = &[
-            (close_connection(320, "CONNECTION_FORCED"), "closed by the broker: 320 CONNECTION_FORCED"),
-            (on(1, close_channel(404, "NOT_FOUND", (0, 0))), "closed by the broker: 404 NOT_FOUND"),
-            (on(2, close_channel(404, "NOT_FOUND", (0, 0))), "closed by the broker: 404 NOT_FOUND"),
-            (on(1, cancel()), "the broker has cancelled the consumer, as when the queue is deleted"),
-            (on(1, bind_ok()), "the broker unexpectedly sent queue.bindok"),
-            (on(3, ack(1, false)), "the broker unexpectedly sent basic.ack"),
+            (close_connection(320, "CONNECTION_FORCED"), "closed by the server: 320 CONNECTION_FORCED"),
+            (on(1, close_channel(404, "NOT_FOUND", (0, 0))), "closed by the server: 404 NOT_FOUND"),
+            (on(2, close_channel(404, "NOT_FOUND", (0, 0))), "closed by the server: 404 NOT_FOUND"),
+            (on(1, cancel()), "closed by the server: the consumer is cancelled"),
+            (on(1, bind_ok()), "the server unexpectedly sent queue.bindok"),
+            (on(3, ack(1, false)), "the server unexpectedly sent basic.ack"),
             // Messages are returned only to publishers that ask for it.
             (on(2, AMQPClass::Basic(basic::AMQPMethod::Return(basic::Return::default()))),
-                "the broker sent an unreadable frame (method 60.50)"),
-            (on(1, queue_ok()), "the broker unexpectedly sent queue.declareok"),
-            (tune(0, 0, 0), "the broker unexpectedly sent connection.tune"),
+                "the server sent an unreadable frame (method 60.50)"),
+            (on(1, queue_ok()), "the server unexpectedly sent queue.declareok"),
+            (tune(0, 0, 0), "the server unexpectedly sent connection.tune"),
         ];
         for (frame, words) in table {
             let mut scene = Scene::live(ExchangeType::Direct);
@@ -837,27 +828,27 @@ mod tests {
         let table: &[(&[u8], &str)] = &[
             (
                 b"HTTP/1.1",
-                "the broker sent something other than AMQP: a frame of type 72",
+                "the server sent something other than AMQP: a frame of type 72",
             ),
             (
                 b"AMQP\0\0\x09\x01",
-                "the broker sent the header of another AMQP version",
+                "the server sent the header of another AMQP version",
             ),
             (
                 b"\x03\0\x01\x7f\0\0\0",
-                "the broker sent a frame of 2130706440 bytes, although 131072 is the limit",
+                "the server sent a frame of 2130706440 bytes, although 131072 is the limit",
             ),
             (
                 b"\x08\0\0\0\0\0\0\0",
-                "the broker sent a frame without its end octet",
+                "the server sent a frame without its end octet",
             ),
             (
                 b"\x03\0\x01\0\0\0\0\xce",
-                "the broker unexpectedly sent a part of a message",
+                "the server unexpectedly sent a part of a message",
             ),
             (
                 b"\x03\0\x09\0\0\0\0\xce",
-                "the broker unexpectedly sent a message over channel 9",
+                "the server unexpectedly sent a message over channel 9",
             ),
         ];
         for (bytes, words) in table {
@@ -971,7 +962,7 @@ mod tests {
         // Where the exchange is gone, so are its bindings.
         assert!(scene.amqp.publish(20, b"a", b""));
         scene.broker_says(on(2, close_channel(404, "NOT_FOUND", (60, 40))));
-        scene.expect_given_up("closed by the broker: 404 NOT_FOUND");
+        scene.expect_given_up("closed by the server: 404 NOT_FOUND");
         assert_eq!(scene.answers(), [(20, Err(Unanswered::Lost))]);
         scene.connect();
         scene.agree();

@@ -66,8 +66,14 @@ pub enum Failure {
     Late(&'static str),
     /// The other side refused this, for this reason.
     Refused(&'static str, String),
-    /// The other side sent this, which cannot be understood.
+    /// The other side sent this, which cannot be decoded.
     Protocol(String),
+    /// The other side sent this, which must not come at that point.
+    Unexpected(String),
+    /// The other side offers this, which is not what we need.
+    Unsupported(String),
+    /// The other side announced that it closes the connection, for this reason.
+    Closed(String),
 }
 
 impl fmt::Display for Failure {
@@ -79,6 +85,9 @@ impl fmt::Display for Failure {
             Failure::Late(what) => write!(out, "timed out waiting for {what}"),
             Failure::Refused(what, reason) => write!(out, "{what} was refused: {reason}"),
             Failure::Protocol(what) => write!(out, "the server sent {what}"),
+            Failure::Unexpected(what) => write!(out, "the server unexpectedly sent {what}"),
+            Failure::Unsupported(offer) => write!(out, "the server offers {offer}"),
+            Failure::Closed(reason) => write!(out, "closed by the server: {reason}"),
         }
     }
 }
