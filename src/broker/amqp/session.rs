@@ -446,7 +446,7 @@ mod tests {
     use crate::broker::link::dialer::Intent;
     use crate::random::Random;
 
-    /// A session and the broker that it talks to, which says what it is told to.
+    /// A session and its broker, which sends what a test wants.
     struct Scene {
         amqp: Session,
         now: Time,
@@ -455,7 +455,7 @@ mod tests {
     }
 
     impl Scene {
-        /// A session whose connection stands.
+        /// A session whose connection is established.
         fn connected(exchange_type: ExchangeType) -> Scene {
             let endpoint = Endpoint {
                 host: "127.0.0.1".to_owned(),
@@ -476,7 +476,7 @@ mod tests {
             scene
         }
 
-        /// A session that is live, and has said all that there was to say.
+        /// A session that is live, and has nothing to send.
         fn live(exchange_type: ExchangeType) -> Scene {
             let mut scene = Scene::connected(exchange_type);
             scene.agree();
@@ -548,7 +548,7 @@ mod tests {
             }
         }
 
-        /// What the session has to say, frame by frame, which the broker takes.
+        /// Takes what the session sends, frame by frame.
         fn said(&mut self) -> Vec<String> {
             let mut said = Vec::new();
             while !self.amqp.unsent().is_empty() {
@@ -564,7 +564,7 @@ mod tests {
             said
         }
 
-        /// The last line of the log, after the connection was given up.
+        /// Checks that the connection was given up, and the last line of the log.
         #[track_caller]
         fn expect_given_up(&mut self, words: &str) {
             assert!(!self.amqp.dialer().is_connected(), "{:?}", self.log);
@@ -584,7 +584,7 @@ mod tests {
         }
     }
 
-    /// Its channel and the names of a method's class and its own, or what kind of frame it is.
+    /// A frame as its channel and the names of its class and method, or as its type.
     fn shown_frame(frame: &AMQPFrame) -> String {
         match frame {
             AMQPFrame::Method(channel, AMQPClass::Queue(queue::AMQPMethod::Bind(bind))) => {
@@ -708,7 +708,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wanted_is_bound_and_arrives() {
+    fn channels_are_bound_and_their_messages_arrive() {
         let mut scene = Scene::connected(ExchangeType::Direct);
         scene.amqp.subscribe(b"early", false);
         scene.agree();
@@ -728,7 +728,7 @@ mod tests {
             .map(|message| message.payload.len())
             .collect();
         assert_eq!(lens, [1, 10_000]);
-        // A connection that is lost is made again, with what is wanted by then.
+        // A new connection binds what is wanted by then.
         scene.amqp.on_lost(None, scene.now);
         assert_eq!(
             (scene.amqp.is_live(), scene.amqp.dialer().losses()),
@@ -747,7 +747,7 @@ mod tests {
     }
 
     #[test]
-    fn an_exchange_that_is_not_there_is_made() {
+    fn an_exchange_that_does_not_exist_is_declared() {
         let mut scene = Scene::connected(ExchangeType::Direct);
         for frame in [start("PLAIN"), tune(2047, 0, 60), open_ok()] {
             scene.broker_says(frame);
@@ -758,7 +758,7 @@ mod tests {
         assert_eq!(scene.said(), again);
         scene.broker_says(on(1, exchange_ok()));
         assert_eq!(scene.said(), ["1 queue.declare"]);
-        // The second time, it is no question any more.
+        // If the declaration fails too, the connection is given up.
         scene.amqp.on_lost(None, scene.now);
         scene.connect();
         for frame in [start("PLAIN"), tune(2047, 0, 60), open_ok()] {
@@ -774,8 +774,8 @@ mod tests {
     }
 
     #[test]
-    fn what_a_broker_may_say_against_us_is_one_line_and_a_new_attempt() {
-        // What it says after our protocol header, step by step, and what the log says.
+    fn a_failure_is_logged_in_one_line_and_followed_by_a_new_attempt() {
+        // What the broker sends after our protocol header, frame by frame, and what is logged.
         #[rustfmt::skip]
         let table: &[(&[AMQPFrame], &str)] = &[
             (&[close_connection(501, "FRAME_ERROR")], "closed by the server: 501 FRAME_ERROR"),
@@ -859,8 +859,8 @@ mod tests {
     }
 
     #[test]
-    fn both_sides_show_that_they_are_there() {
-        // What the broker wants, in seconds, and what is agreed.
+    fn both_sides_send_heartbeats() {
+        // What the broker proposes, in seconds, and what is agreed.
         for (wanted, agreed) in [(60, 10), (0, 10), (4, 4)] {
             let mut scene = Scene::connected(ExchangeType::Direct);
             for frame in [start("PLAIN"), tune(0, 0, wanted), open_ok()] {
@@ -894,7 +894,7 @@ mod tests {
     }
 
     #[test]
-    fn a_broker_that_says_nothing_at_the_beginning_is_given_up() {
+    fn a_broker_that_does_not_complete_the_handshake_is_given_up() {
         let mut scene = Scene::connected(ExchangeType::Direct);
         scene.broker_says(start("PLAIN"));
         assert_eq!(
@@ -944,7 +944,7 @@ mod tests {
                 .any(|line| line.ends_with("no longer blocks publishers"))
         );
 
-        // A refusal takes all with it that was under way, and nobody else.
+        // A refusal answers all messages that are not confirmed, and does not affect later ones.
         assert!(scene.amqp.publish(7, b"a", b""));
         assert_eq!(scene.said(), ["2 basic.publish", "2 header 0"]);
         scene.broker_says(on(2, close_channel(403, "ACCESS_REFUSED", (60, 40))));
@@ -959,7 +959,7 @@ mod tests {
         scene.broker_says(on(2, ack(1, false)));
         assert_eq!(scene.answers(), [(8, Ok(()))]);
 
-        // Where the exchange is gone, so are its bindings.
+        // If the exchange is gone, so are its bindings.
         assert!(scene.amqp.publish(20, b"a", b""));
         scene.broker_says(on(2, close_channel(404, "NOT_FOUND", (60, 40))));
         scene.expect_given_up("closed by the server: 404 NOT_FOUND");
@@ -980,7 +980,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_published_waits_for_what_was_wanted_before() {
+    fn messages_are_published_after_the_binds_that_were_wanted_before() {
         let mut scene = Scene::live(ExchangeType::Direct);
         scene.amqp.subscribe(b"a", false);
         assert!(scene.amqp.publish(1, b"a", b"x"));
@@ -996,7 +996,7 @@ mod tests {
         scene.broker_says(on(2, ack(3, true)));
         assert_eq!(scene.answers(), [(1, Ok(())), (2, Ok(())), (3, Ok(()))]);
 
-        // What waits is lost with the connection, and refused where the broker takes nothing.
+        // Waiting messages are lost with the connection, and refused while the broker blocks publishers.
         scene.amqp.unsubscribe(b"a");
         assert!(scene.amqp.publish(4, b"a", b"x"));
         scene.amqp.on_lost(None, scene.now);
@@ -1045,7 +1045,7 @@ mod tests {
             .filter(|said| said.contains("publish"))
             .count();
         assert_eq!(bodies, 41);
-        // A message as large as they come finds room beside binds.
+        // The largest message has room beside binds.
         assert!(
             scene
                 .amqp
@@ -1054,7 +1054,7 @@ mod tests {
     }
 
     #[test]
-    fn a_channel_that_we_may_not_listen_to_does_not_keep_us_from_the_others() {
+    fn a_forbidden_channel_does_not_prevent_the_others() {
         let mut scene = Scene::live(ExchangeType::Topic);
         scene.amqp.subscribe(b"forbidden", false);
         scene.amqp.subscribe(b"open", false);
@@ -1081,7 +1081,7 @@ mod tests {
     }
 
     #[test]
-    fn noise_at_any_time_is_waited_for_or_given_up_and_never_a_panic() {
+    fn random_frames_never_cause_a_panic() {
         let mut random = Random::new(7);
         let mut words = Vec::new();
         for method in [

@@ -52,11 +52,6 @@ impl Redis {
             is_muted: false,
         }
     }
-
-    fn send(&mut self, arguments: &[&[u8]]) -> bool {
-        let session = self.commands.conversation_mut();
-        session.send(Awaited::Optional, arguments)
-    }
 }
 
 impl<N: Net> Broker<N> for Redis {
@@ -113,30 +108,27 @@ impl<N: Net> Broker<N> for Redis {
     }
 
     fn command(&mut self, command: Command<'_>) -> bool {
+        let session = self.commands.conversation_mut();
+        let mut send = |arguments: &[&[u8]]| session.send(Awaited::Optional, arguments);
         match command {
             Command::WriteRow { node, document } => {
-                self.send(&[b"HSET", STATUS_KEY, node.as_bytes(), document])
+                send(&[b"HSET", STATUS_KEY, node.as_bytes(), document])
             }
-            Command::RemoveRow { node } => self.send(&[b"HDEL", STATUS_KEY, node.as_bytes()]),
-            Command::Relay { channel, payload } => {
-                self.send(&[b"PUBLISH", channel.as_bytes(), payload])
-            }
+            Command::RemoveRow { node } => send(&[b"HDEL", STATUS_KEY, node.as_bytes()]),
+            Command::Relay { channel, payload } => send(&[b"PUBLISH", channel.as_bytes(), payload]),
         }
     }
 
     fn ask(&mut self, inquiry: Inquiry) -> bool {
-        let session = self.commands.conversation_mut();
+        // Rows are read one by one: those of some thirty nodes with a thousand connections each would exceed the limit
+        // for one reply.
+        let command: &[&[u8]] = match &inquiry {
+            Inquiry::Nodes => &[b"HKEYS", STATUS_KEY],
+            Inquiry::Row(node) => &[b"HGET", STATUS_KEY, node],
+            Inquiry::Scores => &[b"ZREVRANGE", SCORE_KEY, b"0", SCORE_LAST, b"WITHSCORES"],
+        };
         let question = Awaited::Question(Question::Report(inquiry.clone()));
-        match &inquiry {
-            // Rows are read one by one: those of some thirty nodes with a thousand connections each would exceed the
-            // limit for one reply.
-            Inquiry::Nodes => session.send(question, &[b"HKEYS", STATUS_KEY]),
-            Inquiry::Row(node) => session.send(question, &[b"HGET", STATUS_KEY, node]),
-            Inquiry::Scores => session.send(
-                question,
-                &[b"ZREVRANGE", SCORE_KEY, b"0", SCORE_LAST, b"WITHSCORES"],
-            ),
-        }
+        self.commands.conversation_mut().send(question, command)
     }
 
     fn poll_message(&mut self, net: &mut N, may_read: bool, now: Time) -> Option<Received> {
@@ -165,11 +157,11 @@ impl<N: Net> Broker<N> for Redis {
     }
 
     fn deadline(&self, may_read: bool) -> Option<Time> {
-        let deadlines = [
-            self.messages.deadline(may_read),
-            self.commands.deadline(true),
-        ];
-        deadlines.into_iter().flatten().min()
+        let messages = self.messages.deadline(may_read);
+        messages
+            .into_iter()
+            .chain(self.commands.deadline(true))
+            .min()
     }
 
     fn state(&self, now: Time) -> State<'_> {

@@ -394,7 +394,7 @@ mod tests {
         SocketAddr::from(([192, 0, 2, last], 6379))
     }
 
-    /// The two sessions with a host whose name has several addresses, in the same order as a link serves them.
+    /// Both sessions, with a host that has several addresses.
     struct Pair {
         subscriber: Session,
         commander: Session,
@@ -422,7 +422,7 @@ mod tests {
             }
         }
 
-        /// Lets both do what is due, and says where the one for commands goes.
+        /// Does what is due for both. Returns the addresses that the one for commands connects to.
         fn serve(&mut self, addresses: &[u8]) -> Vec<SocketAddr> {
             self.subscriber.on_time(self.now);
             while let Some(intent) = self.subscriber.dialer.poll_intent() {
@@ -444,7 +444,7 @@ mod tests {
             went
         }
 
-        /// The connection for messages stands, and everything is agreed.
+        /// Establishes the connection for messages, until it is live.
         fn become_live(&mut self) {
             self.subscriber.on_connected(self.now);
             let mut input: &[u8] = b"+OK\r\n*3\r\n$9\r\nsubscribe\r\n$1\r\na\r\n:1\r\n";
@@ -452,7 +452,7 @@ mod tests {
             assert!(self.subscriber.is_live());
         }
 
-        /// The connection for commands stands, and everything is agreed.
+        /// Establishes the connection for commands, until it is live.
         fn take_commands(&mut self) {
             self.commander.on_connected(self.now);
             let mut input: &[u8] = b"+OK\r\n+PONG\r\n";
@@ -473,7 +473,7 @@ mod tests {
         pair.take_commands();
         assert_eq!(pair.serve(&[]), []);
 
-        // The name stands for another server now; the connection for commands is kept until messages come from there.
+        // The name has another address now. The connection for commands is kept until messages come from there.
         pair.subscriber.on_lost(None, pair.now);
         pair.now = pair.now + limits::BACKOFF_MAX;
         assert_eq!(pair.serve(&[3]), []);
