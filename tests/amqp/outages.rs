@@ -70,13 +70,15 @@ fn bindings_return_after_the_broker_is_killed_or_closes_the_connection() {
 
     rabbit.kill();
     listener.run_until("the loss is noticed", |listener| !listener.amqp.is_live());
-    assert!(
+    assert_eq!(
         publisher.amqp.publish(7, b"a", b"lost"),
+        Ok(()),
         "it does not know yet"
     );
     publisher.run_until("the loss is noticed", |publisher| !publisher.amqp.is_live());
     assert!(publisher.answers.contains(&(7, Err(Unanswered::Lost))));
-    assert!(!publisher.amqp.publish(8, b"a", b"dropped"));
+    let dropped = publisher.amqp.publish(8, b"a", b"dropped");
+    assert_eq!(dropped, Err(Unanswered::Lost));
     // The demand may change while there is no connection.
     listener.amqp.subscribe(b"b", false);
     listener.amqp.unsubscribe(b"gone");

@@ -14,7 +14,8 @@ fn many_messages_at_once_are_each_confirmed() {
     };
     let mut publisher = Driver::live(endpoint(&rabbit, "confirms", ExchangeType::Fanout));
     for id in 0..5_000 {
-        assert!(publisher.amqp.publish(id, b"a", b"payload"), "{id}");
+        let sent = publisher.amqp.publish(id, b"a", b"payload");
+        assert_eq!(sent, Ok(()), "{id}");
     }
     publisher.run_until("all are answered", |publisher| {
         publisher.answers.len() == 5_000
@@ -93,7 +94,7 @@ fn a_broker_that_is_short_of_memory_and_an_exchange_that_is_gone_are_survived() 
     let mut publisher = Driver::live(endpoint.clone());
     // A broker that is short of memory takes nothing, and says so once somebody publishes.
     rabbit.control(&["set_vm_memory_high_watermark", "absolute", "1"]);
-    assert!(publisher.amqp.publish(1, b"a", b"waits"));
+    assert_eq!(publisher.amqp.publish(1, b"a", b"waits"), Ok(()));
     publisher.wait_for_log(&["blocks publishers: low on memory"]);
     let refused = Unanswered::Refused("blocked: low on memory".to_owned());
     assert_eq!(publisher.publish("a", b"refused"), Err(refused));

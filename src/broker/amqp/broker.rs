@@ -58,8 +58,7 @@ impl<N: Net> Broker<N> for Amqp {
 
     fn publish(&mut self, number: u64, channel: &[u8], message: &[u8]) -> Result<(), Unanswered> {
         let session = self.link.conversation_mut();
-        let is_sent = session.publish(number, channel, message);
-        is_sent.then_some(()).ok_or(Unanswered::Lost)
+        session.publish(number, channel, message)
     }
 
     fn poll_message(&mut self, net: &mut N, may_read: bool, now: Time) -> Option<Received> {

@@ -41,11 +41,6 @@ impl Publisher {
         self.waiting.push_back((change, publication));
     }
 
-    /// Answers a message that was not queued.
-    pub(super) fn answer(&mut self, id: u64, answer: Answer) {
-        self.answers.push_back((id, answer));
-    }
-
     /// The broker accepts no messages for a reason, or accepts them again. Returns whether that is a change.
     pub(super) fn handle_blocked(&mut self, reason: Option<String>) -> bool {
         let is_blocked = reason.is_some();

@@ -88,19 +88,20 @@ impl Session {
     }
 
     /// Publishes a message, once all bindings that were wanted before are in place; its answer comes from
-    /// [`Session::poll_answer`]. False without a connection, or if too much waits to be sent: the message is dropped.
-    pub fn publish(&mut self, id: u64, channel: &[u8], payload: &[u8]) -> bool {
+    /// [`Session::poll_answer`].
+    ///
+    /// # Errors
+    /// Without a connection, if too much waits to be sent, or if AMQP does not allow the name: the message is dropped.
+    pub fn publish(&mut self, id: u64, channel: &[u8], payload: &[u8]) -> Result<(), Unanswered> {
         let bytes = codec::content_bytes_max(payload.len(), self.decoder.frame_max())
             + 2 * limits::AMQP_NAME_BYTES_MAX;
         let has_room = self.unsent_bytes() + bytes <= limits::AMQP_UNSENT_BYTES_MAX
             && self.publisher.len() < limits::AMQP_UNCONFIRMED_MAX;
         if !self.is_live() || !has_room {
-            return false;
+            return Err(Unanswered::Lost);
         }
         let Some(name) = channel_name(channel) else {
-            let refused = Err(Unanswered::Refused(NAME_RULE.to_owned()));
-            self.publisher.answer(id, refused);
-            return true;
+            return Err(Unanswered::Refused(NAME_RULE.to_owned()));
         };
         let publication = Publication {
             id,
@@ -110,7 +111,7 @@ impl Session {
         let change = self.bindings.last_change();
         self.publisher.add(publication, change);
         self.send_publications();
-        true
+        Ok(())
     }
 
     /// The next answer to a published message. The loss of the connection answers all of them.
@@ -911,10 +912,13 @@ mod tests {
     fn published_messages_are_answered_each_once() {
         let refused = |words: &str| Err(Unanswered::Refused(words.to_owned()));
         let mut scene = Scene::connected(ExchangeType::Direct);
-        assert!(!scene.amqp.publish(1, b"a", b"too early"));
+        assert_eq!(
+            scene.amqp.publish(1, b"a", b"too early"),
+            Err(Unanswered::Lost)
+        );
         scene.agree();
         for id in 1..=5 {
-            assert!(scene.amqp.publish(id, b"a", b"payload"));
+            assert_eq!(scene.amqp.publish(id, b"a", b"payload"), Ok(()));
         }
         let one = ["2 basic.publish", "2 header 7", "2 body 7"];
         assert_eq!(scene.said(), one.repeat(5));
@@ -928,7 +932,7 @@ mod tests {
         );
 
         scene.broker_says(blocked("low on memory"));
-        assert!(scene.amqp.publish(6, b"a", b"payload"));
+        assert_eq!(scene.amqp.publish(6, b"a", b"payload"), Ok(()));
         assert_eq!(scene.answers(), [(6, refused("blocked: low on memory"))]);
         scene.broker_says(unblocked());
         assert!(
@@ -945,7 +949,7 @@ mod tests {
         );
 
         // A refusal answers all messages that are not confirmed, and does not affect later ones.
-        assert!(scene.amqp.publish(7, b"a", b""));
+        assert_eq!(scene.amqp.publish(7, b"a", b""), Ok(()));
         assert_eq!(scene.said(), ["2 basic.publish", "2 header 0"]);
         scene.broker_says(on(2, close_channel(403, "ACCESS_REFUSED", (60, 40))));
         let words = refused("403 ACCESS_REFUSED");
@@ -953,14 +957,14 @@ mod tests {
         let reopening = ["2 channel.closeok", "2 channel.open", "2 confirm.select"];
         assert_eq!(scene.said(), reopening);
         assert!(scene.amqp.is_live());
-        assert!(scene.amqp.publish(8, b"a", b"payload"));
+        assert_eq!(scene.amqp.publish(8, b"a", b"payload"), Ok(()));
         scene.broker_says(on(2, channel_open_ok()));
         scene.broker_says(on(2, select_ok()));
         scene.broker_says(on(2, ack(1, false)));
         assert_eq!(scene.answers(), [(8, Ok(()))]);
 
         // If the exchange is gone, so are its bindings.
-        assert!(scene.amqp.publish(20, b"a", b""));
+        assert_eq!(scene.amqp.publish(20, b"a", b""), Ok(()));
         scene.broker_says(on(2, close_channel(404, "NOT_FOUND", (60, 40))));
         scene.expect_given_up("closed by the server: 404 NOT_FOUND");
         assert_eq!(scene.answers(), [(20, Err(Unanswered::Lost))]);
@@ -969,13 +973,12 @@ mod tests {
 
         let long = [b'x'; 256];
         for name in [&b"\xff"[..], &long] {
-            assert!(scene.amqp.publish(9, name, b""));
-            assert_eq!(scene.answers(), [(9, refused(NAME_RULE))]);
+            assert_eq!(scene.amqp.publish(9, name, b""), refused(NAME_RULE));
         }
-        assert!(scene.amqp.publish(10, b"a", b""));
+        assert_eq!(scene.amqp.publish(10, b"a", b""), Ok(()));
         scene.amqp.on_lost(None, scene.now);
         assert_eq!(scene.answers(), [(10, Err(Unanswered::Lost))]);
-        assert!(!scene.amqp.publish(11, b"a", b""));
+        assert_eq!(scene.amqp.publish(11, b"a", b""), Err(Unanswered::Lost));
         assert_eq!(scene.answers(), []);
     }
 
@@ -983,27 +986,27 @@ mod tests {
     fn messages_are_published_after_the_binds_that_were_wanted_before() {
         let mut scene = Scene::live(ExchangeType::Direct);
         scene.amqp.subscribe(b"a", false);
-        assert!(scene.amqp.publish(1, b"a", b"x"));
+        assert_eq!(scene.amqp.publish(1, b"a", b"x"), Ok(()));
         scene.amqp.subscribe(b"b", false);
-        assert!(scene.amqp.publish(2, b"c", b""));
+        assert_eq!(scene.amqp.publish(2, b"c", b""), Ok(()));
         assert_eq!(scene.said(), ["1 bind a", "1 bind b"]);
         scene.broker_says(on(1, bind_ok()));
         assert_eq!(scene.said(), ["2 basic.publish", "2 header 1", "2 body 1"]);
         scene.broker_says(on(1, bind_ok()));
         assert_eq!(scene.said(), ["2 basic.publish", "2 header 0"]);
-        assert!(scene.amqp.publish(3, b"a", b""));
+        assert_eq!(scene.amqp.publish(3, b"a", b""), Ok(()));
         assert_eq!(scene.said(), ["2 basic.publish", "2 header 0"]);
         scene.broker_says(on(2, ack(3, true)));
         assert_eq!(scene.answers(), [(1, Ok(())), (2, Ok(())), (3, Ok(()))]);
 
         // Waiting messages are lost with the connection, and refused while the broker blocks publishers.
         scene.amqp.unsubscribe(b"a");
-        assert!(scene.amqp.publish(4, b"a", b"x"));
+        assert_eq!(scene.amqp.publish(4, b"a", b"x"), Ok(()));
         scene.amqp.on_lost(None, scene.now);
         assert_eq!(scene.answers(), [(4, Err(Unanswered::Lost))]);
         scene.connect();
         scene.agree();
-        assert!(scene.amqp.publish(5, b"b", b"x"));
+        assert_eq!(scene.amqp.publish(5, b"b", b"x"), Ok(()));
         scene.broker_says(blocked("low on memory"));
         scene.broker_says(on(1, bind_ok()));
         let words = "blocked: low on memory".to_owned();
@@ -1021,7 +1024,7 @@ mod tests {
         }
         let payload = vec![b'x'; 100_000];
         let taken = (0..1_000)
-            .take_while(|&id| scene.amqp.publish(id, b"a", &payload))
+            .take_while(|&id| scene.amqp.publish(id, b"a", &payload).is_ok())
             .count();
         let most = limits::AMQP_UNSENT_BYTES_MAX / payload.len();
         assert!((most - 2..=most).contains(&taken), "{taken} of {most}");
@@ -1050,6 +1053,7 @@ mod tests {
             scene
                 .amqp
                 .publish(0, b"a", &vec![b'x'; limits::AMQP_BODY_BYTES_MAX as usize])
+                .is_ok()
         );
     }
 
@@ -1113,7 +1117,7 @@ mod tests {
                 false => Scene::connected(ExchangeType::Topic),
             };
             scene.amqp.subscribe(b"a", false);
-            scene.amqp.publish(1, b"a", b"payload");
+            let _ = scene.amqp.publish(1, b"a", b"payload");
             for _ in 0..20 {
                 let mut bytes = words[random.below(words.len() as u64) as usize].clone();
                 if random.one_in(8) {
