@@ -95,7 +95,7 @@ impl Session {
     pub fn publish(&mut self, id: u64, channel: &[u8], payload: &[u8]) -> Result<(), Unanswered> {
         let bytes = codec::content_bytes_max(payload.len(), self.decoder.frame_max())
             + 2 * limits::AMQP_NAME_BYTES_MAX;
-        let has_room = self.unsent_bytes() + bytes <= limits::AMQP_UNSENT_BYTES_MAX
+        let has_room = self.unsent_bytes() + bytes <= limits::COMMAND_BYTES_MAX
             && self.publisher.len() < limits::AMQP_UNCONFIRMED_MAX;
         if !self.is_live() || !has_room {
             return Err(Unanswered::Lost);
@@ -132,7 +132,7 @@ impl Session {
     /// Whether messages of this size in total would be accepted now.
     pub fn has_room_for(&self, len: usize) -> bool {
         let bytes = len + limits::AMQP_BINDS_BYTES;
-        self.is_live() && self.unsent_bytes() + bytes <= limits::AMQP_UNSENT_BYTES_MAX
+        self.is_live() && self.unsent_bytes() + bytes <= limits::COMMAND_BYTES_MAX
     }
 
     fn subscribe_pattern(&mut self, pattern: &[u8]) {
@@ -1026,9 +1026,9 @@ mod tests {
         let taken = (0..1_000)
             .take_while(|&id| scene.amqp.publish(id, b"a", &payload).is_ok())
             .count();
-        let most = limits::AMQP_UNSENT_BYTES_MAX / payload.len();
+        let most = limits::COMMAND_BYTES_MAX / payload.len();
         assert!((most - 2..=most).contains(&taken), "{taken} of {most}");
-        assert!(scene.amqp.unsent().len() <= limits::AMQP_UNSENT_BYTES_MAX);
+        assert!(scene.amqp.unsent().len() <= limits::COMMAND_BYTES_MAX);
         let binds = scene
             .said()
             .iter()
