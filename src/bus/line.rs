@@ -40,6 +40,8 @@ pub struct Line {
     ticker: Ticker,
     flow: Flow,
     counters: Counters,
+    /// Bytes that batches take of the log's bound.
+    batch_bytes: usize,
 }
 
 impl Line {
@@ -53,6 +55,7 @@ impl Line {
             ticker: Ticker::new(),
             flow: Flow::new(log.bytes_max()),
             counters: Counters::default(),
+            batch_bytes: 0,
             log,
         }
     }
@@ -207,6 +210,11 @@ impl Line {
         self.ticker.end_rest();
     }
 
+    /// A batch was made; all of them take so many bytes. What is appended next has to leave them that room.
+    pub fn handle_batch(&mut self, batch_bytes: usize) {
+        self.batch_bytes = batch_bytes;
+    }
+
     /// A sum was made that begins after `from`.
     pub fn count_sum(&mut self, from: u64) {
         self.counters.conflations += u64::from(from < self.ticker.last_horizon());
@@ -337,10 +345,10 @@ impl Line {
         is_listed && self.passes.is_queued(id)
     }
 
-    /// What the log holds, for reports, beside so many bytes of batches.
-    pub fn log_state(&self, batch_bytes: usize) -> LogState {
+    /// What the log and the batches hold, for reports.
+    pub fn log_state(&self) -> LogState {
         self.log
-            .state(self.registry.list_bytes() + batch_bytes, self.now)
+            .state(self.registry.list_bytes() + self.batch_bytes, self.now)
     }
 
     /// Totals since the start.
@@ -410,7 +418,8 @@ impl Line {
     fn make_room(&mut self, growth: impl Fn(&Log, &Registry) -> usize) {
         loop {
             let (log, registry) = (&mut self.log, &mut self.registry);
-            let is_roomy = log.has_room_for(growth(log, registry), registry.list_bytes());
+            let elsewhere = registry.list_bytes() + self.batch_bytes;
+            let is_roomy = log.has_room_for(growth(log, registry), elsewhere);
             if is_roomy || !log.evict(|id, stream, number| registry.forget(id, stream, number)) {
                 break;
             }

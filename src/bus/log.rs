@@ -14,8 +14,8 @@ use super::sse::{self, Style};
 use super::symbols::{Symbol, Symbols};
 use super::tape::Tape;
 use crate::limits::{
-    LOG_BATCHES_PART, LOG_BYTES_FLOOR, LOG_ENTRY_BYTES, LOG_SEGMENT_BYTES, LOG_SEGMENT_PART,
-    LOG_SYMBOLS_PART, LOG_TAPE_PART, LOG_UNFLUSHED_PART, READ_BYTES,
+    LOG_BYTES_FLOOR, LOG_ENTRY_BYTES, LOG_SEGMENT_BYTES, LOG_SEGMENT_PART, LOG_SYMBOLS_PART,
+    LOG_TAPE_PART, LOG_UNFLUSHED_PART, READ_BYTES,
 };
 use crate::time::Time;
 
@@ -266,8 +266,7 @@ impl Log {
 
     /// Whether so many bytes more fit, beside those that are held elsewhere for what is in the log.
     pub fn has_room_for(&self, growth: usize, elsewhere: usize) -> bool {
-        let room = self.bytes_max - self.bytes_max / LOG_BATCHES_PART;
-        self.bytes() + elsewhere + growth <= room
+        self.bytes() + elsewhere + growth <= self.bytes_max
     }
 
     /// Bytes of memory that a message needs beyond those that are held.

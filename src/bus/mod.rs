@@ -360,11 +360,6 @@ impl Bus {
         both.is_some_and(|(namespace, member)| registry.includes(namespace, member))
     }
 
-    /// What the log and the batches hold, for reports.
-    pub fn log_state(&self) -> LogState {
-        self.line.log_state(self.batches.bytes())
-    }
-
     /// The number line, to publish and to pass time.
     pub fn line_mut(&mut self) -> &mut Line {
         &mut self.line
@@ -427,6 +422,9 @@ impl Bus {
         };
         let (log, registry) = (self.line.log(), self.line.registry());
         let is_new = self.batches.prepare(&range, log, registry);
+        if is_new {
+            self.line.handle_batch(self.batches.bytes());
+        }
         if is_new && range.limit != NO_LIMIT && self.line.carries(range.namespace, Stream::Eps) {
             self.line.count_sum(range.from);
         }

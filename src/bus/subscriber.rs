@@ -25,6 +25,9 @@ pub struct Subscriber {
     events: u64,
 }
 
+/// There is one for each idle client.
+const _: () = assert!(size_of::<Subscriber>() <= 56);
+
 impl Subscriber {
     /// A subscriber that is listed there and has everything up to `cursor`.
     pub fn new(

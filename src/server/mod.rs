@@ -340,7 +340,7 @@ impl Server {
             sockets: self.clients.http().len(),
             channels: self.clients.demand().listened(),
             streams: line.registry().subscribers_by_stream(),
-            log: self.bus.log_state(),
+            log: line.log_state(),
             source,
             exchange,
             process,
