@@ -46,14 +46,13 @@ pub const HEAD_BYTES_MAX: usize = 16 * 1024;
 /// Header lines in one request; httparse needs an array of this size on the stack.
 pub const HEADERS_MAX: usize = 96;
 
-/// Bytes read from a subscriber, and discarded, before reading pauses for [`SUBSCRIBER_PAUSE`]. A subscriber has no
-/// reason to send; a pipelined request or the rest of a body usually fits. Without this bound, a client that keeps
-/// sending would cost unbounded processor time.
-pub const SUBSCRIBER_BYTES_MAX: u16 = 8 * 1024;
-/// How long we stop reading from a subscriber that has sent so much within this time.
-pub const SUBSCRIBER_PAUSE: Duration = Duration::from_secs(1);
-/// A subscriber is closed after this many such pauses in a row: enough to read the longest request body to its end.
-pub const SUBSCRIBER_PAUSES_MAX: u8 = 8;
+/// Bytes that the client of a stream may send within [`SUBSCRIBER_WINDOW`], which are discarded. It has no reason to send
+/// any, but the rest of the longest request body fits. Without this bound, a client that keeps sending would cost
+/// unbounded processor time.
+pub const SUBSCRIBER_BYTES_MAX: u32 = 72 * 1024;
+
+/// The window for counting these bytes.
+pub const SUBSCRIBER_WINDOW: Duration = Duration::from_secs(8);
 
 /// The longest request body that endpoints without a use for it read and discard.
 pub const BODY_BYTES_MAX: u64 = 64 * 1024;
@@ -361,7 +360,7 @@ const _: () = {
     assert!((PACED_BYTES_MAX as u64) < LOG_BYTES_FLOOR as u64 / LOG_UNFLUSHED_PART);
     assert!(READ_BYTES * 2 < LOG_BYTES_FLOOR - LOG_BYTES_FLOOR / LOG_UNFLUSHED_PART as usize);
     assert!(HEAD_BYTES_MAX <= READ_BYTES);
-    assert!(SUBSCRIBER_BYTES_MAX as u64 * SUBSCRIBER_PAUSES_MAX as u64 >= BODY_BYTES_MAX);
+    assert!(SUBSCRIBER_BYTES_MAX as u64 > BODY_BYTES_MAX);
     assert!(PEER_TIMEOUT.as_secs() > PATIENCE.as_secs() + TIMER_SLACK.as_secs());
     assert!(PING_DEADLINE.as_secs() < PING_INTERVAL.as_secs());
     assert!(PING_INTERVAL.as_secs() + PING_DEADLINE.as_secs() < UPSTREAM_TIMEOUT.as_secs());

@@ -1,6 +1,7 @@
-//! HTTP/1.x request bodies: bytes into data, or into nothing. It owns finding the end of a body (RFC 9112 §6 and
-//! §7.1) and holding it to its bound; it must not know what the data means.
+//! HTTP/1.x request bodies: bytes into data. It owns finding the end of a body (RFC 9112 §6 and §7.1) and enforcing its
+//! bound; it must not know what the data means.
 
+use super::error::RequestError;
 use super::head::Framing;
 use crate::limits::CHUNK_LINE_BYTES_MAX;
 
@@ -11,16 +12,16 @@ pub struct Body {
     bytes_max: u64,
     /// Bytes of data in the chunks that were announced so far.
     data: u64,
-    /// Bytes so far that are no data: sizes, ends of lines, trailers.
+    /// Bytes so far that are not data: sizes, line ends, trailers.
     overhead: u64,
 }
 
 /// What comes next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Next {
-    /// So many bytes, which are the rest of the body.
+    /// The last so many bytes of the body.
     Rest(u64),
-    /// A line with a chunk's size, and extensions, which are ignored.
+    /// A line with a chunk's size, and with extensions, which are ignored.
     Size,
     /// So many bytes of a chunk.
     Data(u64),
@@ -32,23 +33,16 @@ enum Next {
     End,
 }
 
-/// Why a body was refused. Each is the client's fault.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum BodyError {
-    /// Over its bound (413).
-    TooLarge,
-    /// Not a chunked body (400).
-    Malformed,
-}
-
 impl Body {
-    /// The start of a body with so many bytes of data at most. What divides chunked data may take as many again.
+    /// The start of a body of at most so many bytes of data. Chunk headers and trailers may take as many again.
     ///
     /// # Errors
-    /// [`BodyError::TooLarge`] where the head already announces too much.
-    pub fn new(framing: Framing, bytes_max: u64) -> Result<Body, BodyError> {
+    /// [`RequestError::BodyTooLarge`] if the head already announces too much.
+    pub fn new(framing: Framing, bytes_max: u64) -> Result<Body, RequestError> {
         let next = match framing {
-            Framing::Length(len) if len > bytes_max => return Err(BodyError::TooLarge),
+            Framing::Length(len) if len > bytes_max => {
+                return Err(RequestError::BodyTooLarge(bytes_max));
+            }
             Framing::Length(0) => Next::End,
             Framing::Length(len) => Next::Rest(len),
             Framing::Chunked => Next::Size,
@@ -61,26 +55,21 @@ impl Body {
         })
     }
 
-    /// Whether all of it has been read, as it has where there is none.
+    /// Whether all of it has been read; a body of length zero has ended from the start.
     pub fn has_ended(&self) -> bool {
         self.next == Next::End
     }
 
-    /// Bytes of data that it may have.
-    pub fn bytes_max(&self) -> u64 {
-        self.bytes_max
-    }
-
-    /// Takes in bytes: how many of them belong to the body, and whether it has ended with them. A line that is not
-    /// whole is left, to be given again. Data is appended to `kept`, where that is given.
+    /// Consumes bytes: how many of them belong to the body, and whether it has ended with them. An incomplete line is not
+    /// consumed, and must be given again. Data is appended to `kept`.
     ///
     /// # Errors
-    /// Any [`BodyError`].
+    /// [`RequestError::BodyTooLarge`] and [`RequestError::Chunks`].
     pub fn consume(
         &mut self,
         bytes: &[u8],
         mut kept: Option<&mut Vec<u8>>,
-    ) -> Result<(usize, bool), BodyError> {
+    ) -> Result<(usize, bool), RequestError> {
         let mut rest = bytes;
         while !rest.is_empty() && !self.has_ended() {
             let (Next::Rest(left) | Next::Data(left)) = self.next else {
@@ -106,24 +95,22 @@ impl Body {
         Ok((bytes.len() - rest.len(), self.has_ended()))
     }
 
-    /// Takes a line that is no data: how long it is, with its end. `None` where it is not whole.
-    fn take_line(&mut self, bytes: &[u8]) -> Result<Option<usize>, BodyError> {
+    /// Consumes a line that is not data: its length with its end, or `None` if it is incomplete.
+    fn take_line(&mut self, bytes: &[u8]) -> Result<Option<usize>, RequestError> {
         let (line, is_whole) = line_of(bytes)?;
         let next = match self.next {
-            // Also of a line that is not whole, so that what is wrong is refused as soon as it shows.
-            Next::Size if is_whole || !line.is_empty() => {
-                match size_of(line, self.bytes_max - self.data)? {
-                    0 => Next::Trailer,
-                    size => Next::Data(size),
-                }
-            }
-            Next::DataEnd if !line.is_empty() => return Err(BodyError::Malformed),
+            // Incomplete lines are parsed as well, so that an error is found as early as possible.
+            Next::Size if is_whole || !line.is_empty() => match self.chunk_size(line)? {
+                0 => Next::Trailer,
+                size => Next::Data(size),
+            },
+            Next::DataEnd if !line.is_empty() => return Err(RequestError::Chunks),
             Next::DataEnd => Next::Size,
             Next::Trailer if line.is_empty() => Next::End,
             other => other,
         };
         if self.overhead + line.len() as u64 > self.bytes_max {
-            return Err(BodyError::TooLarge);
+            return Err(RequestError::BodyTooLarge(self.bytes_max));
         }
         if !is_whole {
             return Ok(None);
@@ -135,37 +122,37 @@ impl Body {
         self.overhead += line.len() as u64 + 2;
         Ok(Some(line.len() + 2))
     }
+
+    /// Parses a chunk's size. The bound is checked at each digit, so that the size cannot overflow.
+    fn chunk_size(&self, line: &[u8]) -> Result<u64, RequestError> {
+        let is_extension = |byte: &u8| b"; \t".contains(byte);
+        let digits = line.split(is_extension).next().unwrap_or_default();
+        if digits.is_empty() {
+            return Err(RequestError::Chunks);
+        }
+        let mut size = 0;
+        for &digit in digits {
+            let digit = char::from(digit).to_digit(16);
+            size = size * 16 + u64::from(digit.ok_or(RequestError::Chunks)?);
+            if size > self.bytes_max - self.data {
+                return Err(RequestError::BodyTooLarge(self.bytes_max));
+            }
+        }
+        Ok(size)
+    }
 }
 
-/// The line that the bytes begin with, without its end, and whether it is whole. Lines end with CR LF and nothing
-/// else: two readers that disagree about an end are how requests are smuggled.
-fn line_of(bytes: &[u8]) -> Result<(&[u8], bool), BodyError> {
+/// The first line without its end, and whether it is complete. Only CR LF ends a line: if a proxy and we disagreed about
+/// an end, requests could be smuggled.
+fn line_of(bytes: &[u8]) -> Result<(&[u8], bool), RequestError> {
     let end = bytes.iter().position(|byte| b"\r\n".contains(byte));
     let (line, end) = bytes.split_at(end.unwrap_or(bytes.len()));
     match end {
-        _ if line.len() > CHUNK_LINE_BYTES_MAX => Err(BodyError::Malformed),
+        _ if line.len() > CHUNK_LINE_BYTES_MAX => Err(RequestError::Chunks),
         [] | [b'\r'] => Ok((line, false)),
         [b'\r', b'\n', ..] => Ok((line, true)),
-        _ => Err(BodyError::Malformed),
+        _ => Err(RequestError::Chunks),
     }
-}
-
-/// The size that a line gives. The bound is checked at each digit, so that the size cannot overflow.
-fn size_of(line: &[u8], bytes_max: u64) -> Result<u64, BodyError> {
-    let is_extension = |byte: &u8| b"; \t".contains(byte);
-    let digits = line.split(is_extension).next().unwrap_or_default();
-    if digits.is_empty() {
-        return Err(BodyError::Malformed);
-    }
-    let mut size = 0;
-    for &digit in digits {
-        let digit = char::from(digit).to_digit(16).ok_or(BodyError::Malformed)?;
-        size = size * 16 + u64::from(digit);
-        if size > bytes_max {
-            return Err(BodyError::TooLarge);
-        }
-    }
-    Ok(size)
 }
 
 #[cfg(test)]
@@ -180,7 +167,7 @@ mod tests {
         framing: Framing,
         text: &[u8],
         split: usize,
-    ) -> Result<Option<(usize, String)>, BodyError> {
+    ) -> Result<Option<(usize, String)>, RequestError> {
         let mut kept = Vec::new();
         let mut body = Body::new(framing, BYTES_MAX)?;
         let mut discarded = body;
@@ -201,33 +188,33 @@ mod tests {
         let heads = "1\r\nx\r\n".repeat(7);
         let trailer = format!("0\r\nT: {}\r\n\r\n", "x".repeat(32));
         let all = "x".repeat(32);
-        type Expected<'a> = Result<Option<(usize, &'a str)>, BodyError>;
+        type Expected<'a> = Result<Option<(usize, &'a str)>, RequestError>;
         #[rustfmt::skip]
         let table: &[(Framing, &str, Expected<'_>)] = &[
             (Framing::Length(0), "GET", Ok(Some((0, "")))),
             (Framing::Length(3), "abcGET", Ok(Some((3, "abc")))),
             (Framing::Length(7), "abc", Ok(None)),
             (Framing::Length(32), &all, Ok(Some((32, &all)))),
-            (Framing::Length(33), "", Err(BodyError::TooLarge)),
+            (Framing::Length(33), "", Err(RequestError::BodyTooLarge(BYTES_MAX))),
             (Framing::Chunked, "0\r\n\r\nGET", Ok(Some((5, "")))),
             (Framing::Chunked, "3;x=y\r\nabc\r\n0\r\nT: v\r\n\r\nGET", Ok(Some((23, "abc")))),
             (Framing::Chunked, "a\r\n0123456789\r\n00\r\n\r\n", Ok(Some((21, "0123456789")))),
             (Framing::Chunked, "2\r\n\r\n\r\n1 \r\n0\r\n0\r\n\r\n", Ok(Some((19, "\r\n0")))),
             (Framing::Chunked, "3\r\nabc\r\n", Ok(None)),
-            (Framing::Chunked, "3\r\nabcd\r\n", Err(BodyError::Malformed)),
-            (Framing::Chunked, "\r\n", Err(BodyError::Malformed)),
-            (Framing::Chunked, "g\r\n", Err(BodyError::Malformed)),
-            (Framing::Chunked, "-1\r\n", Err(BodyError::Malformed)),
-            (Framing::Chunked, "1\nx\n", Err(BodyError::Malformed)),
-            (Framing::Chunked, "1\rX\r\na\r\n0\r\n\r\n", Err(BodyError::Malformed)),
-            (Framing::Chunked, "1\r\na\r\r\n", Err(BodyError::Malformed)),
-            (Framing::Chunked, "fffffffffffffffff\r\n", Err(BodyError::TooLarge)),
+            (Framing::Chunked, "3\r\nabcd\r\n", Err(RequestError::Chunks)),
+            (Framing::Chunked, "\r\n", Err(RequestError::Chunks)),
+            (Framing::Chunked, "g\r\n", Err(RequestError::Chunks)),
+            (Framing::Chunked, "-1\r\n", Err(RequestError::Chunks)),
+            (Framing::Chunked, "1\nx\n", Err(RequestError::Chunks)),
+            (Framing::Chunked, "1\rX\r\na\r\n0\r\n\r\n", Err(RequestError::Chunks)),
+            (Framing::Chunked, "1\r\na\r\r\n", Err(RequestError::Chunks)),
+            (Framing::Chunked, "fffffffffffffffff\r\n", Err(RequestError::BodyTooLarge(BYTES_MAX))),
             // The bound is on the data of all chunks together, and on all that is no data.
             (Framing::Chunked, &full, Ok(Some((43, &all)))),
             (Framing::Chunked, &split, Ok(Some((48, &all)))),
-            (Framing::Chunked, &over, Err(BodyError::TooLarge)),
-            (Framing::Chunked, &heads, Err(BodyError::TooLarge)),
-            (Framing::Chunked, &trailer, Err(BodyError::TooLarge)),
+            (Framing::Chunked, &over, Err(RequestError::BodyTooLarge(BYTES_MAX))),
+            (Framing::Chunked, &heads, Err(RequestError::BodyTooLarge(BYTES_MAX))),
+            (Framing::Chunked, &trailer, Err(RequestError::BodyTooLarge(BYTES_MAX))),
         ];
         for (framing, text, expected) in table {
             for split in 0..=text.len() {

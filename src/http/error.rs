@@ -1,52 +1,78 @@
-//! Why a request is refused before anybody decides about it, and with which reply.
+//! Why a request is refused before the owner decides about it, and with which reply.
 
 use super::CloseReason;
-use super::body::BodyError;
-use super::head::HeadError;
 use super::reply::Reply;
 use crate::limits;
 
-/// Why a request cannot be followed any further.
+/// Why a request cannot be processed. Unless stated otherwise, it is the client's fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RequestError {
-    /// Its head is wrong: the client's fault (400, 417, 431, 501, 505).
-    Head(HeadError),
-    /// Its body is wrong, or has more bytes than this bound: the client's fault (400, 413).
-    Body(BodyError, u64),
-    /// It was not whole at its deadline: the client's fault (408).
+    /// The head is not HTTP.
+    Malformed,
+    /// HTTP/1.1 without `Host`, or any request with several (RFC 9112 §3.2).
+    Host,
+    /// A `Content-Length` that is not a number, or is repeated, or stands beside `Transfer-Encoding`: ways to smuggle a
+    /// request (RFC 9112 §6.3 and §11.2).
+    Framing,
+    /// The head is over [`limits::HEAD_BYTES_MAX`] or [`limits::HEADERS_MAX`].
+    HeadTooLarge,
+    /// A transfer coding other than `chunked`.
+    Coding,
+    /// Not HTTP/1.x.
+    Version,
+    /// An `Expect` other than `100-continue`.
+    Expectation,
+    /// The body is not chunked as announced.
+    Chunks,
+    /// The body is longer than this bound.
+    BodyTooLarge(u64),
+    /// It was not complete at its deadline.
     Late,
-    /// It was whole, and not answered at its deadline: ours (503).
+    /// It was complete, but not answered at its deadline: our fault.
     Unanswered,
-    /// Too much is held for clients that are not authenticated: not this client's fault alone (503).
+    /// Too many bytes are buffered for clients that have not authenticated: not this client's fault alone.
     Overloaded,
 }
 
 impl RequestError {
-    /// The answer to it.
+    /// The reply.
     pub fn reply(self) -> Reply {
         let seconds = limits::REQUEST_DEADLINE.as_secs();
         let (status, text) = match self {
-            RequestError::Head(error) => return Reply::error(error.status(), &error.to_string()),
-            RequestError::Body(BodyError::Malformed, _) => {
-                (400, "the body is not chunked as announced".to_owned())
+            RequestError::Malformed => (400, "this is not an HTTP/1.x request"),
+            RequestError::Host => (400, "send one Host header field"),
+            RequestError::Framing => (
+                400,
+                "send either one Content-Length or Transfer-Encoding: chunked",
+            ),
+            RequestError::HeadTooLarge => {
+                let (bytes_max, fields_max) = (limits::HEAD_BYTES_MAX, limits::HEADERS_MAX);
+                let text = format!("a head may have {bytes_max} bytes and {fields_max} fields");
+                return Reply::error(431, &text);
             }
-            RequestError::Body(BodyError::TooLarge, bytes_max) => {
-                (413, format!("the body may have {bytes_max} bytes"))
+            RequestError::Coding => (501, "the only supported transfer coding is chunked"),
+            RequestError::Version => (505, "use HTTP/1.1 or HTTP/1.0"),
+            RequestError::Expectation => (417, "the only supported expectation is 100-continue"),
+            RequestError::Chunks => (400, "the body is not chunked as announced"),
+            RequestError::BodyTooLarge(bytes_max) => {
+                return Reply::error(413, &format!("the body may have {bytes_max} bytes"));
             }
-            RequestError::Late => (408, format!("the request was not whole after {seconds} s")),
-            RequestError::Unanswered => (503, format!("there was no answer within {seconds} s")),
+            RequestError::Late => {
+                let text = format!("the request was not complete after {seconds} s");
+                return Reply::error(408, &text);
+            }
+            RequestError::Unanswered => {
+                return Reply::error(503, &format!("there was no answer within {seconds} s"));
+            }
             RequestError::Overloaded => {
-                let text = "too much is being sent; send the key as a bearer token";
-                return Reply {
-                    extra: "Retry-After: 5\r\n".into(),
-                    ..Reply::error(503, text)
-                };
+                let text = "too many publications at a time; send the key as a bearer token";
+                return Reply::error(503, text).with_retry_after(5);
             }
         };
-        Reply::error(status, &text)
+        Reply::error(status, text)
     }
 
-    /// Why the connection is closed behind that answer.
+    /// Why the connection is closed after that reply.
     pub fn close_reason(self) -> CloseReason {
         match self {
             RequestError::Late => CloseReason::Idle,

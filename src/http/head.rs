@@ -1,11 +1,10 @@
-//! HTTP/1.x request heads: bytes into a [`Request`]. It owns what RFC 9112 asks of a server that reads
-//! heads; it must not know paths or write replies.
+//! HTTP/1.x request heads: bytes into a [`Request`]. It owns what RFC 9112 requires of a server that parses heads; it must
+//! not know paths or write replies.
 
-use std::fmt;
-
+use super::error::RequestError;
 use crate::limits::{HEAD_BYTES_MAX, HEADERS_MAX};
 
-/// The methods that this server tells apart.
+/// A request's method.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Method {
     /// `GET`
@@ -23,7 +22,7 @@ pub enum Method {
 /// How the end of a request's body is found (RFC 9112 §6.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Framing {
-    /// So many bytes; zero where the head announced nothing.
+    /// So many bytes; zero if the head announces none.
     Length(u64),
     /// `Transfer-Encoding: chunked`.
     Chunked,
@@ -33,7 +32,7 @@ pub enum Framing {
 /// by [`HEAD_BYTES_MAX`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Request {
-    /// What is to be done.
+    /// The method.
     pub method: Method,
     /// The target as it was sent.
     pub target: Box<str>,
@@ -45,108 +44,53 @@ pub struct Request {
     pub framing: Framing,
     /// Whether the client waits for `100 Continue` before it sends the body.
     pub expects_continue: bool,
-    /// `Authorization`, raw; empty where there is none. The last one counts.
+    /// `Authorization`, raw; empty if there is none. The last one counts.
     pub authorization: Box<[u8]>,
-    /// `Content-Type`, raw; empty where there is none. The last one counts.
+    /// `Content-Type`, likewise.
     pub content_type: Box<[u8]>,
-    /// `User-Agent`, raw.
+    /// `User-Agent`, likewise.
     pub user_agent: Box<[u8]>,
-    /// Whether a stream of events would be taken as the answer (RFC 9110 §12.5.1).
+    /// Whether the client accepts an event stream (RFC 9110 §12.5.1).
     pub accepts_stream: bool,
-    /// Whether a script asks that has no `EventSource` (`X-Requested-With: XMLHttpRequest`, in any case).
+    /// Whether a script sent it with `XMLHttpRequest` rather than `EventSource` (`X-Requested-With`).
     pub is_xhr: bool,
-    /// `Last-Event-ID`, raw.
+    /// `Last-Event-ID`, likewise.
     pub last_event_id: Box<[u8]>,
     /// The lines of `X-Forwarded-For`, raw, in order.
     pub forwarded_for: Vec<Box<[u8]>>,
 }
 
-/// Why a head was refused. Each is the client's fault.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum HeadError {
-    /// Not HTTP (400).
-    Malformed,
-    /// HTTP/1.1 without `Host`, or any request with several (400; RFC 9112 §3.2).
-    Host,
-    /// A `Content-Length` that is no number, or comes twice, or beside `Transfer-Encoding` (400; the
-    /// ways to smuggle a request, RFC 9112 §6.3 and §11.2).
-    Framing,
-    /// Over [`HEAD_BYTES_MAX`] or [`HEADERS_MAX`] (431).
-    TooLarge,
-    /// A transfer coding other than `chunked` (501).
-    Coding,
-    /// Not HTTP/1.x (505).
-    Version,
-    /// An `Expect` other than `100-continue` (417).
-    Expectation,
-}
-
-impl HeadError {
-    /// The status that says so.
-    pub fn status(self) -> u16 {
-        match self {
-            HeadError::Malformed | HeadError::Host | HeadError::Framing => 400,
-            HeadError::TooLarge => 431,
-            HeadError::Coding => 501,
-            HeadError::Version => 505,
-            HeadError::Expectation => 417,
-        }
-    }
-}
-
-impl fmt::Display for HeadError {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(match self {
-            HeadError::Malformed => "this is not an HTTP/1.x request",
-            HeadError::Host => "send one Host header field",
-            HeadError::Framing => "send either one Content-Length or Transfer-Encoding: chunked",
-            HeadError::Coding => "the only transfer coding known here is chunked",
-            HeadError::Version => "use HTTP/1.1 or HTTP/1.0",
-            HeadError::Expectation => "the only expectation known is 100-continue",
-            HeadError::TooLarge => {
-                return write!(
-                    formatter,
-                    "a head may have {HEAD_BYTES_MAX} bytes and {HEADERS_MAX} fields"
-                );
-            }
-        })
-    }
-}
-
-impl std::error::Error for HeadError {}
-
-/// Parses a request head at the start of `bytes`: the request and the head's length, or `None` where
-/// more bytes are needed.
+/// Parses a request head at the start of `bytes`: the request and the head's length, or `None` if more bytes are needed.
 ///
 /// # Errors
-/// Any [`HeadError`], as soon as the bytes at hand show it.
-pub fn parse_head(bytes: &[u8]) -> Result<Option<(Request, usize)>, HeadError> {
+/// Why it is refused, as soon as the bytes at hand show it.
+pub fn parse_head(bytes: &[u8]) -> Result<Option<(Request, usize)>, RequestError> {
     let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
     let mut parsed = httparse::Request::new(&mut headers);
     let status = parsed.parse(bytes).map_err(|error| match error {
-        httparse::Error::TooManyHeaders => HeadError::TooLarge,
-        httparse::Error::Version if is_http(bytes) => HeadError::Version,
-        _ => HeadError::Malformed,
+        httparse::Error::TooManyHeaders => RequestError::HeadTooLarge,
+        httparse::Error::Version if is_http(bytes) => RequestError::Version,
+        _ => RequestError::Malformed,
     })?;
     let head_len = match status {
         httparse::Status::Complete(head_len) if head_len <= HEAD_BYTES_MAX => head_len,
         httparse::Status::Partial if bytes.len() < HEAD_BYTES_MAX => return Ok(None),
-        _ => return Err(HeadError::TooLarge),
+        _ => return Err(RequestError::HeadTooLarge),
     };
     let (Some(method), Some(target), Some(version)) = (parsed.method, parsed.path, parsed.version)
     else {
-        return Err(HeadError::Malformed);
+        return Err(RequestError::Malformed);
     };
     let fields = Fields(parsed.headers);
     let http_11 = version == 1;
     let framing = fields.framing(http_11)?;
     let mut expectations = fields.all("expect").map(<[u8]>::trim_ascii);
     if expectations.any(|value| !value.eq_ignore_ascii_case(b"100-continue")) {
-        return Err(HeadError::Expectation);
+        return Err(RequestError::Expectation);
     }
     let hosts = fields.all("host").count();
     if hosts > 1 || (http_11 && hosts == 0) {
-        return Err(HeadError::Host);
+        return Err(RequestError::Host);
     }
     let requested_with = fields.last("x-requested-with").trim_ascii();
     let request = Request {
@@ -195,7 +139,7 @@ impl<'a> Fields<'a> {
         !has(b"close") && (http_11 || has(b"keep-alive"))
     }
 
-    fn framing(&self, http_11: bool) -> Result<Framing, HeadError> {
+    fn framing(&self, http_11: bool) -> Result<Framing, RequestError> {
         let lens: Vec<u64> = self
             .all("content-length")
             .map(parse_length)
@@ -204,14 +148,14 @@ impl<'a> Fields<'a> {
         match (&lens[..], &codings[..]) {
             ([], []) => Ok(Framing::Length(0)),
             ([len], []) => Ok(Framing::Length(*len)),
-            // A second coding, in this line or another, would have to be decoded to find the end.
+            // A second coding, on this line or another, would have to be decoded to find the end.
             (_, [coding]) if !coding.trim_ascii().eq_ignore_ascii_case(b"chunked") => {
-                Err(HeadError::Coding)
+                Err(RequestError::Coding)
             }
-            (_, [_, _, ..]) => Err(HeadError::Coding),
-            // HTTP/1.0 has no transfer codings; whoever sends one is confused or malicious.
+            (_, [_, _, ..]) => Err(RequestError::Coding),
+            // HTTP/1.0 has no transfer codings.
             ([], [_]) if http_11 => Ok(Framing::Chunked),
-            _ => Err(HeadError::Framing),
+            _ => Err(RequestError::Framing),
         }
     }
 }
@@ -232,18 +176,18 @@ fn accepts_stream(value: &[u8]) -> bool {
     })
 }
 
-/// Digits only: no sign, no list, no white space within.
-fn parse_length(value: &[u8]) -> Result<u64, HeadError> {
+/// Parses a `Content-Length`: digits only, no sign, no list.
+fn parse_length(value: &[u8]) -> Result<u64, RequestError> {
     let digits = value.trim_ascii();
     if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
-        return Err(HeadError::Framing);
+        return Err(RequestError::Framing);
     }
-    let text = std::str::from_utf8(digits).map_err(|_| HeadError::Framing)?;
-    // A number too large to hold is too large to read, too: the body's bound will say so.
+    let text = std::str::from_utf8(digits).map_err(|_| RequestError::Framing)?;
+    // A number that overflows is over any bound on the body.
     Ok(text.parse().unwrap_or(u64::MAX))
 }
 
-/// Whether the request line ends with some version of HTTP, rather than with anything else.
+/// Whether the request line ends with a version of HTTP.
 fn is_http(bytes: &[u8]) -> bool {
     let line = bytes.trim_ascii_start().split(|&byte| byte == b'\n').next();
     let version = line.and_then(|line| line.trim_ascii_end().rsplit(|&byte| byte == b' ').next());
@@ -267,7 +211,7 @@ mod tests {
     const PLAIN: &str = "GET /subscribe/eps HTTP/1.1\r\nHost: a\r\nUser-Agent: curl/8\r\n\r\n";
     const LOGGED_IN: &str = "GET / HTTP/1.1\r\nHost: a\r\nauthorization: Bearer x\r\n\r\n";
 
-    fn parse(text: &str) -> Result<Option<(Request, usize)>, HeadError> {
+    fn parse(text: &str) -> Result<Option<(Request, usize)>, RequestError> {
         parse_head(text.as_bytes())
     }
 
@@ -287,8 +231,8 @@ mod tests {
 
     #[test]
     fn refused_heads() {
-        use HeadError::*;
-        let table: &[(&str, HeadError)] = &[
+        use RequestError::*;
+        let table: &[(&str, RequestError)] = &[
             ("GET\r\n\r\n", Malformed),
             ("GET / HTTP/1.1\r\nHost : a\r\n\r\n", Malformed),
             ("GET / HTTP/1.1\r\n Host: a\r\n\r\n", Malformed),
@@ -354,12 +298,12 @@ mod tests {
     #[test]
     fn heads_over_the_limits() {
         let long = format!("GET /{} HTTP/1.1\r\n", "a".repeat(HEAD_BYTES_MAX));
-        assert_eq!(parse(&long), Err(HeadError::TooLarge));
+        assert_eq!(parse(&long), Err(RequestError::HeadTooLarge));
         let many = format!(
             "GET / HTTP/1.1\r\n{}\r\n",
             "a: b\r\n".repeat(HEADERS_MAX + 1)
         );
-        assert_eq!(parse(&many), Err(HeadError::TooLarge));
+        assert_eq!(parse(&many), Err(RequestError::HeadTooLarge));
     }
 
     #[test]

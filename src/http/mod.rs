@@ -1,19 +1,19 @@
-//! HTTP/1.x, the server's side: one connection's protocol, the table of connections, and the grammars that they
-//! need. Bytes go in and requests come out; replies go in and bytes come out. It makes no system call, and it must
-//! not know what a stream consists of, which paths there are, or who may do what.
+//! HTTP/1.x, the server's side: one connection's protocol, the table of connections, and the grammars that they need.
+//! Bytes go in and requests come out; replies go in and bytes come out. It makes no system call, and it must not know
+//! what a stream consists of, which paths exist, or who may do what.
 //!
-//! [`Connections`] is asked what is next (`poll_…`); each [`Connection`] of it is told what happened (`handle_…`), and
-//! what was decided (commands such as [`Connection::complete_request`]). A turn goes:
+//! [`Connections`] is asked what is next (`poll_…`); each [`Connection`] is told what happened (`handle_…`) and what was
+//! decided (commands such as [`Connection::complete_request`]). A turn goes:
 //!
 //! 1. [`start_turn`](Connections::start_turn); [`accept`](Connections::accept) and
-//!    [`handle_ready`](Connection::handle_ready) for what the sockets have to say;
+//!    [`handle_ready`](Connection::handle_ready) for events of sockets;
 //! 2. [`handle_time`](Connections::handle_time);
-//! 3. [`poll_read`](Connections::poll_read) until there is nothing more, each time with a read and its outcome;
-//! 4. [`poll_event`](Connections::poll_event) until there is nothing more, each time with a decision;
-//! 5. [`poll_write`](Connections::poll_write) until there is nothing more or the turn's budget is used up: what the
-//!    owner has begun to send comes first, then the [`outbox`](Connections::outbox), then what the owner has next.
-//!    Requests that waited for a reply to leave make events here, which are taken as in 4;
-//! 6. [`poll_action`](Connections::poll_action) until there is nothing more.
+//! 3. [`poll_read`](Connections::poll_read) until there is nothing left, each time with a read and its outcome;
+//! 4. [`poll_event`](Connections::poll_event) until there is nothing left, each time with a decision;
+//! 5. [`poll_write`](Connections::poll_write) until there is nothing left or the turn's budget is used up: the rest of an
+//!    event that was begun comes first, then the [`outbox`](Connections::outbox), then further events. Requests that
+//!    waited until a reply was sent cause events here, which are handled as in 4;
+//! 6. [`poll_action`](Connections::poll_action) until there is nothing left.
 
 pub mod authorization;
 pub mod body;
@@ -39,4 +39,3 @@ pub use error::RequestError;
 pub use event::{Action, Event, Key};
 pub use head::Request;
 pub use reading::BodyUse;
-pub use slot::Phase;

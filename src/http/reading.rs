@@ -1,45 +1,42 @@
-//! Reading: a connection's input becomes heads and bodies. It holds what only a connection needs that reads
-//! requests or owes an answer; a stream has none of it.
+//! Reading: a connection's input becomes heads and bodies. It owns what a connection needs while it reads requests or owes
+//! an answer; a stream has none of it.
+
+use std::net::IpAddr;
 
 use super::body::Body;
 use super::error::RequestError;
+use super::event::{Event, Key};
 use super::head::{self, Framing, Method, Request};
 use crate::limits;
 
-/// What becomes of a request's body.
+/// What is done with a request's body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BodyUse {
-    /// It is read and forgotten.
+    /// It is read and discarded.
     Discard,
-    /// It is kept, for a client that has shown that it may send it.
+    /// It is kept: the client has authenticated.
     Keep,
-    /// It is kept, for a client that has not shown that yet. What is held for all such clients together is bounded
+    /// It is kept although the client has not authenticated yet. What is held for all such clients together is bounded
     /// by [`limits::UNAUTHENTICATED_BYTES_MAX`].
     KeepUnauthenticated,
 }
 
-/// What the input at hand amounts to.
-pub enum Step {
-    /// Nothing yet.
-    Wait,
-    /// A request head.
-    Head(Box<Request>),
-    /// The request's body has ended; its data, if that was to be kept.
-    Body(Box<Request>, Vec<u8>),
-}
-
 /// Input that is not yet a request, and the request that is being read or answered.
 pub struct Reading {
+    /// Where the connection comes from, which may be a proxy.
+    pub peer_ip: IpAddr,
+    /// Whether it came through the admin's door.
+    pub is_admin: bool,
     /// Received and not yet consumed. Never more than [`limits::HEAD_BYTES_MAX`].
     buffer: Vec<u8>,
-    /// A head is tried again when the buffer is this long, twice as long as at the last attempt: a head
-    /// that comes byte by byte is then parsed some ten times and not once a byte.
+    /// A head is parsed again when the buffer is this long, twice as long as at the last attempt: a head that arrives
+    /// byte by byte is then parsed some ten times and not once a byte.
     parse_at: usize,
     /// How much of the buffer was searched for the end of the head.
     searched: usize,
     /// Whether a request was answered on this connection before.
     is_reused: bool,
-    /// Whether the client of the request that was read last lets the connection be used again.
+    /// Whether the client of the last request lets the connection be used again.
     keep_alive: bool,
     /// Whether that request asks for only the head of the reply.
     pub head_only: bool,
@@ -47,13 +44,12 @@ pub struct Reading {
     pub http_11: bool,
     /// Whether its client waits for `100 Continue`.
     expects_continue: bool,
-    /// Its body, as long as nothing was decided about that; of length zero where there is none.
+    /// Its body, until it is decided what to do with it; of length zero if there is none.
     undecided: Framing,
-    /// A request whose body is still coming.
+    /// A request whose body is still arriving.
     pending: Option<Pending>,
 }
 
-/// A request whose body is being read.
 struct Pending {
     request: Box<Request>,
     body: Body,
@@ -62,13 +58,15 @@ struct Pending {
 }
 
 impl Reading {
-    /// Nothing was received yet, or nothing behind the request that was answered last.
-    pub fn new(is_reused: bool) -> Reading {
+    /// A connection that has received nothing yet.
+    pub fn new(peer_ip: IpAddr, is_admin: bool) -> Reading {
         Reading {
+            peer_ip,
+            is_admin,
             buffer: Vec::new(),
             parse_at: 0,
             searched: 0,
-            is_reused,
+            is_reused: false,
             keep_alive: false,
             head_only: false,
             http_11: false,
@@ -78,7 +76,7 @@ impl Reading {
         }
     }
 
-    /// Takes bytes in. Whether the next request of a connection that was idle between two begins with them.
+    /// Takes bytes in. Whether they begin the next request of a connection that was idle between two.
     pub fn push(&mut self, bytes: &[u8]) -> bool {
         let is_blank = bytes.iter().all(|byte| b"\r\n".contains(byte));
         let begins = self.is_idle() && self.is_reused && !is_blank;
@@ -86,10 +84,10 @@ impl Reading {
         begins
     }
 
-    /// Begins to read the body of the request whose head came last. Whether the client is to be told to send it.
+    /// Begins to read the body of the request whose head came last. Whether the client must be told to send it.
     ///
     /// # Errors
-    /// Where it is announced to be longer than `bytes_max`.
+    /// If it is announced to be longer than `bytes_max`.
     pub fn begin_body(
         &mut self,
         request: Box<Request>,
@@ -97,8 +95,7 @@ impl Reading {
         used: BodyUse,
     ) -> Result<bool, RequestError> {
         let framing = std::mem::replace(&mut self.undecided, Framing::Length(0));
-        let body =
-            Body::new(framing, bytes_max).map_err(|error| RequestError::Body(error, bytes_max))?;
+        let body = Body::new(framing, bytes_max)?;
         let has_ended = body.has_ended();
         self.pending = Some(Pending {
             request,
@@ -112,36 +109,39 @@ impl Reading {
     /// The request was answered; the next one may follow.
     pub fn finish(&mut self) {
         self.is_reused = true;
-        // What comes next and cannot be read is refused with a whole reply.
+        // If what comes next cannot be parsed, it is refused with a whole reply.
         self.head_only = false;
     }
 
-    /// Takes the next head or the rest of a body from the input. `unauthenticated` is what is held for all clients
-    /// that have not shown that they may send it: one is bounded by a body's length, and all of them by this.
+    /// The next request or body, if the input has one. `unauthenticated` is what is held for all clients that have not
+    /// authenticated.
     ///
     /// # Errors
-    /// Where the input cannot be followed any further.
-    pub fn step(&mut self, unauthenticated: &mut usize) -> Result<Step, RequestError> {
+    /// If the input cannot be parsed any further.
+    pub fn poll(
+        &mut self,
+        key: Key,
+        unauthenticated: &mut usize,
+    ) -> Result<Option<Event>, RequestError> {
         match self.pending {
-            Some(_) => self.take_body(unauthenticated),
-            None => self.take_head(),
+            Some(_) => self.poll_body(key, unauthenticated),
+            None => self.poll_head(key),
         }
     }
 
-    fn take_head(&mut self) -> Result<Step, RequestError> {
-        // Empty lines before a request are nothing (RFC 9112 §2.2), and must not be parsed again and again.
-        let is_blank = |byte: &&u8| b"\r\n".contains(byte);
-        let blank = self.buffer.iter().take_while(is_blank).count();
+    fn poll_head(&mut self, key: Key) -> Result<Option<Event>, RequestError> {
+        // RFC 9112 §2.2 allows empty lines between requests.
+        let blank = self.buffer.iter().take_while(|byte| b"\r\n".contains(byte));
+        let blank = blank.count();
         if blank > 0 {
             self.consume(blank);
         }
         if self.buffer.is_empty() || !self.is_worth_parsing() {
-            return Ok(Step::Wait);
+            return Ok(None);
         }
-        let parsed = head::parse_head(&self.buffer).map_err(RequestError::Head)?;
-        let Some((request, head_len)) = parsed else {
+        let Some((request, head_len)) = head::parse_head(&self.buffer)? else {
             self.parse_at = (self.buffer.len() * 2).min(limits::HEAD_BYTES_MAX);
-            return Ok(Step::Wait);
+            return Ok(None);
         };
         self.consume(head_len);
         self.keep_alive = request.keep_alive;
@@ -149,44 +149,43 @@ impl Reading {
         self.http_11 = request.http_11;
         self.expects_continue = request.expects_continue;
         self.undecided = request.framing;
-        Ok(Step::Head(Box::new(request)))
+        Ok(Some(Event::Request(key, Box::new(request))))
     }
 
-    fn take_body(&mut self, unauthenticated: &mut usize) -> Result<Step, RequestError> {
+    fn poll_body(
+        &mut self,
+        key: Key,
+        unauthenticated: &mut usize,
+    ) -> Result<Option<Event>, RequestError> {
         let Some(pending) = &mut self.pending else {
-            return Ok(Step::Wait);
+            return Ok(None);
         };
         let before = pending.unauthenticated();
         let kept = (pending.used != BodyUse::Discard).then_some(&mut pending.data);
-        let taken = pending.body.consume(&self.buffer, kept);
+        let consumed = pending.body.consume(&self.buffer, kept);
         *unauthenticated += pending.unauthenticated() - before;
-        let bytes_max = pending.body.bytes_max();
-        let (len, has_ended) = taken.map_err(|error| RequestError::Body(error, bytes_max))?;
+        let (len, has_ended) = consumed?;
         if *unauthenticated > limits::UNAUTHENTICATED_BYTES_MAX {
             return Err(RequestError::Overloaded);
         }
         self.buffer.drain(..len);
-        match self.pending.take_if(|_| has_ended) {
-            None => Ok(Step::Wait),
-            Some(pending) => {
-                *unauthenticated -= pending.unauthenticated();
-                Ok(Step::Body(pending.request, pending.data))
-            }
-        }
+        let ended = self.pending.take_if(|_| has_ended);
+        Ok(ended.map(|pending| {
+            *unauthenticated -= pending.unauthenticated();
+            Event::Body(key, pending.request, pending.data)
+        }))
     }
 
-    /// Whether parsing the head again is worth it: when its end may have come, or when it has doubled.
+    /// Whether to parse the head again: if its end may have come, or if it has doubled.
     fn is_worth_parsing(&mut self) -> bool {
         // The end of a head is an LF that an LF or a CR LF follows.
-        let from = self.searched.saturating_sub(2);
-        let fresh = &self.buffer[from..];
+        let fresh = &self.buffer[self.searched.saturating_sub(2)..];
         let has_end = fresh.windows(2).any(|pair| pair == b"\n\n")
             || fresh.windows(3).any(|triple| triple == b"\n\r\n");
         self.searched = self.buffer.len();
         has_end || self.buffer.len() >= self.parse_at
     }
 
-    /// Drops what was consumed of a head.
     fn consume(&mut self, len: usize) {
         self.buffer.drain(..len);
         self.searched = 0;
@@ -198,41 +197,35 @@ impl Reading {
         limits::HEAD_BYTES_MAX - self.buffer.len()
     }
 
-    /// Whether no part of a request is at hand.
+    /// Whether no part of a request has been received.
     pub fn is_idle(&self) -> bool {
         self.buffer.is_empty() && self.pending.is_none()
     }
 
-    /// Whether the request was read to its end, so that what follows it is another one.
+    /// Whether the request was read to its end, so that another one may follow.
     pub fn is_whole(&self) -> bool {
         self.undecided == Framing::Length(0) && self.pending.is_none()
     }
 
-    /// Whether nothing was received behind what was consumed.
-    pub fn is_empty(&self) -> bool {
-        self.buffer.is_empty()
-    }
-
-    /// Whether the connection can take another request: the client lets it, and it is known where that begins.
+    /// Whether the connection can be used again: the client lets it, and it is known where the next request begins.
     pub fn keep_alive(&self) -> bool {
         self.keep_alive && self.is_whole()
     }
 
-    /// Bytes that are held for a client that has not shown that it may send them.
+    /// Bytes of a body whose sender has not authenticated yet.
     pub fn unauthenticated(&self) -> usize {
         self.pending.as_ref().map_or(0, Pending::unauthenticated)
     }
 }
 
 impl Pending {
-    /// What counts of the data, without what everybody may have held: whoever sends large bodies must not keep
-    /// out those who send small ones.
+    /// A few bytes are free: clients that send large bodies must not keep out those that send small ones.
     fn unauthenticated(&self) -> usize {
         match self.used {
-            BodyUse::KeepUnauthenticated => self
-                .data
-                .len()
-                .saturating_sub(limits::UNAUTHENTICATED_BYTES_FREE),
+            BodyUse::KeepUnauthenticated => {
+                let free = limits::UNAUTHENTICATED_BYTES_FREE;
+                self.data.len().saturating_sub(free)
+            }
             BodyUse::Keep | BodyUse::Discard => 0,
         }
     }

@@ -1,5 +1,5 @@
-//! HTTP/1.x replies: a [`Reply`] and a stream's head into bytes. It owns status lines, header lines and
-//! dates; it must not decide which reply is due.
+//! HTTP/1.x replies: a [`Reply`] and a stream's head into bytes. It owns status lines, header lines and dates; it must not
+//! decide which reply is sent.
 
 use std::borrow::Cow;
 use std::io::Write;
@@ -7,18 +7,18 @@ use std::sync::Arc;
 
 use crate::time::civil_date;
 
-/// What is allowed of other origins' pages: the API has always been open to everybody.
+/// Pages of all origins may use the API, as they always could.
 const CORS: &str = "Access-Control-Allow-Origin: *\r\n";
 
 /// The interim answer to `Expect: 100-continue` (RFC 9110 §10.1.1).
 pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
-/// A whole reply, to be framed by `Content-Length`.
+/// A complete reply, framed by `Content-Length`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reply {
     /// The status code.
     pub status: u16,
-    /// `Content-Type`; none for a reply without a body.
+    /// `Content-Type`; `None` for a reply without a body.
     pub content_type: Option<&'static str>,
     /// Further header lines, each with its CRLF.
     pub extra: Cow<'static, str>,
@@ -40,7 +40,7 @@ impl Reply {
         }
     }
 
-    /// An answer without a body, with these header lines.
+    /// A reply without a body, with these header lines.
     pub fn bare(status: u16, extra: String) -> Reply {
         Reply {
             content_type: None,
@@ -49,7 +49,7 @@ impl Reply {
         }
     }
 
-    /// The same, which no other origin's page may read.
+    /// Hides the reply from pages of other origins.
     pub fn for_own_origin(self) -> Reply {
         Reply {
             is_for_all_origins: false,
@@ -57,15 +57,20 @@ impl Reply {
         }
     }
 
-    /// The same, with the seconds after which to ask again.
-    pub fn with_retry_after(self, seconds: u64) -> Reply {
+    /// Replaces the further header lines.
+    pub fn with_extra(self, extra: impl Into<Cow<'static, str>>) -> Reply {
         Reply {
-            extra: format!("Retry-After: {seconds}\r\n").into(),
+            extra: extra.into(),
             ..self
         }
     }
 
-    /// A stream of events that ends with these.
+    /// Tells the client after how many seconds to try again.
+    pub fn with_retry_after(self, seconds: u64) -> Reply {
+        self.with_extra(format!("Retry-After: {seconds}\r\n"))
+    }
+
+    /// A stream that consists of these events.
     pub fn finite_stream(body: Vec<u8>) -> Reply {
         Reply {
             content_type: Some("text/event-stream; charset=utf-8"),
@@ -73,7 +78,7 @@ impl Reply {
         }
     }
 
-    /// An error that says what was wrong and what to do, as a short JSON document.
+    /// An error as a short JSON document; the message says what was wrong or what to do.
     pub fn error(status: u16, message: &str) -> Reply {
         let status_text = reason(status);
         let document = serde_json::json!({ "status": status_text, "error": message });
@@ -83,56 +88,46 @@ impl Reply {
     }
 }
 
-/// How a reply is to be sent.
-#[derive(Clone, Copy, Debug)]
-pub struct Delivery {
-    /// Whether the connection stays open for another request.
-    pub keep_alive: bool,
-    /// The time, in Unix seconds, for `Date`.
-    pub unix_seconds: u64,
-}
-
 /// Appends the head of a reply, which its body follows unless only the head was asked for.
-pub fn encode_head(out: &mut Vec<u8>, reply: &Reply, delivery: Delivery) {
+pub fn encode_head(out: &mut Vec<u8>, reply: &Reply, keep_alive: bool, unix_seconds: u64) {
     status_line(out, reply.status);
-    date_line(out, delivery.unix_seconds);
+    date_line(out, unix_seconds);
     if reply.is_for_all_origins {
         out.extend_from_slice(CORS.as_bytes());
     }
     out.extend_from_slice(b"Cache-Control: no-cache\r\n");
     if let Some(content_type) = reply.content_type {
         let _infallible = write!(out, "Content-Type: {content_type}\r\n");
-        // A browser must not take a client's words in a document for anything else.
+        // Documents contain text from clients, which browsers must not interpret.
         out.extend_from_slice(b"X-Content-Type-Options: nosniff\r\n");
     }
     out.extend_from_slice(reply.extra.as_bytes());
-    // A 204 has no body, and must not say how long it is (RFC 9110 §8.6).
+    // A 204 has no body, and must not have this field (RFC 9110 §8.6).
     if reply.status != 204 {
         let _infallible = write!(out, "Content-Length: {}\r\n", reply.body.len());
     }
-    let connection = if delivery.keep_alive {
-        "keep-alive"
-    } else {
-        "close"
-    };
+    let connection = if keep_alive { "keep-alive" } else { "close" };
     let _infallible = write!(out, "Connection: {connection}\r\n\r\n");
 }
 
-/// Appends the head of a stream (WHATWG HTML §9.2.5; `X-Accel-Buffering` keeps nginx from collecting
-/// events). HTTP/1.0 receivers get no transfer coding: their stream ends with the connection.
-pub fn encode_stream_head(out: &mut Vec<u8>, chunked: bool, extra: &str, unix_seconds: u64) {
+/// Appends the head of a stream (WHATWG HTML §9.2.5; `X-Accel-Buffering` keeps nginx from buffering events). HTTP/1.0
+/// clients get no transfer coding: their stream ends with the connection.
+pub fn encode_stream_head(out: &mut Vec<u8>, is_chunked: bool, extra: &str, unix_seconds: u64) {
+    let coding = match is_chunked {
+        true => "Transfer-Encoding: chunked\r\n",
+        false => "",
+    };
     status_line(out, 200);
     date_line(out, unix_seconds);
-    out.extend_from_slice(b"Content-Type: text/event-stream; charset=utf-8\r\n");
-    out.extend_from_slice(b"Cache-Control: no-cache\r\n");
-    out.extend_from_slice(b"Connection: keep-alive\r\n");
-    out.extend_from_slice(CORS.as_bytes());
-    out.extend_from_slice(b"X-Accel-Buffering: no\r\n");
-    out.extend_from_slice(extra.as_bytes());
-    if chunked {
-        out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
-    }
-    out.extend_from_slice(b"\r\n");
+    let _infallible = write!(
+        out,
+        "Content-Type: text/event-stream; charset=utf-8\r\n\
+         Cache-Control: no-cache\r\n\
+         Connection: keep-alive\r\n\
+         {CORS}\
+         X-Accel-Buffering: no\r\n\
+         {extra}{coding}\r\n"
+    );
 }
 
 fn status_line(out: &mut Vec<u8>, status: u16) {
@@ -189,11 +184,8 @@ mod tests {
     #[test]
     fn a_head_announces_the_body() {
         let mut out = Vec::new();
-        let delivery = Delivery {
-            keep_alive: true,
-            unix_seconds: 784_111_777,
-        };
-        encode_head(&mut out, &Reply::json(200, b"{}".to_vec()), delivery);
+        let document = Reply::json(200, b"{}".to_vec());
+        encode_head(&mut out, &document, true, 784_111_777);
         let expected = "HTTP/1.1 200 OK\r\n\
             Date: Sun, 06 Nov 1994 08:49:37 GMT\r\n\
             Access-Control-Allow-Origin: *\r\n\
@@ -204,8 +196,8 @@ mod tests {
             Connection: keep-alive\r\n\r\n";
         assert_eq!(String::from_utf8_lossy(&out), expected);
         out.clear();
-        let private = Reply::json(200, b"{}".to_vec()).for_own_origin();
-        encode_head(&mut out, &private, delivery);
+        let private = document.for_own_origin();
+        encode_head(&mut out, &private, true, 784_111_777);
         let expected = expected.replace("Access-Control-Allow-Origin: *\r\n", "");
         assert_eq!(String::from_utf8_lossy(&out), expected);
     }

@@ -1,11 +1,9 @@
-//! Timers: when each connection must next be looked at. It owns the queues of pending looks; it must not
-//! know what is due, because a connection's deadline moves far more often (with every write) than it
-//! expires.
+//! Timers: when each connection must next be looked at. It owns the queues of pending entries; it must not know what is
+//! due, because a connection's deadline moves far more often (with every write) than it expires.
 //!
-//! A connection has at most one valid entry. An entry may come early, never late: whoever is woken
-//! compares the deadline that holds now, and arms again. In each queue all entries wait for the same
-//! span, so that insertion order is deadline order; a span with no queue of its own waits in the next
-//! shorter one and is then armed again for the rest.
+//! A connection has at most one valid entry, which may fire early, but never late: then the deadline is compared, and the
+//! entry renewed. In each queue all entries wait for the same span, so that they are in order of insertion. A span without
+//! a queue of its own waits in the next shorter one, and then again for the rest.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -14,8 +12,8 @@ use super::Key;
 use crate::limits::{LIFETIME_SLACK, TIMER_SLACK};
 use crate::time::Time;
 
-/// Spans that rests of deadlines wait in. Their exact values only decide how often a moved deadline is
-/// looked at: some five times, each at the cost of a queue operation.
+/// The spans for the rests. Their exact values only decide how often an entry fires early: some five times, each at the
+/// cost of a queue operation.
 const LADDER: [Duration; 8] = [
     Duration::from_secs(8),
     Duration::from_secs(4),
@@ -38,7 +36,7 @@ struct Queue {
 }
 
 impl Timers {
-    /// Queues for spans that are armed often, beside those for the rests.
+    /// Queues for these spans, and for the rests.
     pub fn new(spans: &[Duration]) -> Timers {
         let mut all: Vec<Duration> = spans.iter().chain(&LADDER).copied().collect();
         all.sort_unstable_by(|one, other| other.cmp(one));
@@ -52,8 +50,7 @@ impl Timers {
         }
     }
 
-    /// Arms a look at `key` at or shortly before `deadline`; returns when the look will come, by which
-    /// its entry is told from outdated ones.
+    /// Adds an entry that fires at or before `deadline`; returns when, which distinguishes it from outdated entries.
     pub fn arm(&mut self, key: Key, deadline: Time, now: Time) -> Time {
         let rest = deadline.since(now);
         let index = self.queues.iter().position(|queue| queue.span <= rest);
@@ -65,7 +62,7 @@ impl Timers {
         at
     }
 
-    /// When the next entry comes, valid or not.
+    /// When the next entry fires, valid or not.
     pub fn next(&self) -> Option<Time> {
         self.queues
             .iter()
@@ -74,9 +71,8 @@ impl Timers {
             .min()
     }
 
-    /// Takes an entry that is due. Those that follow within [`TIMER_SLACK`] are due with it: a thousand
-    /// idle clients then cost four wake-ups a second and not a thousand. What waits for a short span is
-    /// less early, or arming it again could make it due at once.
+    /// Removes an entry that is due, or will be within [`TIMER_SLACK`]: a thousand idle clients then cost four wake-ups a
+    /// second and not a thousand. Entries with short spans fire less early; otherwise a renewed one could be due at once.
     pub fn pop(&mut self, now: Time) -> Option<(Time, Key)> {
         self.queues.iter_mut().find_map(|queue| {
             let &(at, _) = queue.entries.front()?;

@@ -22,7 +22,7 @@ use super::{Effect, invariants, submissions};
 use crate::bus::{Bus, Name, Start, Stream, sse};
 use crate::http::head::Framing;
 use crate::http::reply::Reply;
-use crate::http::{self, CloseReason, Connections, Event, Key, Phase, Request};
+use crate::http::{self, CloseReason, Connections, Event, Key, Request};
 use crate::level::Level;
 use crate::limits;
 use crate::random::Random;
@@ -248,14 +248,14 @@ impl Clients {
     }
 
     fn route(&self, key: Key, request: &Request) -> Action {
-        let (_, is_admin) = self.http.peer(key);
-        route::route(request, &self.settings, is_admin)
+        let (_, is_admin) = self.http.request_from(key).unzip();
+        route::route(request, &self.settings, is_admin.unwrap_or(false))
     }
 
     /// A request head has come. It is answered when its body is whole, unless the answer is a stream.
     fn handle_request(&mut self, key: Key, request: Box<Request>, bus: &mut Bus) {
         // It may have been refused meanwhile, or its connection closed.
-        if self.http.phase(key) != Phase::Rendering {
+        if self.http.request_from(key).is_none() {
             return;
         }
         let action = self.route(key, &request);
@@ -305,7 +305,9 @@ impl Clients {
 
     /// Closes a client's own streams here, has the other copies do the same, and says how many they were here.
     fn clean_up(&mut self, key: Key, cleanup: &Cleanup, request: &Request, bus: &mut Bus) -> Reply {
-        let (peer_ip, _) = self.http.peer(key);
+        let Some((peer_ip, _)) = self.http.request_from(key) else {
+            return Reply::bare(200, String::new());
+        };
         let trusted_proxies = self.settings.admission.trusted_proxies;
         let client_ip = visitor::client_ip(request, peer_ip, trusted_proxies);
         if let Err(reply) = self.cleanups.handle_request(client_ip, self.clock.now) {
@@ -328,7 +330,9 @@ impl Clients {
 
     /// Begins a stream or a long poll, or says why it cannot begin now.
     fn subscribe(&mut self, key: Key, topics: &[Topic], request: &Request, bus: &mut Bus) {
-        let (peer_ip, _) = self.http.peer(key);
+        let Some((peer_ip, _)) = self.http.request_from(key) else {
+            return;
+        };
         let visitor = Visitor::of(request, peer_ip, self.settings.admission.trusted_proxies);
         let mix = Mix::of(topics);
         let is_poll = mix.is_poll(request.is_xhr);

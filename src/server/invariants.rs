@@ -1,9 +1,9 @@
 //! Invariants: what must hold between a stream, its connection and its subscriber. It owns assertions only; a release
 //! build must not need it.
 
-use super::streams::{Stage, Streams, Subscription};
+use super::streams::{Streams, Subscription};
 use crate::bus::{Bus, Subscriber};
-use crate::http::{Connections, Phase};
+use crate::http::Connections;
 
 /// Panics where a subscriber has no stream, or lacks something that nothing will send.
 ///
@@ -24,12 +24,12 @@ pub fn check_bus(streams: &Streams, http: &Connections, bus: &Bus) {
 /// On a bug.
 pub fn check_stream(subscription: &Subscription, http: &Connections, bus: &Bus) {
     let key = subscription.about.key;
-    let phase = match subscription.stage {
-        Stage::Stream => Phase::Streaming,
-        Stage::Poll => Phase::Polling,
-        Stage::Ending | Stage::Ended => Phase::Draining,
-    };
-    assert_eq!(http.phase(key), phase, "{key:?} does something else");
+    let is_active = http.is_subscribed(key);
+    assert_eq!(
+        is_active,
+        subscription.is_active(),
+        "{key:?} does something else"
+    );
     if let Some(id) = subscription.on_bus() {
         let owner = bus.subscriber(id).map(Subscriber::owner);
         assert_eq!(owner, Some(key.index), "{key:?} is not a subscriber");
