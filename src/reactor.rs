@@ -1,12 +1,11 @@
-//! The reactor: the loop. It owns the order of one turn, and carries bytes and wishes between `net` and those who
-//! decide (`server`, `broker`); it must not decide anything about a client or a message itself.
+//! The reactor: the event loop. It owns the order of a turn, and passes bytes and commands between `net`, `server` and
+//! `broker`; it must not decide anything about a client or a message itself.
 
 use std::io;
 use std::time::Duration;
 
 use crate::broker::{Answer, Audience, Brokers, Command, Received};
-use crate::http::reply::Reply;
-use crate::http::{CloseReason, Key};
+use crate::http::{Action, CloseReason, Key};
 use crate::level::Level;
 use crate::limits;
 use crate::net::{Door, Event, Net, Token};
@@ -14,7 +13,7 @@ use crate::report;
 use crate::server::{self, Desk, Doors, Effect, Outcome, Publications, Reports, Server, Shutdown};
 use crate::time::Time;
 
-/// The loop over one network.
+/// The event loop.
 pub struct Reactor<N: Net> {
     net: N,
     server: Server,
@@ -23,17 +22,15 @@ pub struct Reactor<N: Net> {
     publications: Publications,
     doors: Doors,
     shutdown: Shutdown,
-    /// The moment of the turn.
     now: Time,
-    /// When the last turn ended.
     turn_ended_at: Time,
     events: Vec<Event>,
-    /// Where all reads from clients go; nothing stays in it from one to the next.
+    /// For reads from all clients.
     buffer: Box<[u8]>,
 }
 
 impl<N: Net> Reactor<N> {
-    /// A loop that has not begun.
+    /// A loop that does not run yet.
     pub fn new(net: N, server: Server, brokers: Brokers<N>, reports: Reports) -> Reactor<N> {
         Reactor {
             net,
@@ -50,10 +47,10 @@ impl<N: Net> Reactor<N> {
         }
     }
 
-    /// Turns until the process was asked to end and all clients are gone, or have had their time.
+    /// Runs until the process was asked to stop, and all clients are gone or their time is over.
     ///
     /// # Errors
-    /// Where the kernel refuses to wait for events.
+    /// If waiting for events fails.
     pub fn run(&mut self) -> io::Result<()> {
         while !self.is_done() {
             self.turn()?;
@@ -62,10 +59,10 @@ impl<N: Net> Reactor<N> {
         Ok(())
     }
 
-    /// One turn of the loop, top to bottom.
+    /// One turn of the loop.
     ///
     /// # Errors
-    /// Where the kernel refuses to wait for events.
+    /// If waiting for events fails.
     pub fn turn(&mut self) -> io::Result<()> {
         let mut events = std::mem::take(&mut self.events);
         self.net.poll(self.timeout(), &mut events)?;
@@ -82,7 +79,7 @@ impl<N: Net> Reactor<N> {
         self.server.handle_time();
         self.read_clients();
         self.apply_effects();
-        // A client that sees its stream begin may have somebody publish at once: the broker is asked before.
+        // Subscriptions must reach the broker before their clients see that the streams have begun.
         self.brokers.serve(&mut self.net, self.now);
         self.write_clients();
         self.apply_effects();
@@ -95,7 +92,7 @@ impl<N: Net> Reactor<N> {
         Ok(())
     }
 
-    /// Whether there is nothing left to do.
+    /// Whether the process may exit.
     pub fn is_done(&self) -> bool {
         if !self.shutdown.has_begun() {
             return false;
@@ -110,7 +107,7 @@ impl<N: Net> Reactor<N> {
         &self.net
     }
 
-    /// The network, for whoever simulates its other side.
+    /// The network, for a simulation of its other side.
     pub fn net_mut(&mut self) -> &mut N {
         &mut self.net
     }
@@ -120,7 +117,7 @@ impl<N: Net> Reactor<N> {
         &self.server
     }
 
-    /// How long the next poll may wait; `None` is for ever.
+    /// How long the next poll may wait; `None` is forever.
     fn timeout(&self) -> Option<Duration> {
         if self.server.has_work() || self.open_door().is_some() {
             return Some(Duration::ZERO);
@@ -128,11 +125,11 @@ impl<N: Net> Reactor<N> {
         Some(self.deadline()?.since(self.turn_ended_at))
     }
 
-    /// When the next turn must begin, whatever happens before.
     fn deadline(&self) -> Option<Time> {
         let deadlines = [
             self.server.deadline(),
-            self.brokers.deadline(self.server.wants_messages()),
+            self.brokers
+                .deadline(self.server.bus().line().wants_messages()),
             self.reports.deadline(self.brokers.store(), self.now),
             self.publications.deadline(self.turn_ended_at),
             self.doors.deadline(),
@@ -145,35 +142,29 @@ impl<N: Net> Reactor<N> {
         match event {
             Event::Acceptable(door) => self.doors.handle_acceptable(door),
             Event::Ready {
-                token: Token::Client(index, generation),
-                readable,
-                writable,
-                hung_up,
-            } => {
-                let key = Key { index, generation };
-                self.server
-                    .at(key)
-                    .handle_ready(readable, writable, hung_up);
-            }
-            Event::Ready {
                 token,
                 readable,
                 writable,
                 hung_up,
-            } => {
-                let is_readable = readable || hung_up;
-                match self.brokers.owner(token) {
-                    Some(broker) => broker.handle_ready(token, is_readable, writable),
-                    None => self.reports.handle_ready(token, is_readable, writable),
+            } => match token {
+                Token::Client(index, generation) => {
+                    let mut client = self.server.at(Key { index, generation });
+                    client.handle_ready(readable, writable, hung_up);
                 }
-            }
+                _ => match self.brokers.owner(token) {
+                    Some(broker) => broker.handle_ready(token, readable || hung_up, writable),
+                    None => self
+                        .reports
+                        .handle_ready(token, readable || hung_up, writable),
+                },
+            },
             Event::Resolved(token, result) => match self.brokers.owner(token) {
                 Some(broker) => broker.handle_resolved(token, result, self.now),
                 None => self.reports.handle_resolved(token, result, self.now),
             },
             Event::Signal => self.stop(),
             Event::Reload => {
-                let line = "SIGHUP: nothing is read again; restart the process to change an option";
+                let line = "SIGHUP: restart the process to change an option; nothing is reloaded";
                 self.net.log(Level::Info, line);
             }
         }
@@ -213,12 +204,11 @@ impl<N: Net> Reactor<N> {
     }
 
     fn open_door(&self) -> Option<Door> {
-        let (has_public_room, has_admin_room) =
-            (self.server.has_room(false), self.server.has_room(true));
-        self.doors.next(has_public_room, has_admin_room)
+        self.doors
+            .next(self.server.has_room(false), self.server.has_room(true))
     }
 
-    /// Accepts so many connections at most.
+    /// Accepts at most so many connections.
     fn accept(&mut self, most: usize) {
         self.doors.handle_time(self.now);
         for _ in 0..most {
@@ -236,7 +226,7 @@ impl<N: Net> Reactor<N> {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     self.doors.handle_empty(door);
                 }
-                // The client gave up before its turn came.
+                // The client has given up.
                 Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
                 Err(error) if self.doors.handle_failure(self.now) => {
                     let line = format!("accept: {error}; waiting for a connection to close");
@@ -247,8 +237,8 @@ impl<N: Net> Reactor<N> {
         }
     }
 
-    /// Accepts whoever the kernel has connected by now: closing the listeners would reset them, and they are to be
-    /// answered. Those who come meanwhile must not hold up the end, so that the number is bounded.
+    /// Accepts the connections that the kernel has already established, because closing the listeners would reset them.
+    /// Their number is bounded, so that new ones cannot delay the end.
     fn accept_last(&mut self) {
         for door in [Door::Public, Door::Admin] {
             self.doors.handle_acceptable(door);
@@ -257,11 +247,11 @@ impl<N: Net> Reactor<N> {
         self.doors = Doors::default();
     }
 
-    /// Takes what the broker has for us.
+    /// Receives messages and answers from the broker.
     fn receive(&mut self) {
         self.brokers.serve(&mut self.net, self.now);
         loop {
-            let may_read = self.server.wants_messages();
+            let may_read = self.server.bus().line().wants_messages();
             match self.brokers.poll_message(&mut self.net, may_read, self.now) {
                 Some(Received::BySubscription(message)) => self.server.handle_message(&message),
                 Some(Received::Once(message)) => self
@@ -289,14 +279,14 @@ impl<N: Net> Reactor<N> {
         }
     }
 
-    /// Tells others what is due.
+    /// Sends the reports that are due.
     fn report(&mut self) {
         self.reports.receive(&mut self.net, self.now);
         self.at_desk(Reports::handle_time);
         self.reports.send(&mut self.net, self.now);
     }
 
-    /// Has something done about reports, and gives clients the replies that are ready then.
+    /// Calls a method of the reports, and passes on the replies that it made.
     fn at_desk(&mut self, act: impl FnOnce(&mut Reports, &mut Desk<'_, N>)) {
         let mut desk = Desk {
             net: &self.net,
@@ -310,19 +300,19 @@ impl<N: Net> Reactor<N> {
         }
     }
 
-    /// Publishes what clients want to be published, and gives up what has waited for too long.
+    /// Publishes what clients have submitted, and answers for the broker where it is late.
     fn publish(&mut self) {
-        while let Some(submission) = self
+        while let Some((key, publication)) = self
             .publications
-            .poll_submission(self.server.wants_messages())
+            .poll_submission(self.server.bus().line().wants_messages())
         {
             let brokers = &mut self.brokers;
-            let (channels, message) = (&submission.channels, &submission.message);
-            let is_ours = |name: &&String| !brokers.for_channel(name).delivers();
-            let ours = channels.iter().filter(is_ours);
-            let ours: Vec<&String> = ours.collect();
-            self.server.publish_here(&ours, message);
-            let outcome = self.publications.send(&submission, brokers, self.now);
+            for channel in &publication.channels {
+                if !brokers.for_channel(channel).delivers() {
+                    self.server.publish_here(channel, &publication.message);
+                }
+            }
+            let outcome = self.publications.send(key, &publication, brokers, self.now);
             self.answer_publication(outcome);
         }
         while let Some(outcome) = self.publications.poll_late(self.now) {
@@ -334,7 +324,7 @@ impl<N: Net> Reactor<N> {
         let Some((key, outcome)) = outcome else {
             return;
         };
-        let reply: Reply = match outcome {
+        let reply = match outcome {
             Ok(()) => server::published(),
             Err(unanswered) => {
                 report::no_answer(self.brokers.channels().publisher(), &unanswered).0
@@ -366,21 +356,24 @@ impl<N: Net> Reactor<N> {
     fn apply_effects(&mut self) {
         while let Some(effect) = self.server.poll_effect() {
             match effect {
-                Effect::Close(key) => {
+                Effect::Socket(Action::Close(key)) => {
                     self.net.close(client(key));
                     self.doors.handle_close();
                 }
-                Effect::ShutdownWrite(key) => self.net.shutdown_write(client(key)),
-                Effect::Listen { name, is_pattern } => {
-                    self.brokers.channels().subscribe(&name, is_pattern);
-                }
-                Effect::Unlisten { name, is_pattern } => {
-                    self.brokers.channels().unsubscribe(&name, is_pattern);
-                }
-                Effect::Submit(submission) => {
-                    let mut channels = submission.channels.iter();
+                Effect::Socket(Action::ShutdownWrite(key)) => self.net.shutdown_write(client(key)),
+                Effect::Listen {
+                    name,
+                    is_pattern,
+                    is_wanted,
+                } => match is_wanted {
+                    true => self.brokers.channels().subscribe(&name, is_pattern),
+                    false => self.brokers.channels().unsubscribe(&name, is_pattern),
+                },
+                Effect::Submit(key, publication) => {
+                    let mut channels = publication.channels.iter();
                     let is_here = channels.any(|name| !self.brokers.for_channel(name).delivers());
-                    self.publications.handle_submission(submission, is_here);
+                    self.publications
+                        .handle_submission(key, publication, is_here);
                     self.publish();
                 }
                 Effect::Render(key, document) => {
@@ -397,7 +390,7 @@ impl<N: Net> Reactor<N> {
         }
     }
 
-    /// Tells the broker who is there, and until when its messages can wait.
+    /// Tells the broker whether there are subscribers, and until when its messages can wait.
     fn tell_broker(&mut self) {
         let audience = Audience {
             is_there: self.server.subscribers() > 0,
@@ -405,7 +398,7 @@ impl<N: Net> Reactor<N> {
         };
         let source = self.brokers.source();
         source.set_audience(audience, self.now);
-        source.rest(self.server.rest_until(), &mut self.net);
+        source.rest(self.server.bus().line().rest_until(), &mut self.net);
     }
 }
 

@@ -1,30 +1,29 @@
-//! Authorization: whether a request carries a secret (RFC 9110 §11.6.2, RFC 7617, RFC 6750). It owns the schemes
-//! that are read and how secrets are compared; it must never show one.
+//! Authorization: whether a request carries a secret (RFC 9110 §11.6.2, RFC 7617, RFC 6750). It owns the supported schemes
+//! and the comparison of secrets; it must never show one.
 
 use std::fmt;
 use std::hint::black_box;
 
 use crate::limits::SECRET_BYTES_MAX;
 
-/// What a reply to a request without the secret says of the way in. Browsers ask for name and password then.
+/// The header line of a reply to a request without the secret. It makes browsers ask for a name and a password.
 pub const CHALLENGE: &str =
     "WWW-Authenticate: Basic realm=\"emojitrack-streamer\", charset=\"UTF-8\"\r\n";
 
-/// Something that only those who may come in know. `Debug` does not show it.
+/// A password or token. `Debug` does not show it.
 #[derive(Clone)]
 pub struct Secret(Box<[u8]>);
 
 impl Secret {
-    /// The secret of this text: 1 to [`SECRET_BYTES_MAX`] visible bytes of ASCII, which get through a header
-    /// field unchanged. `None` for any other.
+    /// A secret of 1 to [`SECRET_BYTES_MAX`] visible ASCII characters, which fit into a header field unchanged. `None` for
+    /// any other text.
     pub fn new(text: &str) -> Option<Secret> {
         let is_visible = text.bytes().all(|byte| byte.is_ascii_graphic());
         let fits = (1..=SECRET_BYTES_MAX).contains(&text.len()) && is_visible;
         fits.then(|| Secret(text.as_bytes().into()))
     }
 
-    /// Whether the value of an `Authorization` field carries the secret: as a bearer token, or as the password
-    /// of any user.
+    /// Whether the value of an `Authorization` field contains the secret: as a bearer token, or as any user's password.
     pub fn is_in(&self, authorization: &[u8]) -> bool {
         let value = authorization.trim_ascii();
         let Some(end) = value.iter().position(|&byte| byte == b' ') else {
@@ -38,13 +37,12 @@ impl Secret {
             return false;
         }
         let login = decode_base64(credentials).unwrap_or_default();
-        // A name has no colon; a password may have some.
+        // A name has no colon, but a password may.
         let colon = login.iter().position(|&byte| byte == b':');
         colon.is_some_and(|colon| self.equals(&login[colon + 1..]))
     }
 
-    /// Whether this is the secret. Compares all bytes whatever the first ones are, so that the time tells nobody
-    /// how many were right. It depends on the secret's length alone.
+    /// Compares all bytes, so that the time depends only on the secret's length and does not tell how many were right.
     pub fn equals(&self, given: &[u8]) -> bool {
         let bytes = self.0.iter().enumerate();
         let difference = bytes.fold(self.0.len() ^ given.len(), |difference, (index, byte)| {
@@ -61,8 +59,8 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// Decodes base64 (RFC 4648 §4), padded and without anything else in it; `None` for any other text. Unused bits
-/// must be zero, so that each text has one meaning and each meaning one text.
+/// Decodes base64 (RFC 4648 §4) with padding and without white space. Unused bits must be zero, so that there is only one
+/// way to encode a text.
 fn decode_base64(text: &[u8]) -> Option<Vec<u8>> {
     if !text.len().is_multiple_of(4) {
         return None;
@@ -83,7 +81,7 @@ fn decode_base64(text: &[u8]) -> Option<Vec<u8>> {
         }
         decoded.extend_from_slice(whole);
     }
-    // Three signs of padding would leave a digit alone, which is no byte.
+    // With three signs of padding, there would be one digit, which is less than a byte.
     (padding <= 2).then_some(decoded)
 }
 

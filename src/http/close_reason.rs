@@ -1,4 +1,4 @@
-//! Why connections end, and the names of the reasons in logs and reports.
+//! Why connections end, and the names of these reasons in logs and reports.
 
 use std::io::{self, ErrorKind};
 
@@ -9,19 +9,19 @@ pub enum CloseReason {
     Client,
     /// The client reset it, or a write found it gone.
     Reset,
-    /// The kernel gave the peer up (`TCP_USER_TIMEOUT`).
+    /// The kernel gave up the peer (`TCP_USER_TIMEOUT`).
     Timeout,
-    /// A client did not take its bytes within patience, or what it needed next is not kept any more.
+    /// The client accepted nothing for too long, or what it needed next was evicted from the log.
     Slow,
-    /// No whole request came within the deadline.
+    /// No complete request came within the deadline.
     Idle,
-    /// All requests were answered and the connection was not to be kept.
+    /// The last request was answered.
     Answered,
-    /// The client sent what is not HTTP, or too much of it.
+    /// The client sent something invalid, or too much.
     Protocol,
     /// The stream's lifetime is over.
     Lifetime,
-    /// The client asked for it.
+    /// The client requested a cleanup.
     Cleanup,
     /// There was no room for another stream.
     Shed,
@@ -32,7 +32,7 @@ pub enum CloseReason {
 }
 
 impl CloseReason {
-    /// All reasons, in the order that they are counted in.
+    /// All reasons, in the order of the counters.
     pub const ALL: [CloseReason; 12] = [
         CloseReason::Client,
         CloseReason::Reset,
@@ -48,7 +48,7 @@ impl CloseReason {
         CloseReason::Failure,
     ];
 
-    /// Why a connection ends after a system call on its socket has failed; whether its client had sent its last byte.
+    /// Why a connection ends if a system call on its socket fails. `has_ended` is whether its client had sent its last byte.
     pub fn of_failure(error: &io::Error, has_ended: bool) -> CloseReason {
         match error.kind() {
             ErrorKind::TimedOut => CloseReason::Timeout,

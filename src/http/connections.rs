@@ -214,12 +214,6 @@ impl Connections {
         self.slot(key).outbox.unsent()
     }
 
-    /// Whether a stream or a long poll has accepted all that it was offered, so that new events are sent to it in a pass.
-    pub fn is_caught_up(&self, key: Key) -> bool {
-        let slot = self.slot(key);
-        slot.is_subscribed() && slot.write == WriteState::Idle
-    }
-
     /// Whether a connection is a stream or a long poll.
     pub fn is_subscribed(&self, key: Key) -> bool {
         self.slot(key).is_subscribed()
@@ -230,9 +224,10 @@ impl Connections {
         self.slot(key).write == WriteState::Held
     }
 
-    /// The connection in a place.
-    pub fn holder_of(&self, index: u32) -> Option<Key> {
-        Some(self.slots.get(index as usize)?.key)
+    /// The stream or long poll in a place, if it has accepted all that it was offered: new events are sent to it in a pass.
+    pub fn caught_up(&self, index: u32) -> Option<Key> {
+        let slot = self.slots.get(index as usize)?;
+        (slot.write == WriteState::Idle && slot.is_subscribed()).then_some(slot.key)
     }
 
     /// Checks what must hold between two turns.

@@ -4,12 +4,20 @@ use super::CloseReason;
 use super::head::Request;
 
 /// Identifies a connection: its place in the table, and which of the place's successive holders it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Key {
     /// The place.
     pub index: u32,
     /// The holder. The table counts through all connections, so a key is reused after 2³² of them.
     pub generation: u32,
+}
+
+impl Key {
+    /// The first in order.
+    pub const FIRST: Key = Key {
+        index: 0,
+        generation: 0,
+    };
 }
 
 /// Something that the owner has to decide or to know.

@@ -1,11 +1,10 @@
-//! `X-Forwarded-For`: which address a chain of proxies vouches for. It owns the field's many spellings; it
-//! must not decide how many proxies are trusted.
+//! `X-Forwarded-For`: the client's address according to a chain of proxies. It owns the formats of the field; it must not
+//! decide how many proxies are trusted.
 
 use std::net::{IpAddr, SocketAddr};
 
-/// The `hops`-th address from the right of all the field's lines together, in order: each trusted proxy
-/// has appended the address that it was talked to from, so that what stands further left is the client's
-/// own claim. `None` where `hops` is zero, or nothing there is an address.
+/// The `hops`-th address from the right in all lines of the field together. Each trusted proxy has appended the address
+/// of its peer, so what is further left is not trustworthy. `None` if `hops` is zero, or if there is no address there.
 pub fn client_address(lines: &[impl AsRef<[u8]>], hops: usize) -> Option<IpAddr> {
     let entries = lines
         .iter()
@@ -15,8 +14,8 @@ pub fn client_address(lines: &[impl AsRef<[u8]>], hops: usize) -> Option<IpAddr>
     parse_address(std::str::from_utf8(entry.trim_ascii()).ok()?)
 }
 
-/// An address as proxies write it: with or without a port, IPv6 with or without brackets, in quotes or not.
-/// IPv4 mapped into IPv6 is IPv4.
+/// Parses an address as proxies write it: with or without a port, with or without brackets for IPv6, quoted or not. IPv4
+/// mapped into IPv6 becomes IPv4.
 fn parse_address(text: &str) -> Option<IpAddr> {
     let text = text
         .strip_prefix('"')

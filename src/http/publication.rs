@@ -1,93 +1,84 @@
-//! Publications: the body of a request that publishes, as a form or as JSON, into a [`Publication`]. It owns both
-//! forms; it must not know which channels there are, nor who may publish to them.
-
-use std::fmt;
+//! Publications: the body of a request that publishes, as a form or as JSON, into a [`Publication`]. It owns both formats;
+//! it must not know which channels exist, or who may publish to them.
 
 use serde_json::Value;
 
+use super::reply::Reply;
 use super::target::percent_decode;
 use crate::limits::NAMESPACES_MAX;
 
-/// What somebody wants to be published. `Debug` does not show the key.
-#[derive(Clone, PartialEq, Eq)]
+/// A message that a client publishes.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Publication {
-    /// Where to: 1 to [`NAMESPACES_MAX`] different names in the order given, any of which may be no channel.
+    /// 1 to [`NAMESPACES_MAX`] different names in the order given; they may be invalid.
     pub channels: Vec<String>,
-    /// What; it may be empty.
+    /// The message; it may be empty.
     pub message: String,
-    /// The secret that came with it.
-    pub key: Option<String>,
 }
 
-/// Why a body is no publication. Each is the client's fault; `Display` says what to do about it.
+/// Why a body is not a publication. Each is the client's fault.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PublicationError {
-    /// Neither a form nor JSON, by its `Content-Type` (415).
+    /// `Content-Type` is neither a form nor JSON.
     Unsupported,
-    /// Not what its `Content-Type` says, or a field is not of its kind (400).
+    /// The body is not what `Content-Type` says, or a field has the wrong type; what to do instead.
     Malformed(&'static str),
-    /// Text in another encoding, or none (400).
+    /// The text is not UTF-8.
     NotUtf8,
-    /// Without this field (400).
+    /// This field is missing.
     Missing(&'static str),
-    /// Over [`NAMESPACES_MAX`] different channels (400).
+    /// There are more than [`NAMESPACES_MAX`] channels.
     TooManyChannels,
 }
 
-impl Publication {
-    /// Reads a body whose `Content-Type` is this. What parameters that has is not looked at: text is UTF-8.
-    ///
-    /// # Errors
-    /// Any [`PublicationError`].
-    pub fn parse(content_type: &[u8], body: &[u8]) -> Result<Publication, PublicationError> {
-        let kind = content_type.split(|&byte| byte == b';').next();
-        let kind = kind.unwrap_or_default().trim_ascii().to_ascii_lowercase();
-        match kind.as_slice() {
-            b"application/x-www-form-urlencoded" => of_form(body)?.finish(),
-            b"application/json" => of_json(body)?.finish(),
-            _ => Err(PublicationError::Unsupported),
-        }
+impl PublicationError {
+    /// The reply.
+    pub fn reply(&self) -> Reply {
+        let text = match self {
+            PublicationError::Unsupported => {
+                let text = "send application/x-www-form-urlencoded or application/json, and say so \
+                            in Content-Type";
+                return Reply::error(415, text);
+            }
+            PublicationError::Malformed(advice) => format!("the body cannot be parsed: {advice}"),
+            PublicationError::NotUtf8 => "the body is not UTF-8".to_owned(),
+            PublicationError::Missing(field) => format!("the field {field} is missing"),
+            PublicationError::TooManyChannels => {
+                format!("a publication may have {NAMESPACES_MAX} channels; send several of them")
+            }
+        };
+        Reply::error(400, &text)
     }
 }
 
-impl fmt::Debug for Publication {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter
-            .debug_struct("Publication")
-            .field("channels", &self.channels)
-            .field("message", &self.message)
-            .field("key", &self.key.as_ref().map(|_| "***"))
-            .finish()
+/// Parses a body: the publication, and the key that came with it. Text is UTF-8, whatever charset `Content-Type` names.
+///
+/// # Errors
+/// Any [`PublicationError`].
+pub fn parse(
+    content_type: &[u8],
+    body: &[u8],
+) -> Result<(Publication, Option<String>), PublicationError> {
+    let kind = content_type.split(|&byte| byte == b';').next();
+    let kind = kind.unwrap_or_default().trim_ascii().to_ascii_lowercase();
+    let mut fields = Fields::default();
+    match kind.as_slice() {
+        b"application/x-www-form-urlencoded" => fields.add_form(body)?,
+        b"application/json" => fields.add_json(body)?,
+        _ => return Err(PublicationError::Unsupported),
     }
+    if fields.channels.is_empty() {
+        return Err(PublicationError::Missing("channel"));
+    }
+    let message = fields.message.ok_or(PublicationError::Missing("message"))?;
+    let publication = Publication {
+        channels: fields.channels,
+        message,
+    };
+    Ok((publication, fields.key))
 }
 
-impl fmt::Display for PublicationError {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            PublicationError::Unsupported => formatter.write_str(
-                "the body's type is not known here: send application/x-www-form-urlencoded or \
-                 application/json, and say so in Content-Type",
-            ),
-            PublicationError::Malformed(advice) => {
-                write!(formatter, "the body cannot be read: {advice}")
-            }
-            PublicationError::NotUtf8 => {
-                formatter.write_str("the body is not UTF-8: send its text in UTF-8")
-            }
-            PublicationError::Missing(field) => {
-                write!(formatter, "the field {field} is missing: add it")
-            }
-            PublicationError::TooManyChannels => write!(
-                formatter,
-                "a publication may have {NAMESPACES_MAX} channels: send several publications"
-            ),
-        }
-    }
-}
-
-impl std::error::Error for PublicationError {}
-
-/// The fields as far as they were read.
+/// The fields that were parsed so far.
 #[derive(Default)]
 struct Fields {
     channels: Vec<String>,
@@ -107,89 +98,69 @@ impl Fields {
         Ok(())
     }
 
-    fn finish(self) -> Result<Publication, PublicationError> {
-        if self.channels.is_empty() {
-            return Err(PublicationError::Missing("channel"));
+    fn add_form(&mut self, body: &[u8]) -> Result<(), PublicationError> {
+        for pair in body.split(|&byte| byte == b'&') {
+            let end = pair.iter().position(|&byte| byte == b'=');
+            let (name, value) = pair.split_at(end.unwrap_or(pair.len()));
+            let value = || decode(value.strip_prefix(b"=").unwrap_or(value));
+            let field = match decode(name).as_deref() {
+                Ok("message") => &mut self.message,
+                Ok("key") => &mut self.key,
+                Ok(name) if is_channel(name) => {
+                    self.add_channel(value()?)?;
+                    continue;
+                }
+                // Other fields are ignored, and need not be valid.
+                _ => continue,
+            };
+            if field.replace(value()?).is_some() {
+                return Err(PublicationError::Malformed("give message and key once"));
+            }
         }
-        Ok(Publication {
-            channels: self.channels,
-            message: self.message.ok_or(PublicationError::Missing("message"))?,
-            key: self.key,
-        })
+        Ok(())
+    }
+
+    fn add_json(&mut self, body: &[u8]) -> Result<(), PublicationError> {
+        let text = std::str::from_utf8(body).map_err(|_| PublicationError::NotUtf8)?;
+        let Ok(Value::Object(mut document)) = serde_json::from_str(text) else {
+            return Err(PublicationError::Malformed("send one JSON object"));
+        };
+        // A field that is null counts as missing.
+        let mut take = |name| document.remove(name).filter(|value| !value.is_null());
+        let names = match take("channel") {
+            Some(Value::Array(names)) => names,
+            other => other.into_iter().collect(),
+        };
+        let advice = "give channel as a string or a list of strings";
+        for name in names {
+            self.add_channel(string(name, advice)?)?;
+        }
+        let message = take("message").map(|text| string(text, "give message as a string"));
+        self.message = message.transpose()?;
+        let key = take("key").map(|text| string(text, "give key as a string"));
+        self.key = key.transpose()?;
+        Ok(())
     }
 }
 
-fn of_form(body: &[u8]) -> Result<Fields, PublicationError> {
-    let mut fields = Fields::default();
-    for pair in body.split(|&byte| byte == b'&') {
-        let end = pair.iter().position(|&byte| byte == b'=');
-        let (name, value) = pair.split_at(end.unwrap_or(pair.len()));
-        let value = || decode(value.strip_prefix(b"=").unwrap_or(value));
-        // What has another name is somebody else's, and need not be text.
-        match decode(name).as_deref() {
-            Ok("message") => set(&mut fields.message, value()?)?,
-            Ok("key") => set(&mut fields.key, value()?)?,
-            Ok(name) if is_channel(name) => fields.add_channel(value()?)?,
-            _ => {}
-        }
-    }
-    Ok(fields)
-}
-
-/// Whether a field of a form gives a channel: `channel`, or `channel[]` and `channel[0]`, as jQuery and PHP write
-/// lists.
+/// Whether a form's field is a channel: `channel`, or `channel[]` and `channel[0]`, as jQuery and PHP write lists.
 fn is_channel(name: &str) -> bool {
     let Some(rest) = name.strip_prefix("channel") else {
         return false;
     };
-    let index = rest
-        .strip_prefix('[')
-        .and_then(|rest| rest.strip_suffix(']'));
+    let index = rest.strip_prefix('[').and_then(|it| it.strip_suffix(']'));
     rest.is_empty() || index.is_some_and(|index| index.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
-/// Sets a field that a form gives once. Of two, whichever was taken might be the one that was not meant.
-fn set(field: &mut Option<String>, value: String) -> Result<(), PublicationError> {
-    match field.replace(value) {
-        None => Ok(()),
-        Some(_) => Err(PublicationError::Malformed("give message and key once")),
-    }
-}
-
-/// Decodes a name or a value of a form: a plus sign is a space, and the rest is as in a target.
+/// Decodes a name or a value of a form, in which a plus sign is a space.
 fn decode(raw: &[u8]) -> Result<String, PublicationError> {
-    let spaced: Vec<u8> = raw
-        .iter()
-        .map(|&byte| if byte == b'+' { b' ' } else { byte })
-        .collect();
+    let mut spaced = raw.to_vec();
+    for byte in spaced.iter_mut().filter(|byte| **byte == b'+') {
+        *byte = b' ';
+    }
     let escapes = "put two hexadecimal digits behind each %, and write % itself as %25";
     let bytes = percent_decode(&spaced).map_err(|_| PublicationError::Malformed(escapes))?;
     String::from_utf8(bytes).map_err(|_| PublicationError::NotUtf8)
-}
-
-fn of_json(body: &[u8]) -> Result<Fields, PublicationError> {
-    let text = std::str::from_utf8(body).map_err(|_| PublicationError::NotUtf8)?;
-    let Ok(Value::Object(mut document)) = serde_json::from_str(text) else {
-        return Err(PublicationError::Malformed("send one JSON object"));
-    };
-    let mut fields = Fields::default();
-    // A field that is null is not there.
-    let mut take = |name| document.remove(name).filter(|value| !value.is_null());
-    let names = match take("channel") {
-        Some(Value::Array(names)) => names,
-        other => other.into_iter().collect(),
-    };
-    for name in names {
-        fields.add_channel(string(
-            name,
-            "give channel as a string or a list of strings",
-        )?)?;
-    }
-    let message = take("message").map(|message| string(message, "give message as a string"));
-    fields.message = message.transpose()?;
-    let key = take("key").map(|key| string(key, "give key as a string"));
-    fields.key = key.transpose()?;
-    Ok(fields)
 }
 
 fn string(value: Value, advice: &'static str) -> Result<String, PublicationError> {
@@ -212,14 +183,14 @@ mod tests {
 
     fn check(content_type: &str, table: &[(&[u8], Result<Shown<'_>, PublicationError>)]) {
         for (body, expected) in table {
-            let got = Publication::parse(content_type.as_bytes(), body);
-            let expected = expected
-                .clone()
-                .map(|(channels, message, key)| Publication {
+            let got = parse(content_type.as_bytes(), body);
+            let expected = expected.clone().map(|(channels, message, key)| {
+                let publication = Publication {
                     channels: channels.split(',').map(str::to_owned).collect(),
                     message: message.to_owned(),
-                    key: key.map(str::to_owned),
-                });
+                };
+                (publication, key.map(str::to_owned))
+            });
             let shown = String::from_utf8_lossy(body);
             assert_eq!(got, expected, "{content_type}: {shown}");
         }
@@ -302,7 +273,7 @@ mod tests {
             ("text/plain;application/json", json, false),
         ];
         for (content_type, body, is_known) in table {
-            let got = Publication::parse(content_type.as_bytes(), body.as_bytes());
+            let got = parse(content_type.as_bytes(), body.as_bytes());
             assert_eq!(got.is_ok(), is_known, "{content_type}");
             assert_eq!(got == Err(Unsupported), !is_known, "{content_type}");
         }
@@ -320,8 +291,8 @@ mod tests {
         };
         for count in [NAMESPACES_MAX, NAMESPACES_MAX + 1] {
             for (content_type, body) in [(FORM, form(count)), (JSON, json(count))] {
-                let got = Publication::parse(content_type.as_bytes(), body.as_bytes());
-                let channels = got.map(|publication| publication.channels.len());
+                let got = parse(content_type.as_bytes(), body.as_bytes());
+                let channels = got.map(|(publication, _)| publication.channels.len());
                 let expected = match count {
                     NAMESPACES_MAX => Ok(count),
                     _ => Err(TooManyChannels),
@@ -332,26 +303,22 @@ mod tests {
     }
 
     #[test]
-    fn an_error_says_what_to_do_and_the_key_is_not_shown() {
+    fn an_error_says_what_is_wrong() {
         let texts = [
-            (Missing("channel"), "the field channel is missing: add it"),
-            (
-                TooManyChannels,
-                "a publication may have 32 channels: send several publications",
-            ),
+            (Unsupported, 415, "say so in Content-Type"),
+            (Missing("channel"), 400, "the field channel is missing"),
+            (TooManyChannels, 400, "a publication may have 32 channels"),
             (
                 Malformed("send one JSON object"),
-                "the body cannot be read: send one JSON object",
+                400,
+                "send one JSON object",
             ),
         ];
-        for (error, expected) in texts {
-            assert_eq!(error.to_string(), expected);
+        for (error, status, expected) in texts {
+            let reply = error.reply();
+            let body = String::from_utf8_lossy(&reply.body);
+            assert_eq!(reply.status, status);
+            assert!(body.contains(expected), "{body}");
         }
-        let publication = Publication::parse(FORM.as_bytes(), b"channel=a&message=b&key=secret");
-        let shown = format!("{publication:?}");
-        assert!(
-            shown.contains("***") && !shown.contains("secret"),
-            "{shown}"
-        );
     }
 }

@@ -1,16 +1,16 @@
-//! Request targets: the path of a request as decoded segments, and its query. It owns percent-decoding;
-//! it must not know which paths exist.
+//! Request targets: the path of a request as decoded segments, and its query. It owns percent-decoding; it must not know
+//! which paths exist.
 
 use crate::limits::SEGMENT_BYTES_MAX;
 
-/// Why a target cannot be taken apart. Each is the client's fault (400).
+/// Why a target is invalid. Each is the client's fault (400).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TargetError {
     /// Neither a path, nor an `http://` or `https://` URI, nor `*`.
     Form,
-    /// A `%` that two hexadecimal digits do not follow.
+    /// A `%` without two hexadecimal digits behind it.
     Escape,
-    /// A decoded segment with a slash, a NUL or another control byte in it.
+    /// A decoded segment with a slash or a control byte in it.
     Forbidden,
     /// A decoded segment that is not UTF-8.
     Encoding,
@@ -18,12 +18,12 @@ pub enum TargetError {
     TooLong,
 }
 
-/// A target in origin form: what stands before the `?` and what stands after it, neither decoded.
+/// A target in origin form, not decoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Target<'a> {
     /// The path, starting with `/`, or `*`.
     pub path: &'a str,
-    /// The query without its `?`; empty when there is none.
+    /// The query without its `?`; empty if there is none.
     pub query: &'a str,
 }
 
@@ -52,8 +52,7 @@ pub fn split(target: &str) -> Result<Target<'_>, TargetError> {
     }
 }
 
-/// Decodes a path into its segments, each percent-decoded once. `/` has none; a trailing slash leaves an
-/// empty last one.
+/// The segments of a path, percent-decoded once. `/` has none; a trailing slash leaves an empty last one.
 ///
 /// # Errors
 /// Any [`TargetError`] but `Form`.
@@ -65,18 +64,17 @@ pub fn segments(path: &str) -> Result<Vec<String>, TargetError> {
     path.split('/').skip(1).map(decode_segment).collect()
 }
 
-/// The decoded values that a query gives to `name`, in order. Pairs that do not decode are passed over,
-/// because a query that we do not ask for is not our business.
+/// The decoded values of the fields with this name, in order. Values that cannot be decoded are skipped.
 pub fn query_values<'a>(query: &'a str, name: &'a str) -> impl Iterator<Item = String> + 'a {
     raw_values(query, name).filter_map(decode_value)
 }
 
-/// The same, or `None` where one of them does not decode.
+/// Like [`query_values`], but `None` if a value cannot be decoded.
 pub fn decoded_query_values(query: &str, name: &str) -> Option<Vec<String>> {
     raw_values(query, name).map(decode_value).collect()
 }
 
-/// Whether a query gives anything to `name`.
+/// Whether a query has a field with this name.
 pub fn has_query_field(query: &str, name: &str) -> bool {
     raw_values(query, name).next().is_some()
 }
@@ -92,7 +90,7 @@ fn decode_value(value: &str) -> Option<String> {
     String::from_utf8(bytes).ok()
 }
 
-/// The rest of an `http://` or `https://` URI behind its scheme, which is not case-sensitive.
+/// An `http://` or `https://` URI without its scheme, which is not case-sensitive.
 fn strip_scheme(target: &str) -> Option<&str> {
     ["http://", "https://"].iter().find_map(|scheme| {
         let head = target.get(..scheme.len())?;
@@ -103,10 +101,8 @@ fn strip_scheme(target: &str) -> Option<&str> {
 
 fn decode_segment(raw: &str) -> Result<String, TargetError> {
     let bytes = percent_decode(raw.as_bytes())?;
-    if bytes
-        .iter()
-        .any(|&byte| byte == b'/' || byte.is_ascii_control())
-    {
+    let is_forbidden = |byte: &u8| *byte == b'/' || byte.is_ascii_control();
+    if bytes.iter().any(is_forbidden) {
         return Err(TargetError::Forbidden);
     }
     if bytes.len() > SEGMENT_BYTES_MAX {
@@ -115,24 +111,20 @@ fn decode_segment(raw: &str) -> Result<String, TargetError> {
     String::from_utf8(bytes).map_err(|_| TargetError::Encoding)
 }
 
-/// The bytes that are meant by a text in which `%` and two hexadecimal digits stand for one.
+/// Decodes text in which `%` and two hexadecimal digits stand for a byte.
 pub fn percent_decode(raw: &[u8]) -> Result<Vec<u8>, TargetError> {
     let mut decoded = Vec::with_capacity(raw.len());
-    let mut bytes = raw.iter();
-    while let Some(&byte) = bytes.next() {
+    let mut bytes = raw.iter().copied();
+    while let Some(byte) = bytes.next() {
         if byte != b'%' {
             decoded.push(byte);
             continue;
         }
-        let mut digit = || {
-            bytes
-                .next()
-                .and_then(|&digit| char::from(digit).to_digit(16))
-        };
+        let mut digit = || char::from(bytes.next()?).to_digit(16);
         let (Some(high), Some(low)) = (digit(), digit()) else {
             return Err(TargetError::Escape);
         };
-        decoded.push(u8::try_from(high * 16 + low).unwrap_or(b'?'));
+        decoded.push((high * 16 + low) as u8);
     }
     Ok(decoded)
 }

@@ -1,16 +1,14 @@
-//! Cleanups: a client asks for the end of its own streams, because the router in between will not tell us
-//! that it has left. It owns who may ask how often, which streams are meant, and what copies of the server tell each
-//! other; it must not know how a stream is ended.
+//! Cleanups: a client closes its own streams, because the router in between will not tell us that it has left. It owns how
+//! often a client may do so, which streams are closed, and what copies of the server tell each other; it must not know how
+//! a stream is closed.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::time::Duration;
 
-use super::addresses::network_of;
-use super::admission::Admission;
+use super::about::is_token;
+use super::admission::network_of;
 use super::streams::Streams;
-use super::visitor::is_token;
-use crate::bus::{Bus, Name, Stream};
+use crate::bus::{Name, Stream};
 use crate::http::Key;
 use crate::http::reply::Reply;
 use crate::limits;
@@ -19,44 +17,36 @@ use crate::time::Time;
 /// The channel on which copies of the server tell each other of cleanups.
 pub const CLEANUP_CHANNEL: &str = "stream.admin.cleanup";
 
-/// Which streams are to be closed.
+/// Which streams to close.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cleanup {
-    /// The ID of a detail stream, or `None` for the rolled-up scores.
+    /// The ID of a detail stream, or `None` for eps.
     pub detail: Option<String>,
-    /// What the page chose to know its own streams by; then the address does not matter.
+    /// By which a page identifies its own streams. With one, the address does not matter.
     pub token: Option<String>,
 }
 
-/// How often each address has asked for a cleanup.
+/// How many cleanups each network has requested in the present window.
 #[derive(Default)]
 pub struct CleanupRate {
-    asked: HashMap<IpAddr, u32>,
-    asked_since: Time,
+    requested: HashMap<IpAddr, u32>,
+    since: Time,
 }
 
 impl Cleanup {
-    /// The streams that are meant, of a client of this address.
-    pub fn find(
-        &self,
-        client_ip: IpAddr,
-        admission: &Admission,
-        streams: &Streams,
-        bus: &Bus,
-    ) -> Vec<Key> {
-        let candidates = admission.candidates(self.token.as_deref(), client_ip);
-        let is_meant = |&key: &Key| {
-            streams.get(key).is_some_and(|it| {
-                let is_own = self.token.is_some() || it.about.client_ip == client_ip;
-                is_own && bus.is_subscribed(it.subscriber, self.name())
-            })
-        };
-        let meant = candidates.iter().copied().filter(is_meant);
-        // Another page of the same address may be among them: it comes back and has lost nothing.
-        meant.take(limits::CLEANUP_CLOSES_MAX).collect()
+    /// The streams to close, for a client with this address.
+    pub fn find(&self, client_ip: IpAddr, streams: &Streams) -> Vec<Key> {
+        let candidates = streams.candidates(self.token.as_deref(), client_ip);
+        let meant = candidates.into_iter().filter(|it| {
+            let is_own = self.token.is_some() || it.about.client_ip == client_ip;
+            is_own && streams.bus().is_subscribed(it.subscriber, self.name())
+        });
+        // These may include another page at the same address: it reconnects, and loses nothing.
+        let keys = meant.map(|it| it.about.key);
+        keys.take(limits::CLEANUP_CLOSES_MAX).collect()
     }
 
-    /// What the other copies are told, by the process of this epoch and name.
+    /// The message to the other copies, from the process with this epoch and name.
     pub fn relay(&self, client_ip: IpAddr, epoch: u64, node: &str) -> Vec<u8> {
         let document = serde_json::json!({
             "epoch": format!("{epoch:x}"),
@@ -78,50 +68,39 @@ impl Cleanup {
 }
 
 impl CleanupRate {
-    /// A client of this address asks for a cleanup; the refusal where it has asked too often.
+    /// A client requests a cleanup.
     ///
     /// # Errors
-    /// The refusal.
+    /// The refusal, if it has requested too many.
     pub fn handle_request(&mut self, client_ip: IpAddr, now: Time) -> Result<(), Reply> {
-        if self.may_ask(client_ip, now) {
-            return Ok(());
+        if now.since(self.since) >= limits::CLEANUP_WINDOW {
+            self.requested.clear();
+            self.since = now;
         }
-        let seconds = self.asks_again_in(now).as_secs() + 1;
+        let is_full = self.requested.len() >= limits::CLEANUP_ADDRESSES_MAX;
+        let network = network_of(client_ip);
+        if !is_full || self.requested.contains_key(&network) {
+            let requested = self.requested.entry(network).or_default();
+            *requested += 1;
+            if *requested <= limits::CLEANUPS_PER_WINDOW {
+                return Ok(());
+            }
+        }
+        let window_ends_in = (self.since + limits::CLEANUP_WINDOW).since(now);
+        let seconds = window_ends_in.as_secs() + 1;
         let limit = limits::CLEANUPS_PER_WINDOW;
         let message = format!("more than {limit} cleanups from this address; retry in {seconds} s");
         Err(Reply::error(429, &message).with_retry_after(seconds))
     }
-
-    /// Whether an address may ask for a cleanup now; counts the question.
-    fn may_ask(&mut self, address: IpAddr, now: Time) -> bool {
-        if now.since(self.asked_since) >= limits::CLEANUP_WINDOW {
-            self.asked.clear();
-            self.asked_since = now;
-        }
-        let network = network_of(address);
-        if self.asked.len() >= limits::CLEANUP_ADDRESSES_MAX && !self.asked.contains_key(&network) {
-            return false;
-        }
-        let asked = self.asked.entry(network).or_default();
-        *asked += 1;
-        *asked <= limits::CLEANUPS_PER_WINDOW
-    }
-
-    /// How long until an address that asked too often may ask again.
-    fn asks_again_in(&self, now: Time) -> Duration {
-        (self.asked_since + limits::CLEANUP_WINDOW).since(now)
-    }
 }
 
-/// The answer to a cleanup that has ended so many streams here.
+/// The reply to a cleanup that closed so many streams here.
 pub fn cleaned_up(closed: usize) -> Reply {
     let body = format!("{{\"status\":\"OK\",\"closed\":{closed}}}\n");
     Reply::json(200, body.into_bytes())
 }
 
-/// Who tells of it, what is to be closed, and for which client.
-///
-/// `None` where it cannot be understood.
+/// Parses a message from a copy of the server: its epoch, the cleanup, and the client's address.
 pub fn parse_relay(payload: &[u8]) -> Option<(u64, Cleanup, IpAddr)> {
     let document: serde_json::Value = serde_json::from_slice(payload).ok()?;
     let text = |name: &str| document.get(name)?.as_str().map(str::to_owned);
@@ -182,11 +161,15 @@ mod tests {
         let neighbour: IpAddr = [10, 0, 0, 2].into();
         let now = Time::from_micros(100_000_000);
         for _ in 0..limits::CLEANUPS_PER_WINDOW {
-            assert!(rate.may_ask(address, now));
+            assert_eq!(rate.handle_request(address, now), Ok(()));
         }
-        assert!(!rate.may_ask(address, now));
-        assert!(rate.may_ask(neighbour, now));
-        let later = now + rate.asks_again_in(now);
-        assert!(rate.may_ask(address, later));
+        let refusal = rate.handle_request(address, now).unwrap_err();
+        assert_eq!(
+            (refusal.status, &*refusal.extra),
+            (429, "Retry-After: 11\r\n")
+        );
+        assert_eq!(rate.handle_request(neighbour, now), Ok(()));
+        let later = now + limits::CLEANUP_WINDOW;
+        assert_eq!(rate.handle_request(address, later), Ok(()));
     }
 }

@@ -1,5 +1,5 @@
-//! Demand: which channels the source is asked for, and which streams wait for its answers. It owns how many answers are
-//! awaited; it must not know a broker, nor who wants a channel.
+//! Demand: which channels the source listens to, and which streams wait until it does. It owns how many confirmations are
+//! missing; it must not know a broker, or who wants a channel.
 
 use std::collections::{BTreeSet, VecDeque};
 
@@ -9,25 +9,23 @@ use crate::http::Key;
 use crate::limits;
 use crate::time::Time;
 
-/// What the source was asked for.
+/// Channels that are listened to, and streams that wait for that.
 #[derive(Default)]
 pub struct Demand {
-    /// Channels and patterns that the source was asked for.
+    /// Channels and patterns that the source was told to listen to.
     listened: BTreeSet<Box<[u8]>>,
-    /// How often the source was asked for a channel, or no longer for one.
-    asked: u64,
-    /// How often it has answered; meaningless where there is none that answers.
-    heard: u64,
-    /// Whether there is a source that answers.
-    source_answers: bool,
-    /// Whether the source has been away since it was last known to be there.
-    source_was_away: bool,
-    /// Streams that begin when the source has answered so often, or at this moment at the latest, in order.
+    /// How many commands the source was given.
+    sent: u64,
+    /// How many of them it has confirmed; meaningless while it is away.
+    confirmed: u64,
+    /// Whether the source is connected, once that is known.
+    is_live: Option<bool>,
+    /// Streams that begin when so many commands are confirmed, or at this time at the latest, in order.
     held: VecDeque<(u64, Time, Key)>,
 }
 
 impl Demand {
-    /// A channel, or all that match a pattern, has become wanted or unwanted; what the source is to be asked.
+    /// A channel or a pattern is wanted or not; the command for the source, if that has changed.
     pub fn handle_turned(
         &mut self,
         name: Box<[u8]>,
@@ -38,53 +36,52 @@ impl Demand {
             true => self.listened.insert(name.clone()),
             false => self.listened.remove(&name),
         };
-        self.asked += u64::from(has_changed);
-        has_changed.then_some(match is_wanted {
-            true => Effect::Listen { name, is_pattern },
-            false => Effect::Unlisten { name, is_pattern },
+        self.sent += u64::from(has_changed);
+        has_changed.then_some(Effect::Listen {
+            name,
+            is_pattern,
+            is_wanted,
         })
     }
 
-    /// Whether the source is there at the moment. `unanswered` is how many of our wishes for channels it has not
-    /// answered yet. Returns whether messages may be missing: a position that is given out while it is away cannot be
-    /// resumed either, because each return may have missed something.
+    /// Whether the source is connected, and how many of our commands it has not confirmed. Returns whether messages may be
+    /// lost: positions that are given out while it is away cannot be resumed either, because any number of connections may
+    /// have come and gone.
     pub fn handle_source_state(&mut self, is_live: bool, unanswered: usize) -> bool {
-        self.heard = match is_live {
-            true => self.asked.saturating_sub(unanswered as u64),
-            false => self.asked,
+        self.confirmed = match is_live {
+            true => self.sent.saturating_sub(unanswered as u64),
+            false => self.sent,
         };
-        self.source_answers = is_live;
-        let was_away = std::mem::replace(&mut self.source_was_away, !is_live);
-        was_away || !is_live
+        let was_live = self.is_live.replace(is_live);
+        was_live == Some(false) || !is_live
     }
 
-    /// Has a stream wait until the source has answered for all channels that it was asked for until now, if it has
-    /// not: whoever sees it begin may have somebody publish at once.
+    /// Holds a stream until the source has confirmed all commands so far, unless it has. Whether it is held.
     pub fn hold(&mut self, key: Key, now: Time) -> bool {
-        let is_held = self.source_answers && self.heard < self.asked;
+        let is_held = self.is_live == Some(true) && self.confirmed < self.sent;
         if is_held {
-            let until = now + limits::HOLD_MAX;
-            self.held.push_back((self.asked, until, key));
+            self.held
+                .push_back((self.sent, now + limits::HOLD_MAX, key));
         }
         is_held
     }
 
-    /// The next stream that need not wait any longer; none has to while the server stops.
+    /// The next stream that need not wait any longer.
     pub fn poll_released(&mut self, now: Time, is_stopping: bool) -> Option<Key> {
-        let &(asked, until, key) = self.held.front()?;
-        if asked > self.heard && until > now && !is_stopping {
+        let &(sent, until, key) = self.held.front()?;
+        if sent > self.confirmed && until > now && !is_stopping {
             return None;
         }
         self.held.pop_front();
         Some(key)
     }
 
-    /// When a stream has waited for too long.
+    /// When a stream has waited for long enough.
     pub fn deadline(&self) -> Option<Time> {
         self.held.front().map(|&(_, until, _)| until)
     }
 
-    /// How many channels and patterns the source is asked for.
+    /// How many channels and patterns the source listens to.
     pub fn listened(&self) -> usize {
         self.listened.len()
     }
@@ -94,7 +91,7 @@ impl Demand {
         self.held.iter().any(|&(_, _, held)| held == key)
     }
 
-    /// Panics where the source was asked for other channels than those that are wanted.
+    /// Checks that the source listens to the channels that are wanted.
     ///
     /// # Panics
     /// On a bug.
@@ -106,9 +103,6 @@ impl Demand {
         let is_wanted = |name: &&[u8]| registry.is_wanted((Stream::Channels, Some(name)));
         let wanted: BTreeSet<&[u8]> = children.map(|(name, _)| name).filter(is_wanted).collect();
         let listened: BTreeSet<&[u8]> = self.listened.iter().map(|name| &**name).collect();
-        assert_eq!(
-            listened, wanted,
-            "the channels that the source is asked for"
-        );
+        assert_eq!(listened, wanted, "the channels that are listened to");
     }
 }

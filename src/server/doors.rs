@@ -1,5 +1,5 @@
-//! Doors: where the next connection is accepted from. It owns whose turn it is and when accepting pauses; it must not
-//! accept one.
+//! Doors: from which listening socket the next connection is accepted. It owns their order and pauses; it must not accept
+//! anything itself.
 
 use crate::limits;
 use crate::net::Door;
@@ -12,11 +12,12 @@ pub struct Doors {
     is_public_ready: bool,
     /// Connections may be waiting at the admin's.
     is_admin_ready: bool,
-    /// Where both wait, the public door is next: neither may keep the other waiting.
+    /// If connections wait at both doors, the public one is next: they alternate.
     is_public_next: bool,
-    /// Accepting failed for want of descriptors or memory: not before then, or before one is closed.
+    /// Accepting has failed for lack of descriptors or memory, and is not tried again until then, or until a connection
+    /// closes.
     paused_until: Option<Time>,
-    /// The last attempt to accept everybody who waits has failed.
+    /// Accepting has failed since a door was last empty.
     is_failing: bool,
 }
 
@@ -26,25 +27,25 @@ impl Doors {
         *self.is_ready(door) = true;
     }
 
-    /// One was accepted.
+    /// A connection was accepted.
     pub fn handle_accepted(&mut self, door: Door) {
         self.is_public_next = door == Door::Admin;
     }
 
-    /// Nobody waits at a door any more.
+    /// No connections wait at a door any more.
     pub fn handle_empty(&mut self, door: Door) {
         *self.is_ready(door) = false;
         self.is_failing &= self.is_public_ready || self.is_admin_ready;
     }
 
-    /// Accepting has failed; whether that is news.
+    /// Accepting has failed; whether to log that.
     pub fn handle_failure(&mut self, now: Time) -> bool {
         self.paused_until = Some(now + limits::ACCEPT_RETRY);
-        // Once for each time that it begins, however often it is tried again.
+        // It is logged when it begins, and not at each retry.
         !std::mem::replace(&mut self.is_failing, true)
     }
 
-    /// A descriptor was closed: whoever waits outside may come in.
+    /// A connection has closed, so that another one can be accepted.
     pub fn handle_close(&mut self) {
         self.paused_until = None;
     }
@@ -54,18 +55,17 @@ impl Doors {
         self.paused_until = self.paused_until.filter(|&until| until > now);
     }
 
-    /// The door that the next connection is to be accepted from, by whether there is room for one from each. The
-    /// admin's has some places for itself: a crowd at the public one must not keep out who looks after the server.
+    /// The door to accept the next connection from, given which of them has room. Some places are reserved for the admin's
+    /// door, so that a crowd at the public one cannot lock out administrators.
     pub fn next(&self, has_public_room: bool, has_admin_room: bool) -> Option<Door> {
         let is_public_open = self.is_public_ready && has_public_room;
         let is_admin_open = self.is_admin_ready && has_admin_room;
-        match (is_public_open, is_admin_open) {
-            _ if self.paused_until.is_some() => None,
-            (false, false) => None,
-            (true, false) => Some(Door::Public),
-            (false, true) => Some(Door::Admin),
-            (true, true) if self.is_public_next => Some(Door::Public),
-            (true, true) => Some(Door::Admin),
+        if self.paused_until.is_some() {
+            None
+        } else if is_admin_open && !(is_public_open && self.is_public_next) {
+            Some(Door::Admin)
+        } else {
+            is_public_open.then_some(Door::Public)
         }
     }
 

@@ -1,28 +1,27 @@
-//! Endings: when streams end, one by one and all together, and what their clients are told then. It owns who is to be
-//! ended next while the server stops; it must not end anything itself.
+//! Endings: when streams end, one by one or all together. It owns which one is next while the server stops; it must not end
+//! anything itself.
 
 use std::time::Duration;
 
 use super::settings::Reconnect;
-use crate::bus::{Bus, SubscriberId, sse};
 use crate::http::Key;
 use crate::http::reply::Reply;
 use crate::limits;
 use crate::random::Random;
 use crate::time::Time;
 
-/// Which streams are still to be ended because the server stops, and how fast.
+/// The streams that are still to be ended because the server stops.
 #[derive(Default)]
 pub struct DrainSchedule {
     waiting: Vec<Key>,
     per_beat: usize,
     left_in_beat: usize,
-    /// When the next slice is due; set exactly while somebody may be waiting.
+    /// When the next slice is due, while there may be one.
     next_at: Option<Time>,
 }
 
 impl DrainSchedule {
-    /// These are to be ended, in slices over at most this time.
+    /// Ends these streams, in slices over at most this time.
     pub fn begin(&mut self, waiting: Vec<Key>, span: Duration, now: Time) {
         let beats = span.as_micros() / limits::DRAIN_BEAT.as_micros();
         let per_beat = waiting.len() / (beats as usize).max(1) + 1;
@@ -32,7 +31,7 @@ impl DrainSchedule {
         self.next_at = Some(now);
     }
 
-    /// The next stream of the slice that is due; it may have ended by itself.
+    /// The next stream of the slice that is due; it may have ended already.
     pub fn poll(&mut self, now: Time) -> Option<Key> {
         let at = self.next_at.filter(|&at| at <= now)?;
         if self.left_in_beat == 0 {
@@ -54,40 +53,20 @@ impl DrainSchedule {
     }
 }
 
-/// When a stream that begins now is to end. Spread, so that those who came together do not come back together.
+/// When a stream that begins now is to end. The times are spread, so that clients that came together do not all return
+/// together.
 pub fn lifetime_over(reconnect: Reconnect, random: &mut Random, now: Time) -> Option<Time> {
     let longest = reconnect.lifetime?;
     let shortest = longest * 4 / 5 + limits::LIFETIME_SLACK;
     Some(now + random.between(shortest.min(longest), longest))
 }
 
-/// When a client that is sent away because the server stops is to come back.
+/// After which time a client is to return whose stream ends because the server stops.
 pub fn drain_pause(random: &mut Random) -> Duration {
     random.between(limits::DRAIN_RETRY_MIN, limits::DRAIN_RETRY_MAX)
 }
 
-/// What a stream's client is told at its end: when to come back, and where it stood, so that it can be sent what it
-/// missed in between.
-pub fn last_block(bus: &Bus, id: SubscriberId, retry: Option<Duration>) -> Vec<u8> {
-    let mut block = Vec::new();
-    if let Some(pause) = retry {
-        sse::encode_retry(&mut block, pause.as_millis() as u32);
-    }
-    bus.encode_position(id, &mut block);
-    block
-}
-
-/// The answer to a long poll: these events, or none.
-pub fn poll_reply(events: &[u8], reconnect: Reconnect) -> Reply {
-    let mut body = Vec::new();
-    if let Some(retry_ms) = reconnect.retry_ms.filter(|_| !events.is_empty()) {
-        sse::encode_retry(&mut body, retry_ms);
-    }
-    body.extend_from_slice(events);
-    Reply::finite_stream(body)
-}
-
-/// The answer to requests while the server stops.
+/// The reply to requests while the server stops.
 pub fn stopping_reply() -> Reply {
     Reply::error(503, "the server is stopping; try another one")
 }

@@ -1,5 +1,5 @@
-//! Messages: where what the source brings belongs. It owns which channel feeds which stream, and what is
-//! dropped; it must not know who receives a message.
+//! Messages: where on the bus a message belongs. It owns which channel feeds which stream, and which messages are dropped;
+//! it must not know who receives a message.
 
 use super::cleanup::CLEANUP_CHANNEL;
 use super::settings::Settings;
@@ -9,15 +9,14 @@ use crate::bus::{Name, Stream, sse};
 
 /// The channel of score updates.
 pub const SCORE_CHANNEL: &str = "stream.score_updates";
-/// What stands before the ID in the channels of tweets.
+/// The prefix of the channels of tweets, which an ID follows.
 pub const TWEET_CHANNEL_PREFIX: &str = "stream.tweet_updates.";
-/// What stands before the command in the kiosk's channels.
+/// The prefix of the kiosk's channels.
 pub const KIOSK_CHANNEL_PREFIX: &str = "stream.interaction.";
-/// What stands before what the copies of the server tell each other.
+/// The prefix of the channels between copies of the server.
 const ADMIN_CHANNEL_PREFIX: &str = "stream.admin.";
 
-/// Whether a channel, or a pattern, belongs to the emoji streams or to the server, and is never to be asked for by
-/// its name.
+/// Whether a channel or a pattern is reserved for the emoji streams and the server: clients cannot subscribe to it.
 pub fn is_own_channel(channel: &[u8]) -> bool {
     let prefixes = [
         TWEET_CHANNEL_PREFIX,
@@ -30,41 +29,41 @@ pub fn is_own_channel(channel: &[u8]) -> bool {
             .any(|prefix| channel.starts_with(prefix.as_bytes()))
 }
 
-/// What becomes of a message.
+/// Where a message goes.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Destination<'a> {
-    /// It is a score update.
+    /// To the streams of scores.
     Score,
-    /// It goes to a namespace, as an event of its channel's name.
+    /// To a namespace, as an event with its channel's name.
     Publish(Name<'a>),
-    /// It cannot be sent, and those who are to have it are told so.
+    /// To a namespace, as a gap, because it cannot be sent.
     Gap(Name<'a>, Drop),
-    /// Another copy of the server tells of a cleanup.
+    /// To the server: it is a cleanup that another copy relays.
     Relay,
-    /// Nothing.
+    /// Nowhere.
     Drop(Drop),
 }
 
 /// Why a message is dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Drop {
-    /// It is not UTF-8.
+    /// The message is not UTF-8.
     Encoding,
-    /// Its channel has control bytes.
+    /// The channel has control bytes.
     Channel,
-    /// No stream is made of its channel.
+    /// The channel feeds no stream.
     Unknown,
-    /// It has come by itself as well.
+    /// The source delivers it a second time, for another subscription.
     Double,
 }
 
-/// Where a message belongs; `has_channels` is whether there are any beside those of the emoji streams.
+/// Where a message goes; `has_channels` is whether channels are enabled.
 pub fn destination(message: &Message, has_channels: bool) -> Destination<'_> {
     let channel = message.channel.as_slice();
     let pattern = message.pattern.as_deref();
     let pattern = pattern.filter(|pattern| !is_own_channel(pattern));
     match (pattern, is_own_channel(channel)) {
-        // What a pattern of channels matches beside them is not theirs, and has come by itself.
+        // Patterns do not cover reserved channels, which have subscriptions of their own.
         (Some(_), true) => Destination::Drop(Drop::Double),
         (Some(pattern), false) => of_channel(pattern, message),
         (None, true) => of_server(message),
@@ -73,7 +72,7 @@ pub fn destination(message: &Message, has_channels: bool) -> Destination<'_> {
     }
 }
 
-/// Where a message belongs that is for the emoji streams or for the server.
+/// Where a message of a reserved channel goes.
 fn of_server(message: &Message) -> Destination<'_> {
     let channel = message.channel.as_slice();
     if channel == CLEANUP_CHANNEL.as_bytes() {
@@ -95,16 +94,16 @@ fn of_server(message: &Message) -> Destination<'_> {
     }
 }
 
-/// Where a message belongs that is for those who asked for `asked`, its channel or a pattern.
-fn of_channel<'a>(asked: &'a [u8], message: &Message) -> Destination<'a> {
-    let name = (Stream::Channels, Some(asked));
+/// Where a message goes whose channel or pattern clients subscribe to by this name.
+fn of_channel<'a>(name: &'a [u8], message: &Message) -> Destination<'a> {
+    let name = (Stream::Channels, Some(name));
     match unfit(message) {
         None => Destination::Publish(name),
         Some(drop) => Destination::Gap(name, drop),
     }
 }
 
-/// Why a message cannot be sent, if it cannot.
+/// Why a message cannot be sent, if so.
 fn unfit(message: &Message) -> Option<Drop> {
     let is_text = |bytes| std::str::from_utf8(bytes).is_ok();
     if !is_text(&message.payload) || !is_text(&message.channel) {
@@ -116,7 +115,8 @@ fn unfit(message: &Message) -> Option<Drop> {
     }
 }
 
-/// What a message that has come once stands for: itself, and one for each pattern of channels that it matches.
+/// The messages that a source would deliver for each subscription: one for the channel, and one for each pattern that it
+/// matches.
 ///
 /// # Errors
 /// Why it is dropped instead.
@@ -125,7 +125,7 @@ pub fn by_subscription(
     payload: &[u8],
     settings: &Settings,
 ) -> Result<Vec<Message>, Drop> {
-    // Whoever may publish there is not one who may feed the emoji streams, or close streams.
+    // Permission to publish to channels includes neither the emoji streams nor cleanups.
     if is_own_channel(channel) {
         return Err(Drop::Unknown);
     }
@@ -133,7 +133,7 @@ pub fn by_subscription(
     let globs = settings.channels.patterns.iter();
     let patterns = globs.filter(|glob| glob.is_pattern() && glob.matches(name));
     let patterns = patterns.map(|glob| Some(glob.text().into()));
-    // A pattern can be published to by its own name, and matches that: it must not come twice.
+    // A pattern matches its own name: what is published under that must not come twice.
     let itself = (!topics::is_pattern(name, settings)).then_some(None);
     let messages = itself.into_iter().chain(patterns).map(|pattern| Message {
         pattern,

@@ -1,4 +1,4 @@
-//! Publications under way: where they go, and who waits for which answers of the broker. It owns counting these and
+//! Publications in progress: where they go, and who waits for which answers of the broker. It owns counting these and
 //! their deadlines; it must not judge what is published.
 
 use std::collections::{HashMap, VecDeque};
@@ -11,164 +11,135 @@ use crate::limits::ANSWER_DEADLINE;
 use crate::net::Net;
 use crate::time::Time;
 
-/// What is published and not yet answered for.
+/// Publications whose clients wait for a reply.
 #[derive(Default)]
 pub struct Publications {
     next_number: u64,
-    under_way: HashMap<u64, UnderWay>,
-    /// All that began, in their order, some of them over.
-    began: VecDeque<(Time, u64)>,
-    /// What is to be published by the broker alone.
-    brokered: VecDeque<Submission>,
-    /// What is to be published here, and waits for room. A client has one at a time.
-    waiting: VecDeque<Submission>,
+    pending: HashMap<u64, Pending>,
+    /// All publications in the order in which they were sent, including some that were answered.
+    sent: VecDeque<(Time, u64)>,
+    /// To be published by the broker alone.
+    brokered: VecDeque<(Key, Publication)>,
+    /// To be published here as well, when the log has room. A client has one at a time.
+    waiting: VecDeque<(Key, Publication)>,
 }
 
-/// What a client wants published.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Submission {
-    /// Who waits for the answer.
-    pub key: Key,
-    /// On which channels: at least one.
-    pub channels: Vec<String>,
-    /// What.
-    pub message: String,
-}
-
-impl Submission {
-    /// What a client of this connection wants published.
-    pub fn new(key: Key, publication: Publication) -> Submission {
-        Submission {
-            key,
-            channels: publication.channels,
-            message: publication.message,
-        }
-    }
-}
-
-/// How soon it is seen whether there is room again, if nothing else happens.
+/// How often to check for room in the log if nothing else happens.
 const ROOM_CHECK: Duration = Duration::from_millis(2);
 
-struct UnderWay {
+struct Pending {
     key: Key,
-    /// Answers that are still to come.
+    /// How many answers are missing.
     awaited: usize,
-    /// What went wrong first.
+    /// The first one that failed.
     failure: Option<Unanswered>,
 }
 
-/// What became of a publication.
+/// The outcome of a publication.
 pub type Outcome = (Key, Result<(), Unanswered>);
 
 impl Publications {
-    /// A client wants something published; `is_here` is whether some of it goes to nobody but our own clients.
-    pub fn handle_submission(&mut self, submission: Submission, is_here: bool) {
+    /// A client publishes something; `is_here` is whether the broker does not deliver all of it.
+    pub fn handle_submission(&mut self, key: Key, publication: Publication, is_here: bool) {
         match is_here {
-            true => self.waiting.push_back(submission),
-            false => self.brokered.push_back(submission),
+            true => self.waiting.push_back((key, publication)),
+            false => self.brokered.push_back((key, publication)),
         }
     }
 
-    /// An answer has come; what became of the publication, if it was the last one.
+    /// The broker has answered; the outcome of the publication, if this was the last answer.
     pub fn handle_answer(
         &mut self,
         number: u64,
         answer: Result<(), Unanswered>,
     ) -> Option<Outcome> {
-        let under_way = self.under_way.get_mut(&number)?;
-        under_way.awaited -= 1;
+        let pending = self.pending.get_mut(&number)?;
+        pending.awaited -= 1;
         if let Err(unanswered) = answer {
-            under_way.failure.get_or_insert(unanswered);
+            pending.failure.get_or_insert(unanswered);
         }
-        if under_way.awaited > 0 {
+        if pending.awaited > 0 {
             return None;
         }
-        let under_way = self.under_way.remove(&number)?;
-        Some((under_way.key, under_way.failure.map_or(Ok(()), Err)))
+        let pending = self.pending.remove(&number)?;
+        Some((pending.key, pending.failure.map_or(Ok(()), Err)))
     }
 
-    /// The next one to publish. What is published here waits until those who are to have it have had what came
-    /// before: a burst must not push out of the log what nobody could take yet.
-    pub fn poll_submission(&mut self, has_room: bool) -> Option<Submission> {
+    /// The next one to publish. What is published here waits until subscribers have been offered what came before;
+    /// otherwise a burst would evict it from the log.
+    pub fn poll_submission(&mut self, has_room: bool) -> Option<(Key, Publication)> {
         let brokered = self.brokered.pop_front();
         brokered.or_else(|| has_room.then(|| self.waiting.pop_front()).flatten())
     }
 
-    /// The next one that has waited for too long.
+    /// The next one whose answers are late.
     pub fn poll_late(&mut self, now: Time) -> Option<Outcome> {
-        while let Some(&(began_at, number)) = self.began.front() {
-            if !self.under_way.contains_key(&number) {
-                self.began.pop_front();
+        while let Some(&(sent_at, number)) = self.sent.front() {
+            if !self.pending.contains_key(&number) {
+                self.sent.pop_front();
                 continue;
             }
-            if began_at + ANSWER_DEADLINE > now {
+            if sent_at + ANSWER_DEADLINE > now {
                 return None;
             }
-            let under_way = self.under_way.remove(&number)?;
-            return Some((under_way.key, Err(Unanswered::Late)));
+            let pending = self.pending.remove(&number)?;
+            return Some((pending.key, Err(Unanswered::Late)));
         }
         None
     }
 
-    /// Publishes by the broker what it delivers of a submission: all of it or nothing. What became of it, where that
-    /// is known already.
+    /// Publishes by the broker what it delivers of a publication: all of it or nothing. Returns the outcome if it is known
+    /// already.
     pub fn send<N: Net>(
         &mut self,
-        submission: &Submission,
+        key: Key,
+        publication: &Publication,
         brokers: &mut Brokers<N>,
         now: Time,
     ) -> Option<Outcome> {
-        let Submission {
-            key,
-            channels,
-            message,
-        } = submission;
-        let brokered = channels
-            .iter()
-            .filter(|name| brokers.for_channel(name).delivers());
-        let brokered: Vec<&String> = brokered.collect();
+        let message = publication.message.as_bytes();
+        let channels = publication.channels.iter();
+        let brokered: Vec<&String> = channels
+            .filter(|name| brokers.for_channel(name).delivers())
+            .collect();
         if brokered.is_empty() {
-            return Some((*key, Ok(())));
+            return Some((key, Ok(())));
         }
         let names: usize = brokered.iter().map(|name| name.len()).sum();
         let bytes = names + brokered.len() * message.len();
         if let Err(unanswered) = brokers.channels().room(brokered.len(), bytes) {
-            return Some((*key, Err(unanswered)));
+            return Some((key, Err(unanswered)));
         }
-        let number = self.begin(*key, brokered.len(), now);
-        let answers = brokered.into_iter().filter_map(|channel| {
+        let number = self.begin(key, brokered.len(), now);
+        let outcomes = brokered.into_iter().filter_map(|channel| {
             let broker = brokers.for_channel(channel);
-            let sent = broker.publish(number, channel.as_bytes(), message.as_bytes());
-            sent.err()
+            let sent = broker.publish(number, channel.as_bytes(), message);
+            self.handle_answer(number, Err(sent.err()?))
         });
-        let failed: Vec<Unanswered> = answers.collect();
-        let outcomes = failed
-            .into_iter()
-            .filter_map(|unanswered| self.handle_answer(number, Err(unanswered)));
         outcomes.last()
     }
 
-    /// When one may have waited for too long, or may have room; `now` is the moment at which it waits.
+    /// When answers are late, or there may be room in the log.
     pub fn deadline(&self, now: Time) -> Option<Time> {
         if !self.waiting.is_empty() {
             return Some(now + ROOM_CHECK);
         }
-        let (began_at, _) = self.began.front()?;
-        Some(*began_at + ANSWER_DEADLINE)
+        let (sent_at, _) = self.sent.front()?;
+        Some(*sent_at + ANSWER_DEADLINE)
     }
 
-    /// Begins one that so many answers are to come for, and names it.
+    /// Adds a publication that so many answers are expected for; returns its number.
     fn begin(&mut self, key: Key, awaited: usize, now: Time) -> u64 {
         debug_assert!(awaited > 0);
         let number = self.next_number;
         self.next_number += 1;
-        let under_way = UnderWay {
+        let pending = Pending {
             key,
             awaited,
             failure: None,
         };
-        self.under_way.insert(number, under_way);
-        self.began.push_back((now, number));
+        self.pending.insert(number, pending);
+        self.sent.push_back((now, number));
         number
     }
 }

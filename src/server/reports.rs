@@ -1,5 +1,5 @@
-//! Reports: who is told what, and when. It owns which document a request gets, who waits for the broker's answer, and
-//! the beats of this node's row and of Graphite; it must not encode a document, which `report` does.
+//! Reports: which document a request gets, and when this node's row and Graphite's figures are sent. It owns who waits for
+//! an answer of the broker; it must not encode a document, which `report` does.
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
@@ -7,10 +7,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Desk;
 use super::route::Document;
 use super::waiters::Waiters;
-use crate::broker::{Command, Inquiry, Store, Unanswered, demo};
+use super::{Server, Snapshot};
+use crate::broker::{Brokers, Command, Inquiry, Store, Unanswered, demo};
 use crate::http::Key;
 use crate::http::reply::Reply;
 use crate::limits;
@@ -22,19 +22,40 @@ use crate::report::row::{Due, Row};
 use crate::report::{self, page, status};
 use crate::time::Time;
 
+/// What reports are made from, at one moment.
+pub struct Desk<'a, N: Net> {
+    /// The network, which knows the wall clock and the process's resources.
+    pub net: &'a N,
+    /// The server.
+    pub server: &'a Server,
+    /// The brokers.
+    pub brokers: &'a mut Brokers<N>,
+    /// The time of the turn.
+    pub now: Time,
+}
+
+impl<N: Net> Desk<'_, N> {
+    /// The current state, with the oldest `rows_max` subscribers.
+    fn snapshot(&self, rows_max: usize) -> Snapshot<'_> {
+        let (source, channels) = self.brokers.states(self.now);
+        let process = self.net.process();
+        self.server.snapshot(rows_max, source, channels, process)
+    }
+}
+
 /// What is reported to whom.
 pub struct Reports {
-    /// The live page as it begins where no broker knows the scores; empty where it is not shown.
+    /// The live page with which it starts if no broker knows the scores; empty if it is disabled.
     page: Arc<[u8]>,
     /// The admin page.
     admin: Arc<[u8]>,
     status: Recent,
     cluster: Waiters,
     scores: Waiters,
-    /// What the broker said of all nodes and is being looked at.
+    /// The rows of all nodes, as far as the broker has sent them.
     gathering: Option<Gathering>,
     row: Row,
-    /// What Graphite is told, if anything.
+    /// The figures for Graphite, if it is configured.
     figures: Option<Figures>,
     /// Replies that are ready.
     replies: VecDeque<(Key, Reply)>,
@@ -42,7 +63,7 @@ pub struct Reports {
 }
 
 impl Reports {
-    /// Nothing is reported yet.
+    /// Reports with this live page and these figures.
     pub fn new(page: Arc<[u8]>, figures: Option<Figures>) -> Reports {
         Reports {
             page,
@@ -58,7 +79,7 @@ impl Reports {
         }
     }
 
-    /// A client asks for a document, whose reply comes from [`Reports::poll_reply`].
+    /// A client requests a document; the reply comes from [`Reports::poll_reply`].
     pub fn handle_request<N: Net>(&mut self, key: Key, document: Document, desk: &mut Desk<N>) {
         let reply = match document {
             Document::Health => report::probe_reply(Ok(())),
@@ -78,8 +99,7 @@ impl Reports {
         self.replies.push_back((key, reply));
     }
 
-    /// The broker has answered, or never will. What comes after we have given it up, and belongs to nothing that is
-    /// under way, is dropped.
+    /// The broker has answered, or will not. Answers that nobody waits for any more are dropped.
     pub fn handle_answer<N: Net>(
         &mut self,
         inquiry: Inquiry,
@@ -96,7 +116,7 @@ impl Reports {
             }
             (Inquiry::Row(_), Ok(rows)) => {
                 if let Some(gathering) = &mut self.gathering {
-                    // A node that has gone meanwhile has none.
+                    // A node that has gone in the meantime has none.
                     rows.iter().for_each(|row| gathering.add(row));
                     self.gather(desk);
                 }
@@ -143,14 +163,14 @@ impl Reports {
         }
     }
 
-    /// The state of a socket has changed, which is Graphite's or nobody's.
+    /// The readiness of a socket has changed, perhaps Graphite's.
     pub fn handle_ready(&mut self, token: Token, readable: bool, writable: bool) {
         if let Some(figures) = self.figures_of(token) {
             figures.handle_ready(readable, writable);
         }
     }
 
-    /// The answer to a question for Graphite's addresses.
+    /// Graphite's addresses.
     pub fn handle_resolved(
         &mut self,
         token: Token,
@@ -162,21 +182,21 @@ impl Reports {
         }
     }
 
-    /// Takes what Graphite has to say, before it is told anything.
+    /// Reads from Graphite's connection, to notice its end before anything is sent.
     pub fn receive<N: Net>(&mut self, net: &mut N, now: Time) {
         if let Some(figures) = &mut self.figures {
             figures.receive(net, now);
         }
     }
 
-    /// Sends what Graphite is to be told.
+    /// Sends figures to Graphite.
     pub fn send<N: Net>(&mut self, net: &mut N, now: Time) {
         if let Some(figures) = &mut self.figures {
             figures.send(net, now);
         }
     }
 
-    /// The next reply that is ready, and whose it is.
+    /// The next reply that is ready, and the connection that it is for.
     pub fn poll_reply(&mut self) -> Option<(Key, Reply)> {
         self.replies.pop_front()
     }
@@ -192,7 +212,7 @@ impl Reports {
         deadlines.into_iter().flatten().min()
     }
 
-    /// Whether the end of the process need not wait for the broker.
+    /// Whether the process may exit without waiting for the broker.
     pub fn is_settled(&self, store: Store, now: Time) -> bool {
         self.row.is_settled(store, now)
     }
@@ -208,8 +228,8 @@ impl Reports {
         self.figures.as_mut().filter(|figures| figures.owns(token))
     }
 
-    /// Asks for the next node's row, or shows what was gathered. One row comes a turn: to look at one may take
-    /// some milliseconds.
+    /// Asks for the next node's row, or replies with those that were gathered. There is one row a turn, because parsing
+    /// one may take some milliseconds.
     fn gather<N: Net>(&mut self, desk: &mut Desk<N>) {
         let Some(gathering) = &mut self.gathering else {
             return;
@@ -223,7 +243,7 @@ impl Reports {
         }
     }
 
-    /// Asks the broker, or answers at once where it cannot be asked.
+    /// Asks the broker, or answers at once if it cannot be asked.
     fn ask<N: Net>(&mut self, inquiry: Inquiry, desk: &mut Desk<N>) {
         if !desk.brokers.source().ask(inquiry.clone()) {
             self.handle_answer(inquiry, Err(Unanswered::Lost), desk);
@@ -248,7 +268,7 @@ impl Reports {
         self.replies.extend(replies);
     }
 
-    /// Answers with what the broker says, or said a moment ago.
+    /// Answers with what the broker says, or said shortly before.
     fn inquire<N: Net>(&mut self, key: Key, inquiry: Inquiry, desk: &mut Desk<N>) {
         let waiters = self.waiters(&inquiry);
         if let Some(reply) = waiters.fresh(desk.now).cloned() {
@@ -259,7 +279,7 @@ impl Reports {
             return;
         }
         if desk.brokers.store() == Store::None && inquiry != Inquiry::Scores {
-            // This node is all nodes.
+            // There are no other nodes.
             let alone = Gathering::alone(&row(desk), desk.net.unix_seconds());
             let reply = Reply::json(200, alone.encode());
             return self.give_out(&inquiry, reply, limits::REPORT_INTERVAL, desk);
@@ -267,7 +287,7 @@ impl Reports {
         self.ask(inquiry, desk);
     }
 
-    /// The status with all connections, shared with those who asked for it just before.
+    /// The status with all connections, which is shared by requests that come together.
     fn status<N: Net>(&mut self, desk: &Desk<N>) -> Arc<[u8]> {
         let (counters, now) = (desk.server.counters(), desk.now);
         let comings_and_goings = counters.subscribed + counters.closes.iter().sum::<u64>();
@@ -279,7 +299,7 @@ impl Reports {
     }
 }
 
-/// The reply, which no other origin's page may read where its document is kept from others.
+/// Hides private documents from pages of other origins if they are protected at all.
 fn guarded<N: Net>(document: Document, reply: Reply, desk: &Desk<N>) -> Reply {
     match document.is_private() && desk.server.settings().access.is_guarded() {
         true => reply.for_own_origin(),
@@ -287,7 +307,7 @@ fn guarded<N: Net>(document: Document, reply: Reply, desk: &Desk<N>) -> Reply {
     }
 }
 
-/// Leaves our status at the broker, or removes it; whether that was sent.
+/// Writes our row at the broker, or removes it; whether that was sent.
 fn send_row<N: Net>(due: Due, desk: &mut Desk<N>) -> bool {
     let node = &desk.server.settings().node;
     let document = match due {
@@ -300,7 +320,7 @@ fn send_row<N: Net>(due: Due, desk: &mut Desk<N>) -> bool {
         .command(Command::WriteRow { node, document })
 }
 
-/// The status with as many connections as all nodes are told of.
+/// The status with as many connections as other nodes may see.
 fn row<N: Net>(desk: &Desk<N>) -> Vec<u8> {
     let rows_max = desk.server.settings().reports.status_rows_max;
     status::encode(&desk.snapshot(rows_max), limits::STATUS_BYTES_MAX)

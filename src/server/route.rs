@@ -1,10 +1,10 @@
-//! Routes: which request gets what. It owns the table of paths and methods; it must not touch a
-//! connection, so that every row can be tested as a value.
+//! Routes: what to do about a request. It owns the table of paths and methods; it must not touch a connection, so that
+//! every row can be tested as a value.
 
+use super::about::{is_token, token_of};
 use super::cleanup::Cleanup;
 use super::settings::Settings;
 use super::topics::{self, CHANNEL_FIELDS, Topic};
-use super::visitor::{is_token, token_of};
 use crate::bus::Stream;
 use crate::http::authorization::CHALLENGE;
 use crate::http::head::Method;
@@ -13,49 +13,50 @@ use crate::http::target::{self, TargetError};
 use crate::http::{BodyUse, Request};
 use crate::limits::{self, TOKEN_BYTES_MAX};
 
-/// What is done about a request.
+/// What to do about a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// A stream begins, of these namespaces: at least one, and at most [`limits::NAMESPACES_MAX`].
+    /// Begin a stream of these topics: 1 to [`limits::NAMESPACES_MAX`].
     Subscribe(Vec<Topic>),
-    /// Only the head of a stream (`HEAD`).
+    /// Send only the head of a stream (`HEAD`).
     ShowStream,
-    /// A client's own streams end.
+    /// Close the client's own streams.
     CleanUp(Cleanup),
-    /// What the body says is published.
+    /// Publish the body.
     Publish {
-        /// Whether the key has come with the head.
+        /// Whether the head has the key.
         is_authorized: bool,
     },
-    /// A document that is made when it is asked for.
+    /// Render a document.
     Show(Document),
-    /// An answer that needs nothing but the request.
+    /// Send this reply.
     Reply(Reply),
 }
 
 impl Action {
-    /// How many bytes the request's body may have, and what becomes of them.
+    /// How many bytes the request's body may have, and what to do with them.
     pub fn body(&self) -> (u64, BodyUse) {
+        let publication_max = limits::PUBLISH_BODY_BYTES_MAX;
         match self {
-            Action::Publish { is_authorized } => match is_authorized {
-                true => (limits::PUBLISH_BODY_BYTES_MAX, BodyUse::Keep),
-                false => (limits::PUBLISH_BODY_BYTES_MAX, BodyUse::KeepUnauthenticated),
-            },
+            Action::Publish {
+                is_authorized: true,
+            } => (publication_max, BodyUse::Keep),
+            Action::Publish { .. } => (publication_max, BodyUse::KeepUnauthenticated),
             _ => (limits::BODY_BYTES_MAX, BodyUse::Discard),
         }
     }
 }
 
-/// What reports make.
+/// A document that reports render.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Document {
-    /// The state of this node.
+    /// The status of this node.
     Status,
-    /// The state of all nodes, as they have reported it.
+    /// The status of all nodes.
     Cluster,
-    /// The page that shows both.
+    /// The admin page.
     Admin,
-    /// The figures of this node for Prometheus.
+    /// Metrics for Prometheus.
     Metrics,
     /// Channels and their subscribers.
     Channels,
@@ -68,68 +69,74 @@ pub enum Document {
 }
 
 impl Document {
-    /// Whether it is about the server, which is not everybody's business.
+    /// Whether it is about the server, and may be protected.
     pub fn is_private(self) -> bool {
-        match self {
-            Document::Status
-            | Document::Cluster
-            | Document::Admin
-            | Document::Metrics
-            | Document::Channels => true,
-            Document::Page | Document::Health | Document::Readiness => false,
-        }
+        !matches!(
+            self,
+            Document::Page | Document::Health | Document::Readiness
+        )
     }
 }
 
-/// Decides about a request of a client who came through the admin's door, or through the public one.
+/// Decides about a request that came through the admin's door or the public one.
 pub fn route(request: &Request, settings: &Settings, is_admin: bool) -> Action {
-    let (path, query) = match target::split(&request.target) {
-        Ok(target) if target.path == "*" && request.method == Method::Options => {
-            return Action::Reply(options("GET, HEAD, POST, OPTIONS", ""));
-        }
-        Ok(target) if target.path == "*" => return bad_target(TargetError::Form),
-        Ok(target) => (target.path, target.query),
-        Err(error) => return bad_target(error),
-    };
-    let segments = match target::segments(path) {
-        Ok(segments) => segments,
+    let target = target::split(&request.target);
+    if let Ok(target) = &target
+        && target.path == "*"
+        && request.method == Method::Options
+    {
+        return Action::Reply(options("GET, HEAD, POST, OPTIONS", ""));
+    }
+    let target = target.and_then(|it| match it.path {
+        "*" => Err(TargetError::Form),
+        path => Ok((target::segments(path)?, it.query)),
+    });
+    let (segments, query) = match target {
+        Ok(target) => target,
         Err(error) => return bad_target(error),
     };
     let segments: Vec<&str> = segments.iter().map(String::as_str).collect();
-    if !is_behind(&segments, settings, is_admin) {
+    // Probes are behind both doors, so that a monitor need not know which ports there are.
+    let is_probe = matches!(segments[..], ["healthz"] | ["readyz"]);
+    let is_private = matches!(segments[..], ["admin", ..] | ["metrics"] | ["stats"]);
+    if settings.access.admin_is_apart && !is_probe && is_private != is_admin {
         return nothing_here();
     }
-    let is_guarded = is_private(&segments) && settings.access.is_guarded();
-    match answer(request, query, &segments, settings) {
+    let is_guarded = is_private && settings.access.is_guarded();
+    let token = settings.access.admin_token.as_ref().filter(|_| is_private);
+    let may_enter = token.is_none_or(|token| token.is_in(&request.authorization));
+    let action = if may_enter || request.method == Method::Options {
+        answer(request, query, &segments, settings, is_guarded)
+    } else {
+        // Also for paths that do not exist, because which ones exist is private as well.
+        let message = "send the admin token as a bearer token or as a password";
+        Action::Reply(Reply::error(401, message).with_extra(CHALLENGE))
+    };
+    match action {
         Action::Reply(reply) if is_guarded => Action::Reply(reply.for_own_origin()),
         action => action,
     }
 }
 
-/// Decides about a request of a client who came through the right door.
-fn answer(request: &Request, query: &str, segments: &[&str], settings: &Settings) -> Action {
-    let is_private = is_private(segments);
-    // Also where there is nothing: what there is, is not everybody's business.
-    if is_private && request.method != Method::Options && !may_enter(request, settings) {
-        return Action::Reply(Reply {
-            extra: CHALLENGE.into(),
-            ..Reply::error(
-                401,
-                "send the admin token as a bearer token or as a password",
-            )
-        });
-    }
+/// Decides about a request of a client who may see the path. `is_guarded` is whether others may not.
+fn answer(
+    request: &Request,
+    query: &str,
+    segments: &[&str],
+    settings: &Settings,
+    is_guarded: bool,
+) -> Action {
     let Some(resource) = find(segments, query, settings) else {
         return nothing_here();
     };
     let (methods, header_names) = (resource.methods(), resource.header_names());
     match (request.method, resource) {
-        (Method::Options, _) if is_private && settings.access.is_guarded() => {
+        (Method::Options, _) if is_guarded => {
             Action::Reply(Reply::bare(204, format!("Allow: {methods}\r\n")))
         }
         (Method::Options, _) => Action::Reply(options(methods, header_names)),
         (Method::Post, Resource::Cleanup(detail)) => match token_of(query) {
-            // To go by the address instead would close what was not meant.
+            // Ignoring it would close streams by address instead.
             Some(token) if !is_token(&token) => {
                 let message = format!("a token has 1 to {TOKEN_BYTES_MAX} bytes");
                 Action::Reply(Reply::error(400, &message))
@@ -145,54 +152,49 @@ fn answer(request: &Request, query: &str, segments: &[&str], settings: &Settings
             Action::Publish { is_authorized }
         }
         (Method::Get | Method::Head, Resource::Stream(stream, child)) => {
-            subscribe(request, vec![Topic::new(stream, child)])
+            subscribe(request, Ok(vec![Topic::new(stream, child)]))
         }
         (Method::Get | Method::Head, Resource::Several) => {
-            match topics::of_namespaces(query, settings) {
-                Err(reply) => Action::Reply(reply),
-                Ok(topics) => subscribe(request, topics),
-            }
+            subscribe(request, topics::of_namespaces(query, settings))
         }
-        (Method::Get | Method::Head, Resource::Channels(name)) => {
-            let topics = match name {
-                Some(name) => topics::of_channels(&[name.to_owned()], query, settings),
-                None => topics::of_lists(query, settings),
-            };
-            match topics {
-                Err(reply) => Action::Reply(reply),
-                Ok(topics) => subscribe(request, topics),
-            }
+        (Method::Get | Method::Head, Resource::Channels(None)) => {
+            subscribe(request, topics::of_lists(query, settings))
+        }
+        (Method::Get | Method::Head, Resource::Channels(Some(name))) => {
+            let names = [name.to_owned()];
+            subscribe(request, topics::of_channels(&names, query, settings))
         }
         (Method::Get | Method::Head, Resource::Document(document)) => Action::Show(document),
         (Method::Get | Method::Head, Resource::Moved(location)) => {
             Action::Reply(Reply::bare(301, format!("Location: {location}\r\n")))
         }
-        (_, _) => Action::Reply(Reply {
-            extra: format!("Allow: {methods}\r\n").into(),
-            ..Reply::error(405, &format!("allowed methods: {methods}"))
-        }),
+        (_, _) => {
+            let refusal = Reply::error(405, &format!("allowed methods: {methods}"));
+            Action::Reply(refusal.with_extra(format!("Allow: {methods}\r\n")))
+        }
     }
 }
 
-fn subscribe(request: &Request, topics: Vec<Topic>) -> Action {
-    match request.method {
-        Method::Head => Action::ShowStream,
-        _ => Action::Subscribe(topics),
+fn subscribe(request: &Request, topics: Result<Vec<Topic>, Reply>) -> Action {
+    match topics {
+        Err(refusal) => Action::Reply(refusal),
+        Ok(_) if request.method == Method::Head => Action::ShowStream,
+        Ok(topics) => Action::Subscribe(topics),
     }
 }
 
 pub(super) enum Resource<'a> {
     Stream(Stream, Option<&'a str>),
-    /// Several streams at once, which the query names.
+    /// Several streams, which the query lists.
     Several,
-    /// The channel that the path names, or those that the query does.
+    /// The channel in the path, or those that the query lists.
     Channels(Option<&'a str>),
     /// Where messages are published.
     Publish,
     Document(Document),
-    /// What is found at another path.
+    /// A redirect to another path.
     Moved(&'static str),
-    /// The closing of streams: of one ID, or of the scores.
+    /// Closes the client's detail streams of one ID, or its score streams.
     Cleanup(Option<&'a str>),
 }
 
@@ -200,15 +202,11 @@ impl Resource<'_> {
     fn methods(&self) -> &'static str {
         match self {
             Resource::Cleanup(_) | Resource::Publish => "POST, OPTIONS",
-            Resource::Stream(..)
-            | Resource::Several
-            | Resource::Channels(_)
-            | Resource::Document(_)
-            | Resource::Moved(_) => "GET, HEAD, OPTIONS",
+            _ => "GET, HEAD, OPTIONS",
         }
     }
 
-    /// Header fields that pages of other origins may send beside the usual ones.
+    /// Additional header fields that pages of other origins may send.
     fn header_names(&self) -> &'static str {
         match self {
             Resource::Channels(_) | Resource::Several => ", X-Requested-With",
@@ -218,29 +216,11 @@ impl Resource<'_> {
     }
 }
 
-/// Whether this is only for those who have the admin token, where there is one.
-fn is_private(segments: &[&str]) -> bool {
-    matches!(segments, ["admin", ..] | ["metrics"] | ["stats"])
-}
-
-/// Whether the path can be reached through the door that the client came through. Probes are behind both, so
-/// that whoever watches over the process need not know which ports it has.
-fn is_behind(segments: &[&str], settings: &Settings, is_admin: bool) -> bool {
-    let is_probe = matches!(segments, ["healthz"] | ["readyz"]);
-    !settings.access.admin_is_apart || is_probe || is_private(segments) == is_admin
-}
-
-fn may_enter(request: &Request, settings: &Settings) -> bool {
-    let token = settings.access.admin_token.as_ref();
-    token.is_none_or(|token| token.is_in(&request.authorization))
-}
-
 pub(super) fn find<'a>(
     segments: &[&'a str],
     query: &str,
     settings: &Settings,
 ) -> Option<Resource<'a>> {
-    let names = |field| target::query_values(query, field).next().is_some();
     let has_channels = !settings.channels.patterns.is_empty();
     match *segments {
         [] if CHANNEL_FIELDS
@@ -265,8 +245,9 @@ pub(super) fn find<'a>(
         ["subscribe", "details", id] if !id.is_empty() => {
             Some(Resource::Stream(Stream::Details, Some(id)))
         }
-        // Several streams are there where they are named.
-        ["subscribe"] if names("ns") => Some(Resource::Several),
+        ["subscribe"] if target::query_values(query, "ns").next().is_some() => {
+            Some(Resource::Several)
+        }
         ["subscribe", "channels"] if has_channels => Some(Resource::Channels(None)),
         ["subscribe", "channels", name] if has_channels => Some(Resource::Channels(Some(name))),
         ["stats"] if has_channels => Some(Resource::Document(Document::Channels)),
@@ -286,7 +267,7 @@ fn is_enabled(stream: Stream, settings: &Settings) -> bool {
         Stream::Raw => settings.streams.raw_enabled,
         Stream::Kiosk => settings.streams.kiosk_enabled,
         Stream::Eps | Stream::Details => true,
-        // They are named by what they consist of.
+        // These have paths and queries of their own.
         Stream::Channels | Stream::Several => false,
     }
 }
@@ -313,7 +294,7 @@ fn bad_target(error: TargetError) -> Action {
             "a path segment must not contain an encoded slash or control byte"
         }
         TargetError::Encoding => "a path segment must be UTF-8",
-        TargetError::TooLong => "a path segment must have at most 200 bytes",
+        TargetError::TooLong => "a path segment must not be longer than 200 bytes",
     };
     Action::Reply(Reply::error(400, message))
 }

@@ -1,54 +1,51 @@
-//! Rows: subscribers and channels as reports list them. It owns which are shown, and how far behind each is said to be;
-//! it must not change anything.
+//! Rows: subscribers and channels as reports list them. It owns which are listed, and how far behind each one is; it must
+//! not change anything.
 
-use super::clients::Clients;
-use super::stats::{ChannelRow, ConnectionRow};
-use super::streams::Subscription;
+use super::stats::{ChannelRow, Clock, ConnectionRow};
+use super::streams::{Streams, Subscription};
 use crate::bus::{Bus, Stream, Subscriber};
 
-/// The oldest subscribers, the oldest first. A thousand of ten thousand take a third of a millisecond, all
-/// of them some four.
-pub fn connections<'a>(rows_max: usize, clients: &'a Clients, bus: &Bus) -> Vec<ConnectionRow<'a>> {
+/// The oldest subscribers, in order of age. A thousand of ten thousand take a third of a millisecond, all of them some
+/// four.
+pub fn connections<'a>(
+    rows_max: usize,
+    streams: &'a Streams,
+    clock: &Clock,
+) -> Vec<ConnectionRow<'a>> {
     if rows_max == 0 {
         return Vec::new();
     }
-    let mut subscribers: Vec<&Subscription> = clients.streams().active().collect();
+    let mut subscribers: Vec<&Subscription> = streams.active().collect();
     let age_of = |it: &&Subscription| (it.about.subscribed_at, it.about.key.generation);
     if rows_max < subscribers.len() {
-        // Only those that are shown need an order among themselves.
+        // Only those that are listed need to be sorted.
         subscribers.select_nth_unstable_by_key(rows_max, age_of);
         subscribers.truncate(rows_max);
     }
     subscribers.sort_unstable_by_key(age_of);
-    let rows = subscribers.into_iter();
-    rows.map(|it| connection(it, clients, bus)).collect()
+    let row = |it: &'a Subscription| {
+        let (about, id, bus) = (&it.about, it.subscriber, streams.bus());
+        let age = clock.now.since(about.subscribed_at).as_secs();
+        let has_caught_up = streams.http().caught_up(about.key.index).is_some();
+        ConnectionRow {
+            request_path: &about.path,
+            tag: about.tag.as_deref(),
+            created_at: clock.unix_seconds.saturating_sub(age),
+            age,
+            client_ip: about.client_ip,
+            user_agent: &about.user_agent,
+            msgs_sent: bus.subscriber(id).map_or(0, Subscriber::events),
+            // The cursor of one that has caught up may be outdated.
+            behind: match has_caught_up {
+                true => 0,
+                false => bus.events_behind(id),
+            },
+        }
+    };
+    subscribers.into_iter().map(row).collect()
 }
 
-fn connection<'a>(
-    subscription: &'a Subscription,
-    clients: &Clients,
-    bus: &Bus,
-) -> ConnectionRow<'a> {
-    let clock = clients.clock();
-    let (about, id) = (&subscription.about, subscription.subscriber);
-    let age = clock.now.since(about.subscribed_at).as_secs();
-    ConnectionRow {
-        request_path: &about.path,
-        tag: about.tag.as_deref(),
-        created_at: clock.unix_seconds.saturating_sub(age),
-        age,
-        client_ip: about.client_ip,
-        user_agent: &about.user_agent,
-        msgs_sent: bus.subscriber(id).map_or(0, Subscriber::events),
-        // The cursor of one that has caught up may be outdated.
-        behind: match clients.http().is_caught_up(about.key) {
-            true => 0,
-            false => bus.events_behind(id),
-        },
-    }
-}
-
-/// The channels that have most subscribers, those first, and then by name. Ten thousand of them take some
+/// The channels with the most subscribers, ordered by their number and then by name. Ten thousand of them take some
 /// milliseconds.
 pub fn channels(rows_max: usize, bus: &Bus) -> Vec<ChannelRow<'_>> {
     let children = bus.line().registry().children(Stream::Channels);

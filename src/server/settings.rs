@@ -1,24 +1,24 @@
-//! Settings: what a deployer may change about the server, already validated. It owns no defaults (those
-//! stand in `config`) and must not be changed after the start.
+//! Settings: the configuration of the server, already validated. It owns no defaults, which are in `config`, and must not
+//! be changed after the start.
 
 use std::time::Duration;
 
-use crate::bus::Stream;
+use super::topics::Topic;
 use crate::glob::Glob;
 use crate::http::authorization::Secret;
 use crate::limits;
 
-/// The server's part of the configuration, grouped by who uses it. `Default` is nothing at all: no stream, no
-/// bound, no room; `config` fills it.
+/// The server's part of the configuration, grouped by who uses it. `Default` has no streams and no room for clients;
+/// `config` fills it.
 #[derive(Clone, Debug, Default)]
 pub struct Settings {
-    /// Distinguishes this process's event ids and relays from those of any other.
+    /// Distinguishes this process's positions and relays from those of any other.
     pub epoch: u64,
-    /// The name this process reports itself by: `rust-<environment>-<DYNO or host name>`.
+    /// The name of this process in reports: `rust-<environment>-<DYNO or host name>`.
     pub node: String,
     /// Whether each connect and disconnect is logged.
     pub verbose: bool,
-    /// Which emoji streams there are, and how streams end and are resumed.
+    /// Which emoji streams exist, and how streams end and are resumed.
     pub streams: Streams,
     /// Channels and publishing.
     pub channels: Channels,
@@ -28,18 +28,18 @@ pub struct Settings {
     pub access: Access,
     /// What pages and reports contain.
     pub reports: Reports,
-    /// How much is done at a time, and how long things may take.
+    /// Budgets and intervals.
     pub pacing: Pacing,
 }
 
-/// Which emoji streams there are, and how streams end and are resumed.
+/// Which emoji streams exist, and how streams end and are resumed.
 #[derive(Clone, Debug, Default)]
 pub struct Streams {
     /// Whether `/subscribe/raw` exists.
     pub raw_enabled: bool,
     /// Whether `/subscribe/kiosk_interaction` exists.
     pub kiosk_enabled: bool,
-    /// Whether clients are told that their closes do not reach us (`X-Sse-Cleanup-Requested`).
+    /// Whether clients are asked to request cleanups, because their closes do not reach us (`X-Sse-Cleanup-Requested`).
     pub force_refresh: bool,
     /// The score streams: raw and eps.
     pub score: Reconnect,
@@ -52,42 +52,42 @@ pub struct Streams {
 pub struct Reconnect {
     /// `retry:` in milliseconds; `None` sends a comment instead.
     pub retry_ms: Option<u32>,
-    /// How long a stream lasts at most before the server closes it; `None` is for ever.
+    /// The longest duration of a stream; `None` is forever.
     pub lifetime: Option<Duration>,
 }
 
 /// Channels and publishing.
 #[derive(Clone, Debug, Default)]
 pub struct Channels {
-    /// Which channels may be asked for; none at all where this is empty.
+    /// Which channels clients may subscribe to; if this is empty, there are no channels.
     pub patterns: Vec<Glob>,
-    /// The key for publishing; without one, nobody may publish.
+    /// The key for publishing; without one, clients cannot publish.
     pub publish_key: Option<Secret>,
-    /// Whether publications go straight to this process's subscribers instead of to a broker.
+    /// Whether publications go to this process's subscribers directly instead of through a broker.
     pub has_no_broker: bool,
-    /// For how long a channel is kept, and listened to, after its last subscriber has left.
+    /// How long a channel is kept, and listened to, after its last subscriber has left.
     pub linger: Duration,
 }
 
 /// Who is accepted, and how many.
 #[derive(Clone, Debug, Default)]
 pub struct Admission {
-    /// How many proxies in front of us are trusted to say whom they talk to.
+    /// How many proxies in front of us are trusted to name their clients.
     pub trusted_proxies: usize,
-    /// Accepted sockets at most.
+    /// The most connections.
     pub sockets_max: usize,
-    /// Accepted sockets at which no further ones are accepted through the public door.
+    /// The number of connections at which no further ones are accepted through the public door.
     pub public_sockets_max: usize,
-    /// Subscribers at most.
+    /// The most subscribers.
     pub connections_max: usize,
-    /// Subscribers of one address at most.
+    /// The most subscribers of one address.
     pub connections_per_ip_max: usize,
 }
 
 /// Who may see the pages about the server.
 #[derive(Clone, Debug, Default)]
 pub struct Access {
-    /// The token that `/admin` and `/metrics` require; without one, they are open to everybody.
+    /// The token that the private pages require; without one, they are open to everybody.
     pub admin_token: Option<Secret>,
     /// Whether they are served only through the admin's door.
     pub admin_is_apart: bool,
@@ -104,12 +104,12 @@ pub struct Reports {
     pub channel_stats_max: usize,
 }
 
-/// How much is done at a time, and how long things may take.
+/// Budgets and intervals.
 #[derive(Clone, Debug, Default)]
 pub struct Pacing {
     /// The longest silence on a stream before a comment line is sent.
     pub keepalive: Duration,
-    /// How long a drain may take.
+    /// The longest duration of a drain.
     pub drain: Duration,
     /// The bound on the shared message log, in bytes.
     pub log_bytes_max: usize,
@@ -117,12 +117,12 @@ pub struct Pacing {
     pub reads_per_turn: usize,
     /// Writes to clients in one turn.
     pub writes_per_turn: usize,
-    /// Subscribers of a namespace from which on its messages are gathered for some hundred microseconds.
+    /// The number of subscribers from which on the messages of a namespace are gathered for a moment.
     pub paced_subscribers_min: usize,
 }
 
 impl Settings {
-    /// Bounds what is accepted by the process's descriptors, of which the listening sockets take some.
+    /// Bounds the number of connections by the process's descriptors, of which the listening sockets take some.
     pub fn fit_into(&mut self, descriptors: usize, listeners: usize) {
         let others = limits::DESCRIPTORS_RESERVED + listeners;
         let sockets_max = descriptors.saturating_sub(others).max(2);
@@ -131,7 +131,7 @@ impl Settings {
             false => 0,
         };
         let public = sockets_max - of_admin;
-        // Some are left to requests, among them those that are told that there is no room.
+        // Some are left for other requests, including those that are told that there is no room.
         let room = public - (public / 16).max(1);
         let admission = &mut self.admission;
         admission.sockets_max = sockets_max;
@@ -141,29 +141,27 @@ impl Settings {
 }
 
 impl Access {
-    /// Whether the pages about the server are kept from others, by the token or by the door. Then pages of other
-    /// origins must not read them either: a browser can be where others cannot, as at a port of loopback.
+    /// Whether the private pages are protected, by the token or by the door. If so, pages of other origins must not read
+    /// them either, because a browser can reach places that others cannot, such as a port on loopback.
     pub fn is_guarded(&self) -> bool {
         self.admin_is_apart || self.admin_token.is_some()
     }
 }
 
 impl Streams {
-    /// When a stream ends, and how soon its client returns.
-    pub fn reconnect(&self, stream: Stream) -> Reconnect {
-        if stream.is_score() {
-            self.score
-        } else {
-            self.detail
+    /// When a connection with these topics ends, and how soon its client returns.
+    pub fn reconnect(&self, topics: &[Topic]) -> Reconnect {
+        match topics.iter().all(|topic| topic.stream.is_score()) {
+            true => self.score,
+            false => self.detail,
         }
     }
 
-    /// The additional fields of a stream's head.
+    /// The additional header lines of a stream.
     pub fn head_extra(&self) -> &'static str {
-        if self.force_refresh {
-            "X-Sse-Cleanup-Requested: true\r\n"
-        } else {
-            ""
+        match self.force_refresh {
+            true => "X-Sse-Cleanup-Requested: true\r\n",
+            false => "",
         }
     }
 }

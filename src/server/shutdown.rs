@@ -1,27 +1,26 @@
-//! Shutdown: how far the end of the process has come. It owns when the process ends at the latest; it must not end a
-//! stream.
+//! Shutdown: when the process exits after it was asked to. It owns the deadline; it must not end a stream.
 
 use std::time::Duration;
 
 use crate::limits;
 use crate::time::Time;
 
-/// The end of the process, once it was asked to end.
+/// The end of the process.
 #[derive(Debug, Default)]
 pub struct Shutdown {
-    /// When the process was first asked to end.
+    /// When the process was first asked to stop.
     began_at: Option<Time>,
-    /// When it does so at the latest.
+    /// When it exits at the latest.
     ends_at: Option<Time>,
-    /// It was asked again: at once.
+    /// It was asked again, and exits at once.
     is_urgent: bool,
 }
 
 impl Shutdown {
-    /// The process was asked to end; whether that is the first time. Streams are given `drain`.
+    /// The process was asked to stop; whether this is the first time. Streams end within `drain`.
     pub fn handle_signal(&mut self, drain: Duration, now: Time) -> bool {
         if let Some(began_at) = self.began_at {
-            // Signals of one turn are one: whoever stops a group may reach a process twice.
+            // Signals of one turn count as one: if a process group is stopped, a process may receive two.
             self.is_urgent |= now > began_at;
             return false;
         }
@@ -30,17 +29,17 @@ impl Shutdown {
         true
     }
 
-    /// Whether the process was asked to end.
+    /// Whether the process was asked to stop.
     pub fn has_begun(&self) -> bool {
         self.began_at.is_some()
     }
 
-    /// Whether nothing is waited for any longer.
+    /// Whether the process exits now, whatever is left to do.
     pub fn is_over(&self, now: Time) -> bool {
         self.is_urgent || self.ends_at.is_some_and(|at| at <= now)
     }
 
-    /// When it is over at the latest.
+    /// When the process exits at the latest.
     pub fn deadline(&self) -> Option<Time> {
         self.ends_at
     }

@@ -1,5 +1,4 @@
-//! Stats: what is counted, and the plain data that reports are made of. It owns counters and their
-//! names' meanings; it must not format anything.
+//! Stats: counters, and the plain data that reports are made from. It owns what they mean; it must not format anything.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -11,16 +10,16 @@ pub use crate::http::CloseReason;
 pub use crate::net::Process;
 use crate::time::Time;
 
-/// The moment of the turn, and that of the start.
+/// The time of the turn, and of the start.
 #[derive(Clone, Copy, Debug)]
 pub struct Clock {
-    /// The moment.
+    /// The time of the turn.
     pub now: Time,
-    /// The moment, in Unix seconds.
+    /// The same by the wall clock, in Unix seconds.
     pub unix_seconds: u64,
-    /// The start.
+    /// The start of the process.
     pub started_at: Time,
-    /// The start, in Unix seconds.
+    /// The same in Unix seconds.
     pub startup_time: u64,
 }
 
@@ -33,36 +32,31 @@ pub struct Counters {
     pub subscribed: u64,
     /// Subscriptions refused because there was no room.
     pub shed: u64,
-    /// Clients that came back with an event id and were sent what they had missed, if anything.
+    /// Clients that came back with a valid position.
     pub replayed: u64,
-    /// Clients that came back with an event id that was worth nothing.
+    /// Clients that came back with an invalid position.
     pub replay_refused: u64,
     /// Connections ended, by reason.
     pub closes: [u64; CloseReason::ALL.len()],
-    /// Messages that came from the broker.
+    /// Messages from the broker.
     pub messages_in: u64,
-    /// Messages whose payload is not UTF-8: dropped.
+    /// Messages dropped because they are not UTF-8.
     pub dropped_encoding: u64,
-    /// Messages whose channel has control bytes: dropped.
+    /// Messages dropped because their channel has control bytes.
     pub dropped_channel: u64,
-    /// Messages on channels that no stream is made of.
+    /// Messages dropped because their channel feeds no stream.
     pub dropped_unknown: u64,
-    /// Publications of clients that were taken.
+    /// Publications accepted from clients.
     pub published: u64,
-    /// Relayed cleanups that could not be understood: dropped.
+    /// Relayed cleanups dropped because they could not be parsed.
     pub dropped_relays: u64,
-    /// Events handed to the kernel, summed over clients.
+    /// Events written, summed over clients.
     pub events_out: u64,
-    /// Bytes handed to the kernel.
+    /// Bytes written.
     pub bytes_out: u64,
 }
 
 impl Counters {
-    /// Counts an end.
-    pub fn handle_close(&mut self, reason: CloseReason) {
-        self.closes[reason as usize] += 1;
-    }
-
     /// Counts a message that was dropped.
     pub fn handle_drop(&mut self, drop: Drop) {
         match drop {
@@ -84,12 +78,12 @@ impl Counters {
     }
 }
 
-/// The state at one moment, for reports.
+/// The current state, for reports.
 #[derive(Clone, Debug)]
 pub struct Snapshot<'a> {
     /// The name of this process.
     pub node: &'a str,
-    /// The moment, in Unix seconds.
+    /// The time, in Unix seconds.
     pub reported_at: u64,
     /// The start of the process, in Unix seconds.
     pub startup_time: u64,
@@ -97,21 +91,21 @@ pub struct Snapshot<'a> {
     pub uptime: Duration,
     /// Totals since the start.
     pub counters: &'a Counters,
-    /// What the bus counts, since the start.
+    /// Totals of the bus.
     pub bus: &'a bus::Counters,
-    /// How many connections are open, streams and others.
+    /// How many connections are open, including those without a stream.
     pub sockets: usize,
     /// How many subscribers each stream has, in the order of [`Stream::ALL`].
     pub streams: [usize; Stream::ALL.len()],
-    /// How many channels the source is asked for.
+    /// How many channels the source listens to.
     pub channels: usize,
     /// What the message log holds.
     pub log: LogState,
-    /// What feeds us.
+    /// The state of the source.
     pub source: SourceState<'a>,
-    /// The broker beside it that has the channels, if there is one.
+    /// The state of a second broker that has the channels, if there is one.
     pub exchange: Option<SourceState<'a>>,
-    /// What the operating system says of this process.
+    /// What the operating system reports about this process.
     pub process: Process,
     /// How many subscribers there are.
     pub connections_total: usize,
@@ -128,7 +122,7 @@ pub struct ConnectionRow<'a> {
     pub tag: Option<&'a str>,
     /// When it subscribed, in Unix seconds.
     pub created_at: u64,
-    /// For how long it has been subscribed, in seconds.
+    /// How long it has been subscribed, in seconds.
     pub age: u64,
     /// The client's address.
     pub client_ip: IpAddr,
@@ -136,7 +130,7 @@ pub struct ConnectionRow<'a> {
     pub user_agent: &'a str,
     /// Events sent.
     pub msgs_sent: u64,
-    /// Events that are there for it and that it has not taken.
+    /// Events that it has not accepted yet.
     pub behind: u64,
 }
 

@@ -1,175 +1,489 @@
-//! Streams: what the server knows of each stream and long poll, by its connection's place. A stream is small here, as
-//! there are many: what only reports and ends need is in a box.
+//! Streams: connections joined with the bus. It owns which connection has which subscriber, the order of writes, and
+//! their budgets; it must not decide who gets a stream, or when one ends.
+//!
+//! Three things may wait for a client, in this order: the rest of an event that was begun, the outbox, and further events.
+//! A client that accepts everything at once is written to in the passes of the bus; any other one is written to
+//! individually, from the queue of `http`, until it has caught up.
 
+use std::io;
 use std::net::IpAddr;
+use std::time::Duration;
 
-use super::addresses::{Moved, Places};
-use super::settings::Reconnect;
-use super::topics::Topic;
-use super::visitor::Visitor;
-use crate::bus::{Bus, Start, Stream, SubscriberId, sse};
-use crate::http::{CloseReason, Key};
+use super::Effect;
+use super::about::About;
+use super::admission::Admission;
+use super::demand::Demand;
+use super::settings::Settings;
+use super::topics::{self, Topic};
+use crate::bus::{
+    self, Bus, Format, Name, Ready, Start, Stream, Subscriber, SubscriberId, Visit, sse,
+};
+use crate::http::{self, CloseReason, Connections, Key};
+use crate::limits;
 use crate::time::Time;
+
+/// All connections, and the streams that some of them have.
+pub struct Streams {
+    http: Connections,
+    bus: Bus,
+    /// By the connection's place.
+    table: Vec<Option<Subscription>>,
+    admission: Admission,
+    demand: Demand,
+    /// How long a channel is kept after its last subscriber has left.
+    linger: Duration,
+    now: Time,
+    /// Whether the next write goes to the queue rather than to a pass.
+    queue_is_next: bool,
+    queue_writes_left: usize,
+    pass_writes_left: usize,
+    in_flight: Option<InFlight>,
+}
 
 /// A connection that has a stream, or waits for the first event of one.
 pub struct Subscription {
-    /// Its place on the bus, unless it has left.
     pub subscriber: SubscriberId,
-    /// How far it has come.
     pub stage: Stage,
-    /// What there is beside.
+    /// In a box, because only reports and ends need it, and there are many streams.
     pub about: Box<About>,
 }
 
-/// How far a stream has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
     /// It receives events.
     Stream,
     /// It receives one event, which will be a whole reply.
     Poll,
-    /// It has ended, and its subscriber is there for the rest of what was begun.
+    /// It has ended, but the client has only a part of an event.
     Ending,
     /// It has left the bus; its connection is about to end.
     Ended,
 }
 
-/// What is known of a stream, most of it for status pages.
-pub struct About {
-    /// Its connection.
-    pub key: Key,
-    /// When it began.
-    pub subscribed_at: Time,
-    /// The client's address.
-    pub client_ip: IpAddr,
-    /// The path of the subscription, as requested.
-    pub path: Box<str>,
-    /// The ID of a detail stream.
-    pub tag: Option<Box<str>>,
-    /// The client's `User-Agent`.
-    pub user_agent: Box<str>,
-    /// What the page chose to know its own streams by.
-    pub token: Option<Box<str>>,
-    /// Where it stands in the lists of its address and its token, until it ends.
-    pub places: Places,
+/// A write whose outcome is not known yet.
+#[derive(Clone, Copy)]
+struct InFlight {
+    key: Key,
+    /// The subscriber whose events are written; `None` for the outbox.
+    subscriber: Option<SubscriberId>,
+    len: usize,
 }
 
-/// All streams.
-#[derive(Default)]
-pub struct Streams {
-    /// By the connection's place.
-    places: Vec<Option<Subscription>>,
-}
-
-impl About {
-    /// What is known of a stream of these topics that begins now.
-    pub fn new(key: Key, topics: &[Topic], visitor: Visitor, now: Time) -> About {
-        About {
-            key,
-            subscribed_at: now,
-            client_ip: visitor.client_ip,
-            path: visitor.shown_path(topics),
-            tag: match topics {
-                [topic] if topic.stream != Stream::Channels => {
-                    topic.child.as_deref().map(Box::from)
-                }
-                _ => None,
-            },
-            user_agent: visitor.user_agent,
-            token: visitor.token.map(Box::from),
-            places: Places::default(),
-        }
-    }
-
-    /// What the log says of its end.
-    pub fn shown_end(&self, reason: CloseReason, now: Time) -> String {
-        let (path, client_ip, reason) = (&self.path, self.client_ip, reason.name());
-        let age = now.since(self.subscribed_at).as_secs_f64();
-        format!("disconnect {path} from {client_ip} after {age:.1} s: {reason}")
-    }
+pub enum Step {
+    /// A write: see [`Streams::bytes`].
+    Write,
+    /// This event answers a long poll.
+    Answer(Key, Vec<u8>),
 }
 
 impl Subscription {
-    /// Whether it receives what comes for it.
+    /// Whether it receives further events.
     pub fn is_active(&self) -> bool {
         matches!(self.stage, Stage::Stream | Stage::Poll)
     }
 
-    /// Its place on the bus, if it has one.
-    pub fn on_bus(&self) -> Option<SubscriberId> {
+    fn on_bus(&self) -> Option<SubscriberId> {
         (self.stage != Stage::Ended).then_some(self.subscriber)
     }
 }
 
 impl Streams {
-    /// A stream has begun.
-    pub fn insert(&mut self, subscription: Subscription) {
-        let index = subscription.about.key.index as usize;
-        if index >= self.places.len() {
-            self.places.resize_with(index + 1, || None);
+    pub fn new(settings: &Settings, now: Time) -> Streams {
+        let pacing = &settings.pacing;
+        let http = http::Options {
+            keepalive: pacing.keepalive,
+            reads_per_turn: pacing.reads_per_turn,
+        };
+        let bus = bus::Options {
+            epoch: settings.epoch,
+            log_bytes_max: pacing.log_bytes_max,
+            paced_subscribers_min: pacing.paced_subscribers_min,
+        };
+        Streams {
+            http: Connections::new(http, now),
+            bus: Bus::new(&bus),
+            table: Vec::new(),
+            admission: Admission::new(settings.admission.clone()),
+            demand: Demand::default(),
+            linger: settings.channels.linger,
+            now,
+            queue_is_next: false,
+            queue_writes_left: 0,
+            pass_writes_left: 0,
+            in_flight: None,
         }
-        debug_assert!(self.places[index].is_none(), "a connection has one stream");
-        self.places[index] = Some(subscription);
     }
 
-    /// The connection of a stream has ended, or is used for something else.
-    pub fn remove(&mut self, key: Key) -> Option<Subscription> {
-        let place = self.places.get_mut(key.index as usize)?;
-        place.take_if(|subscription| subscription.about.key == key)
+    /// Begins a turn with a new budget of writes.
+    pub fn start_turn(&mut self, now: Time, unix_seconds: u64, writes: usize) {
+        self.now = now;
+        self.http.start_turn(now, unix_seconds);
+        self.bus.line_mut().begin_turn(now);
+        self.queue_writes_left = writes.div_ceil(2);
+        self.pass_writes_left = writes.div_ceil(2);
     }
 
-    /// Takes a stream out that has come so far and no further.
-    pub fn remove_in(&mut self, key: Key, stage: Stage) -> Option<Subscription> {
-        self.get(key).filter(|it| it.stage == stage)?;
-        self.remove(key)
+    /// Adds a subscriber for a connection.
+    pub fn subscribe(
+        &mut self,
+        topics: &[Topic],
+        format: Format,
+        resume: Option<&str>,
+        stage: Stage,
+        about: Box<About>,
+    ) -> (SubscriberId, Start) {
+        self.admission.handle_begin(&about);
+        let names: Vec<Name<'_>> = topics.iter().map(Topic::name).collect();
+        let index = about.key.index;
+        let (subscriber, start) = self.bus.subscribe(&names, index, format, resume);
+        let index = index as usize;
+        if index >= self.table.len() {
+            self.table.resize_with(index + 1, || None);
+        }
+        debug_assert!(self.table[index].is_none(), "a connection has one stream");
+        self.table[index] = Some(Subscription {
+            subscriber,
+            stage,
+            about,
+        });
+        (subscriber, start)
     }
 
-    /// Others have moved to the places of one that has left the lists of its address and its token.
-    pub fn handle_moved(&mut self, moved: Moved, left: Places) {
-        if let Some(other) = moved.network.and_then(|key| self.get_mut(key)) {
-            other.about.places.network = left.network;
+    /// Sends the first bytes of a stream; a long poll has none.
+    pub fn begin(&mut self, key: Key, start: Start, retry_ms: Option<u32>, extra: &str) {
+        match self.find(key) {
+            Some((id, Stage::Stream)) => {
+                let mut first = Vec::new();
+                match retry_ms {
+                    Some(retry_ms) => sse::encode_retry(&mut first, retry_ms),
+                    None => first.extend_from_slice(sse::COMMENT),
+                }
+                self.bus.encode_start(id, start, &mut first);
+                self.http.at(key).begin_stream(extra, &first);
+            }
+            _ => self.http.at(key).begin_poll(),
         }
-        if let Some(other) = moved.token.and_then(|key| self.get_mut(key)) {
-            other.about.places.token = left.token;
+    }
+
+    /// Has a stream begin only when the source has confirmed that it listens to its channels: whoever sees it begin may
+    /// have something published at once.
+    pub fn hold(&mut self, key: Key) {
+        if self.demand.hold(key, self.now) {
+            self.http.at(key).hold();
         }
+    }
+
+    /// Lets streams begin that need not wait any longer; while the server stops, none needs to.
+    pub fn release_held(&mut self, is_stopping: bool) {
+        while let Some(key) = self.demand.poll_released(self.now, is_stopping) {
+            self.http.at(key).release();
+        }
+    }
+
+    /// Whether to begin or to stop listening to a channel, for each that has become wanted or unwanted.
+    pub fn poll_demand(&mut self, settings: &Settings) -> Option<Effect> {
+        while let Some(name) = self.bus.line_mut().poll_demand() {
+            let text = std::str::from_utf8(&name).unwrap_or_default();
+            let is_pattern = topics::is_pattern(text, settings);
+            let registry = self.bus.line().registry();
+            let is_wanted = registry.is_wanted((Stream::Channels, Some(&name)));
+            let effect = self.demand.handle_turned(name, is_pattern, is_wanted);
+            if effect.is_some() {
+                return effect;
+            }
+        }
+        None
+    }
+
+    /// The state of the source; returns whether messages of channels may be lost.
+    pub fn handle_source_state(&mut self, is_live: bool, unanswered: usize) -> bool {
+        self.demand.handle_source_state(is_live, unanswered)
+    }
+
+    /// Ends a stream between two events, of which the first may still have to be completed. Messages are kept for a while,
+    /// so that the client can come back for them.
+    pub fn end(&mut self, key: Key, reason: CloseReason) {
+        self.leave(key, true);
+        self.http.at(key).end_stream(reason);
+        let Some(subscription) = get_mut(&mut self.table, key) else {
+            return;
+        };
+        let id = subscription.subscriber;
+        if self.bus.has_rest(id) {
+            subscription.stage = Stage::Ending;
+            self.bus.end(id);
+        } else {
+            subscription.stage = Stage::Ended;
+            self.bus.unsubscribe(id);
+        }
+    }
+
+    /// Removes the stream of a connection.
+    pub fn remove(&mut self, key: Key) -> Option<Box<About>> {
+        self.leave(key, false);
+        get_mut(&mut self.table, key)?;
+        let subscription = self.table[key.index as usize].take()?;
+        if let Some(id) = subscription.on_bus() {
+            self.bus.unsubscribe(id);
+        }
+        Some(subscription.about)
+    }
+
+    /// A stream stops receiving events, unless it has done so before. Clients of channels always have a position that they
+    /// can come back with; others only if we end the stream.
+    fn leave(&mut self, key: Key, is_forced: bool) {
+        let subscription = get_mut(&mut self.table, key);
+        let Some(subscription) = subscription.filter(|it| it.is_active()) else {
+            return;
+        };
+        self.admission.handle_end(&subscription.about);
+        let id = subscription.subscriber;
+        if self.bus.receives(id, Stream::Channels) {
+            let until = (self.now + self.linger).next_beat(limits::TIMER_SLACK);
+            self.bus.linger(id, until);
+        } else if is_forced {
+            self.bus.linger(id, self.now + limits::LINGER);
+        }
+    }
+
+    /// The outcome of a write: how many bytes the kernel accepted, or why it accepted none. Returns how many these are,
+    /// and how many events are complete with them.
+    pub fn handle_written(&mut self, result: io::Result<usize>) -> (usize, u64) {
+        let Some(InFlight {
+            key,
+            subscriber,
+            len,
+        }) = self.in_flight.take()
+        else {
+            return (0, 0);
+        };
+        let taken = *result.as_ref().unwrap_or(&0);
+        debug_assert!(taken <= len);
+        let events = subscriber.map_or(0, |_| self.bus.handle_written(taken));
+        match (result, subscriber) {
+            (Err(error), _) if error.kind() == io::ErrorKind::WouldBlock => {
+                self.http.at(key).handle_write_would_block();
+            }
+            (Err(error), _) => self.http.at(key).handle_failure(&error),
+            (Ok(_), None) => self.http.at(key).handle_outbox_written(taken),
+            (Ok(_), Some(id)) => {
+                self.tell_if_caught_up(key, id);
+                let has_more = taken < len || self.bus.has_more(id);
+                if !has_more
+                    && let Some(Some(stream)) = self.table.get_mut(key.index as usize)
+                    && stream.stage == Stage::Ending
+                {
+                    stream.stage = Stage::Ended;
+                    self.bus.unsubscribe(id);
+                }
+                self.http.at(key).handle_stream_written(has_more);
+            }
+        }
+        (taken, events)
+    }
+
+    /// What to do next. A write must be followed by [`Streams::handle_written`].
+    pub fn poll(&mut self) -> Option<Step> {
+        debug_assert!(self.in_flight.is_none(), "the last write has no outcome");
+        loop {
+            // The queue and the passes alternate, and each has its own budget, so that neither can starve the other.
+            self.queue_is_next = !self.queue_is_next;
+            let may_queue = self.queue_writes_left > 0 && self.http.has_writes();
+            let may_pass = self.pass_writes_left > 0 && self.bus.line().has_visits();
+            let is_queue = may_queue && (self.queue_is_next || !may_pass);
+            let step = match (is_queue, may_pass) {
+                (true, _) => self.poll_queue(),
+                (false, true) => self.poll_pass(),
+                (false, false) => {
+                    if !self.http.has_writes() {
+                        self.bus.line_mut().all_offered();
+                    }
+                    return None;
+                }
+            };
+            if step.is_some() {
+                // The write itself, and what was encoded for it.
+                let cost = 1 + self.bus.take_work() / limits::ENCODED_BYTES_PER_WRITE;
+                let budget = match is_queue {
+                    true => &mut self.queue_writes_left,
+                    false => &mut self.pass_writes_left,
+                };
+                *budget = budget.saturating_sub(cost);
+                return step;
+            }
+        }
+    }
+
+    fn poll_queue(&mut self) -> Option<Step> {
+        let key = self.http.poll_write()?;
+        // A connection that is not closed is the one that holds its place.
+        let subscription = self.table.get(key.index as usize).and_then(Option::as_ref);
+        let id = subscription.and_then(Subscription::on_bus);
+        let is_poll = subscription.is_some_and(|it| it.stage == Stage::Poll);
+        let outbox = self.http.outbox(key).len();
+        let step = match id {
+            Some(id) if outbox == 0 || self.bus.has_rest(id) => {
+                self.prepare(key, id, is_poll, None)
+            }
+            _ if outbox > 0 => Some(self.write(key, None, outbox)),
+            _ => None,
+        };
+        if step.is_none() {
+            self.http.at(key).handle_nothing_to_write();
+        }
+        step
+    }
+
+    fn poll_pass(&mut self) -> Option<Step> {
+        let visit = self.bus.line_mut().poll_visit()?;
+        let owner = self.bus.subscriber(visit.subscriber)?.owner();
+        let key = self.http.caught_up(owner)?;
+        let subscription = self.table.get(owner as usize)?.as_ref()?;
+        let is_poll = subscription.stage == Stage::Poll;
+        self.prepare(key, visit.subscriber, is_poll, Some(visit))
+    }
+
+    /// Has the bus prepare the next events for a client.
+    fn prepare(
+        &mut self,
+        key: Key,
+        id: SubscriberId,
+        is_poll: bool,
+        visit: Option<Visit>,
+    ) -> Option<Step> {
+        let ready = match is_poll {
+            false => self.bus.prepare(id, visit),
+            true => match self.bus.poll_first(id) {
+                Ok(event) => return Some(Step::Answer(key, event)),
+                Err(none) => none,
+            },
+        };
+        match ready {
+            Ready::Bytes => return Some(self.write(key, Some(id), self.bus.bytes().len())),
+            // There may have been nothing left to replay.
+            Ready::Nothing => self.tell_if_caught_up(key, id),
+            Ready::Lost => self.http.at(key).close(CloseReason::Slow),
+        }
+        None
+    }
+
+    fn write(&mut self, key: Key, subscriber: Option<SubscriberId>, len: usize) -> Step {
+        self.in_flight = Some(InFlight {
+            key,
+            subscriber,
+            len,
+        });
+        Step::Write
+    }
+
+    /// After a replay, tells the client to forget its position.
+    fn tell_if_caught_up(&mut self, key: Key, id: SubscriberId) {
+        if self.bus.poll_caught_up(id) {
+            self.http.at(key).send(bus::CLEAR);
+        }
+    }
+
+    /// The write whose outcome is not known yet: for whom, and its bytes.
+    pub fn bytes(&self) -> Option<(Key, &[u8])> {
+        let in_flight = self.in_flight?;
+        let bytes = match in_flight.subscriber {
+            Some(_) => self.bus.bytes(),
+            None => self.http.outbox(in_flight.key),
+        };
+        Some((in_flight.key, bytes))
+    }
+
+    /// A connection; if it is gone, calls have no effect.
+    pub fn at(&mut self, key: Key) -> http::Connection<'_> {
+        self.http.at(key)
+    }
+
+    pub fn http_mut(&mut self) -> &mut Connections {
+        &mut self.http
+    }
+
+    pub fn http(&self) -> &Connections {
+        &self.http
+    }
+
+    pub fn bus_mut(&mut self) -> &mut Bus {
+        &mut self.bus
+    }
+
+    pub fn bus(&self) -> &Bus {
+        &self.bus
+    }
+
+    pub fn demand(&self) -> &Demand {
+        &self.demand
+    }
+
+    /// Whether there is room for another stream of a client with this address.
+    pub fn admits(&self, client_ip: IpAddr, has_channels: bool) -> bool {
+        let subscribers = self.bus.line().registry().subscribers();
+        let listened = has_channels.then(|| self.demand.listened());
+        self.admission.admits(client_ip, subscribers, listened)
+    }
+
+    /// Streams that may be a client's own: those that carry its token, or else those of its network.
+    pub fn candidates(&self, token: Option<&str>, client_ip: IpAddr) -> Vec<&Subscription> {
+        let keys: Vec<Key> = match token {
+            Some(token) => self.admission.of_token(token).collect(),
+            None => self.admission.of_network(client_ip).collect(),
+        };
+        keys.into_iter().filter_map(|key| self.get(key)).collect()
     }
 
     /// The stream of a connection.
-    pub fn get(&self, key: Key) -> Option<&Subscription> {
-        self.at(key.index).filter(|it| it.about.key == key)
+    fn get(&self, key: Key) -> Option<&Subscription> {
+        let subscription = self.table.get(key.index as usize)?.as_ref();
+        subscription.filter(|it| it.about.key == key)
     }
 
-    /// The stream of a connection, for changes.
-    pub fn get_mut(&mut self, key: Key) -> Option<&mut Subscription> {
-        let place = self.places.get_mut(key.index as usize)?;
-        place.as_mut().filter(|it| it.about.key == key)
+    /// The subscriber of a connection, and the stage of its stream.
+    pub fn find(&self, key: Key) -> Option<(SubscriberId, Stage)> {
+        self.get(key).map(|it| (it.subscriber, it.stage))
     }
 
-    /// The stream of a place's present holder.
-    pub fn at(&self, index: u32) -> Option<&Subscription> {
-        self.places.get(index as usize)?.as_ref()
-    }
-
-    /// All that receive events, by place.
+    /// All streams that receive events, by place.
     pub fn active(&self) -> impl Iterator<Item = &Subscription> {
-        self.iter().filter(|it| it.is_active())
+        self.table.iter().flatten().filter(|it| it.is_active())
     }
 
-    /// All, by place.
-    pub fn iter(&self) -> impl Iterator<Item = &Subscription> {
-        self.places.iter().flatten()
+    /// Checks what must hold between two turns.
+    ///
+    /// # Panics
+    /// On a bug.
+    pub fn check_invariants(&self) {
+        assert!(self.in_flight.is_none(), "a write has no outcome");
+        assert!(!self.http.has_events(), "events were left behind");
+        self.http.check_invariants();
+        self.bus.check_invariants(|owner| {
+            let subscription = self.table.get(owner as usize).and_then(Option::as_ref);
+            let subscription = subscription.filter(|it| it.on_bus().is_some());
+            let subscription = subscription.expect("each subscriber has a stream");
+            self.http.caught_up(owner) == Some(subscription.about.key)
+        });
+        self.admission
+            .check_invariants(self.active().map(|it| &*it.about));
+        self.demand.check_invariants(self.bus.line().registry());
+        for subscription in self.table.iter().flatten() {
+            let (key, is_active) = (subscription.about.key, subscription.is_active());
+            let is_subscribed = self.http.is_subscribed(key);
+            assert_eq!(is_subscribed, is_active, "{key:?} does something else");
+            let is_held = self.http.is_held(key);
+            assert_eq!(is_held, self.demand.is_held(key), "{key:?} is held");
+            if let Some(id) = subscription.on_bus() {
+                let owner = self.bus.subscriber(id).map(Subscriber::owner);
+                assert_eq!(owner, Some(key.index), "{key:?} is not a subscriber");
+            }
+        }
     }
 }
 
-/// What a stream begins with.
-pub fn first_bytes(bus: &Bus, id: SubscriberId, start: Start, reconnect: Reconnect) -> Vec<u8> {
-    let mut first = Vec::new();
-    match reconnect.retry_ms {
-        Some(retry_ms) => sse::encode_retry(&mut first, retry_ms),
-        None => first.extend_from_slice(sse::COMMENT),
-    }
-    bus.encode_start(id, start, &mut first);
-    first
+fn get_mut(table: &mut [Option<Subscription>], key: Key) -> Option<&mut Subscription> {
+    let subscription = table.get_mut(key.index as usize)?.as_mut();
+    subscription.filter(|it| it.about.key == key)
 }
 
 #[cfg(test)]
@@ -179,5 +493,6 @@ mod tests {
     #[test]
     fn an_idle_stream_is_small() {
         assert!(size_of::<Option<Subscription>>() <= 16);
+        assert!(size_of::<About>() <= 104);
     }
 }

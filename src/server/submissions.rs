@@ -1,21 +1,21 @@
-//! Submissions: what clients send to be published. It owns who may publish what where; it must not know how a message
-//! reaches the broker.
+//! Submissions: what clients publish. It owns who may publish what to which channel; it must not know how a message reaches
+//! the broker.
 
 use super::messages::{SCORE_CHANNEL, TWEET_CHANNEL_PREFIX};
 use super::settings::Settings;
 use super::topics::{is_allowed, is_name};
 use crate::bus::Line;
 use crate::http::Request;
-use crate::http::publication::{Publication, PublicationError};
+use crate::http::publication::{self, Publication};
 use crate::http::reply::Reply;
 use crate::limits;
 
-/// The answer to what was published.
+/// The reply to a successful publication.
 pub fn published() -> Reply {
     Reply::json(200, b"{\"status\": \"ok\"}\n".to_vec())
 }
 
-/// What a client may publish with this request. `is_authorized` is whether the key has come with the head.
+/// Parses a publication and checks whether it is permitted. `is_authorized` is whether the head has the key.
 ///
 /// # Errors
 /// The refusal.
@@ -26,16 +26,13 @@ pub fn judge(
     settings: &Settings,
     line: &Line,
 ) -> Result<Publication, Reply> {
-    let publication = Publication::parse(&request.content_type, body);
-    let publication = publication.map_err(|error| refusal_of(&error))?;
-    let given = publication.key.as_deref().map(str::as_bytes);
+    let parsed = publication::parse(&request.content_type, body);
+    let (publication, given) = parsed.map_err(|error| error.reply())?;
     let key = settings.channels.publish_key.as_ref();
-    let has_key = key.is_some_and(|key| given.is_some_and(|given| key.equals(given)));
+    let has_key = key.is_some_and(|key| given.is_some_and(|given| key.equals(given.as_bytes())));
     if !is_authorized && !has_key {
-        return Err(Reply {
-            extra: "WWW-Authenticate: Bearer\r\n".into(),
-            ..Reply::error(401, "send the key as the field key, or as a bearer token")
-        });
+        let refusal = Reply::error(401, "send the key as the field key, or as a bearer token");
+        return Err(refusal.with_extra("WWW-Authenticate: Bearer\r\n"));
     }
     let channels = &publication.channels;
     if !channels.iter().all(|name| is_name(name)) {
@@ -60,7 +57,7 @@ pub fn judge(
     Ok(publication)
 }
 
-/// Whether messages for a channel are taken. Those of the emoji pipeline are where no broker has them.
+/// Whether clients may publish to a channel. Without a broker, that includes the channels of the emoji streams.
 fn may_take(name: &str, settings: &Settings) -> bool {
     let is_tweet = |name: &str| {
         let id = name.strip_prefix(TWEET_CHANNEL_PREFIX);
@@ -68,12 +65,4 @@ fn may_take(name: &str, settings: &Settings) -> bool {
     };
     let is_fed = name == SCORE_CHANNEL || is_tweet(name);
     is_allowed(name, settings) || (settings.channels.has_no_broker && is_fed)
-}
-
-fn refusal_of(error: &PublicationError) -> Reply {
-    let status = match error {
-        PublicationError::Unsupported => 415,
-        _ => 400,
-    };
-    Reply::error(status, &error.to_string())
 }

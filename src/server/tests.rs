@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::settings::tests::settings;
 use super::*;
 use crate::glob::Glob;
+use crate::time::Time;
 
 /// Runs a turn in which a client has this to be read, and takes all that it is sent: how many channels the
 /// source was asked for in it, and what was written.

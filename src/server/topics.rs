@@ -1,5 +1,5 @@
-//! Topics: which namespaces a client asks for. It owns what may be asked for, and what a list of names amounts to; it
-//! must not know paths beside those in a list.
+//! Topics: which namespaces a client subscribes to. It owns which names are permitted, and how lists of them are parsed; it
+//! must not know paths other than those in a list.
 
 use super::messages::is_own_channel;
 use super::route::{Resource, find};
@@ -10,12 +10,12 @@ use crate::http::reply::Reply;
 use crate::http::target;
 use crate::limits::{NAMESPACES_MAX, SEGMENT_BYTES_MAX};
 
-/// A namespace as a client asks for it.
+/// A namespace that a client subscribes to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Topic {
-    /// Of which stream.
+    /// The stream.
     pub stream: Stream,
-    /// The child's segment, or the channel; `None` for all of the stream.
+    /// The child's segment, or the channel; `None` for the whole stream.
     pub child: Option<String>,
     /// Whether a channel's events name it.
     pub is_named: bool,
@@ -30,48 +30,19 @@ impl Topic {
         }
     }
 
-    /// How the bus knows it.
+    /// Its name on the bus.
     pub fn name(&self) -> Name<'_> {
         (self.stream, self.child.as_deref().map(str::as_bytes))
     }
 
-    /// The name of the channel that this is, if it is one.
+    /// The channel, if it is one.
     fn channel(&self) -> Option<&str> {
         let child = self.child.as_deref();
         child.filter(|_| self.stream == Stream::Channels)
     }
 }
 
-/// What a list of topics amounts to.
-#[derive(Clone, Copy, Debug)]
-pub struct Mix {
-    /// Whose settings hold for it: what carries anything but scores lasts as long as that.
-    pub stream: Stream,
-    /// Whether there are channels among them.
-    pub has_channels: bool,
-    /// Whether there is anything else among them.
-    pub has_others: bool,
-}
-
-impl Mix {
-    /// What these amount to.
-    pub fn of(topics: &[Topic]) -> Mix {
-        let streams = || topics.iter().map(|topic| topic.stream);
-        let stream = streams().max_by_key(|stream| !stream.is_score());
-        Mix {
-            stream: stream.unwrap_or(Stream::Details),
-            has_channels: streams().any(|stream| stream == Stream::Channels),
-            has_others: streams().any(|stream| stream != Stream::Channels),
-        }
-    }
-
-    /// Whether a request for it is a long poll: one of a script, for channels alone.
-    pub fn is_poll(self, is_xhr: bool) -> bool {
-        is_xhr && !self.has_others
-    }
-}
-
-/// How the events of these topics are written, in chunks or as they are.
+/// How the events of these topics are written.
 pub fn format(topics: &[Topic], is_chunked: bool) -> Format {
     Format {
         coding: match is_chunked {
@@ -82,7 +53,7 @@ pub fn format(topics: &[Topic], is_chunked: bool) -> Format {
     }
 }
 
-/// The namespaces that a query names with `ns`, each once.
+/// The topics that a query lists with `ns`.
 pub fn of_namespaces(query: &str, settings: &Settings) -> Result<Vec<Topic>, Reply> {
     let mut found = Vec::new();
     for name in target::query_values(query, "ns") {
@@ -112,10 +83,10 @@ pub fn of_namespaces(query: &str, settings: &Settings) -> Result<Vec<Topic>, Rep
     })
 }
 
-/// What a query names channels with; the others are how jQuery writes lists.
+/// The query fields that list channels; the last two are how jQuery writes lists.
 pub const CHANNEL_FIELDS: [&str; 3] = ["channels", "channels[]", "channels%5B%5D"];
 
-/// The channels that a query names, in one list or in several.
+/// The channels that a query lists.
 pub fn of_lists(query: &str, settings: &Settings) -> Result<Vec<Topic>, Reply> {
     let message = "channels: use UTF-8, in percent escapes where it is not ASCII";
     let mut names = Vec::new();
@@ -128,14 +99,14 @@ pub fn of_lists(query: &str, settings: &Settings) -> Result<Vec<Topic>, Reply> {
     of_channels(&names, query, settings)
 }
 
-/// Channels of these names, each once, in the form that the query asks for.
+/// The channels with these names, in the form that the query requests.
 pub fn of_channels(
     names: &[String],
     query: &str,
     settings: &Settings,
 ) -> Result<Vec<Topic>, Reply> {
     if names.is_empty() {
-        let message = "name what you want, such as /?channels=news or /subscribe/channels/news";
+        let message = "name a channel, as in /?channels=news or /subscribe/channels/news";
         return Err(Reply::error(400, message));
     }
     if !names.iter().all(|name| is_name(name)) {
@@ -157,8 +128,8 @@ pub fn of_channels(
     })
 }
 
-/// The topics, each once, without channels that a pattern among them brings: nothing must come a second time. `None`
-/// where there are too many. A query has room for thousands of them, so that each is compared with few.
+/// Removes duplicates, and channels that a pattern among the topics covers, so that no message comes twice. `None` if too
+/// many are left. A query has room for thousands of topics, so each is compared with a few only.
 fn each_once(found: Vec<Topic>, settings: &Settings) -> Option<Vec<Topic>> {
     let is_asked_for = |glob: &&Glob| {
         let mut channels = found.iter().filter_map(Topic::channel);
@@ -187,18 +158,18 @@ fn each_once(found: Vec<Topic>, settings: &Settings) -> Option<Vec<Topic>> {
     Some(topics)
 }
 
-/// Whether a channel can have this name at all.
+/// Whether this can be the name of a channel.
 pub fn is_name(name: &str) -> bool {
     (1..=SEGMENT_BYTES_MAX).contains(&name.len()) && !sse::has_control_bytes(name.as_bytes())
 }
 
-/// Whether a channel of this name may be asked for, or published to.
+/// Whether clients may subscribe or publish to a channel.
 pub fn is_allowed(name: &str, settings: &Settings) -> bool {
     let mut globs = settings.channels.patterns.iter();
     !is_own_channel(name.as_bytes()) && globs.any(|glob| glob.matches(name) || glob.text() == name)
 }
 
-/// Whether this name stands for all channels that match it: whoever may ask for just these may ask for the pattern.
+/// Whether this name is a configured pattern, so that it means all channels that match it.
 pub fn is_pattern(name: &str, settings: &Settings) -> bool {
     let mut globs = settings.channels.patterns.iter();
     globs.any(|glob| glob.is_pattern() && glob.text() == name)

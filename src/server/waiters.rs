@@ -1,5 +1,5 @@
-//! Waiters: those who want the same answer of the broker's at the same time, and the reply that is given out again. It
-//! owns who waits and for how long; it must not know what is asked.
+//! Waiters: requests that wait for the same answer of the broker, and the reply that is reused for a while. It owns who
+//! waits and for how long; it must not know the question.
 
 use std::time::Duration;
 
@@ -8,23 +8,23 @@ use crate::http::reply::Reply;
 use crate::limits::ANSWER_DEADLINE;
 use crate::time::Time;
 
-/// Who waits for the answer to one question, and the reply that its last answer became.
+/// Who waits for the answer to one question, and the last reply.
 #[derive(Default)]
 pub struct Waiters {
-    /// The reply, and until when it is given out again.
+    /// The last reply, and until when it is reused.
     known: Option<(Time, Reply)>,
     asked_at: Option<Time>,
     waiting: Vec<Key>,
 }
 
 impl Waiters {
-    /// The reply, while it is fresh.
+    /// The last reply, while it may be reused.
     pub fn fresh(&self, now: Time) -> Option<&Reply> {
         let (until, reply) = self.known.as_ref()?;
         (*until > now).then_some(reply)
     }
 
-    /// Has a client wait for the answer; whether the question is to be asked now.
+    /// Adds a client that waits; whether the question must be asked now.
     pub fn wait(&mut self, key: Key, now: Time) -> bool {
         self.waiting.push(key);
         if self.asked_at.is_some() {
@@ -34,20 +34,19 @@ impl Waiters {
         true
     }
 
-    /// Takes the reply, to be given out again for so long, and tells who waits for it. An answer that nobody
-    /// waits for any more is worth keeping as well.
+    /// Stores the reply, to be reused for so long; returns who waits for it.
     pub fn answer(&mut self, reply: Reply, age_max: Duration, now: Time) -> Vec<Key> {
         self.asked_at = None;
         self.known = Some((now + age_max, reply));
         std::mem::take(&mut self.waiting)
     }
 
-    /// Has those who wait do so anew, because the answer has come in part.
+    /// Extends the deadline, because a part of the answer has come.
     pub fn renew(&mut self, now: Time) {
         self.asked_at = self.asked_at.map(|_| now);
     }
 
-    /// Until when those who wait do so; `None` where nobody does.
+    /// Until when the waiting clients wait, if there are any.
     pub fn deadline(&self) -> Option<Time> {
         self.asked_at.map(|at| at + ANSWER_DEADLINE)
     }

@@ -1,0 +1,130 @@
+//! About: what is known of a stream besides its events. It owns how it is read from the request, and how text from clients
+//! is shown; it must not decide anything.
+
+use std::net::IpAddr;
+
+use super::topics::Topic;
+use crate::bus::Stream;
+use crate::http::{CloseReason, Key, Request, forwarded, target};
+use crate::limits;
+use crate::time::Time;
+
+/// What is known of a stream, most of it for reports.
+pub struct About {
+    /// Its connection.
+    pub key: Key,
+    pub subscribed_at: Time,
+    /// The client's address, according to trusted proxies.
+    pub client_ip: IpAddr,
+    /// The path of the request.
+    pub path: Box<str>,
+    /// The ID of a detail stream.
+    pub tag: Option<Box<str>>,
+    /// `User-Agent`.
+    pub user_agent: Box<str>,
+    /// By which a page identifies its own streams.
+    pub token: Option<Box<str>>,
+}
+
+impl About {
+    /// A stream of these topics that is requested now.
+    pub fn new(
+        key: Key,
+        topics: &[Topic],
+        request: &Request,
+        client_ip: IpAddr,
+        now: Time,
+    ) -> About {
+        let (path, query) =
+            target::split(&request.target).map_or(("", ""), |target| (target.path, target.query));
+        let tag = match topics {
+            [topic] if topic.stream != Stream::Channels => topic.child.as_deref().map(Box::from),
+            _ => None,
+        };
+        let token = token_of(query).filter(|token| is_token(token));
+        About {
+            key,
+            subscribed_at: now,
+            client_ip,
+            path: shown_path(path, topics),
+            tag,
+            user_agent: shown(&request.user_agent),
+            token: token.map(Box::from),
+        }
+    }
+
+    /// The log line at its end.
+    pub fn shown_end(&self, reason: CloseReason, now: Time) -> String {
+        let (path, client_ip, reason) = (&self.path, self.client_ip, reason.name());
+        let age = now.since(self.subscribed_at).as_secs_f64();
+        format!("disconnect {path} from {client_ip} after {age:.1} s: {reason}")
+    }
+}
+
+/// The position that the client of a request comes back with.
+pub fn last_event_id(request: &Request) -> Option<String> {
+    let id = match std::str::from_utf8(&request.last_event_id) {
+        // The parameter is for clients that cannot set the field; browsers set it themselves.
+        Ok("") | Err(_) => {
+            let target = target::split(&request.target).ok()?;
+            target::query_values(target.query, "lastEventId").next()?
+        }
+        Ok(id) => id.to_owned(),
+    };
+    Some(id).filter(|id| !id.is_empty())
+}
+
+/// The address of a request's client, according to trusted proxies.
+pub fn client_ip(request: &Request, peer_ip: IpAddr, trusted_proxies: usize) -> IpAddr {
+    let forwarded = forwarded::client_address(&request.forwarded_for, trusted_proxies);
+    forwarded.unwrap_or(peer_ip)
+}
+
+/// The token in a query, valid or not.
+pub fn token_of(query: &str) -> Option<String> {
+    target::query_values(query, "token").next()
+}
+
+/// Whether a token is valid.
+pub fn is_token(token: &str) -> bool {
+    (1..=limits::TOKEN_BYTES_MAX).contains(&token.len())
+}
+
+/// The path that reports show: the requested one, or a list of topics if the query named them.
+fn shown_path(path: &str, topics: &[Topic]) -> Box<str> {
+    // Such as `/subscribe/eps`, and `/subscribe/channels/a`.
+    let depth = path.matches('/').count();
+    if matches!(topics, [topic] if depth == 2 + usize::from(topic.child.is_some())) {
+        return shown(path.as_bytes());
+    }
+    let mut path = String::from("/subscribe");
+    for (index, topic) in topics.iter().enumerate() {
+        path.push_str(if index == 0 { "?ns=/" } else { "&ns=/" });
+        path.push_str(topic.stream.segment());
+        if let Some(child) = &topic.child {
+            path.push('/');
+            path.push_str(child);
+        }
+    }
+    shown(path.as_bytes())
+}
+
+/// Text from a client as it is kept for reports: readable, and of bounded length. Control characters become escapes,
+/// also those beyond ASCII, of which some control terminals.
+fn shown(bytes: &[u8]) -> Box<str> {
+    let cut = &bytes[..bytes.len().min(limits::SHOWN_BYTES_MAX)];
+    let mut shown = String::with_capacity(cut.len());
+    for letter in String::from_utf8_lossy(cut).chars() {
+        let end = shown.len();
+        match letter.is_control() {
+            true => shown.extend(letter.escape_default()),
+            false => shown.push(letter),
+        }
+        // Escapes and replacement characters are longer than what they replace.
+        if shown.len() > limits::SHOWN_BYTES_MAX {
+            shown.truncate(end);
+            break;
+        }
+    }
+    shown.into()
+}

@@ -1,0 +1,512 @@
+//! The server's core: what it owns, and what it does with each event. See the module's documentation.
+
+use std::collections::VecDeque;
+use std::io;
+use std::net::IpAddr;
+
+use super::about::{self, About};
+use super::cleanup::{self, CLEANUP_CHANNEL, Cleanup, CleanupRate};
+use super::endings::{self, DrainSchedule, stopping_reply};
+use super::messages::{self, Destination, is_own_channel};
+use super::route::{self, Action};
+use super::settings::Settings;
+use super::stats::{ChannelRow, Clock, Counters, Process, Snapshot, SourceState};
+use super::streams::{Stage, Step, Streams};
+use super::topics::{self, Topic};
+use super::{Effect, Write, admission, rows, submissions};
+use crate::broker::Message;
+use crate::bus::{Bus, Start, Stream, sse};
+use crate::http::head::Framing;
+use crate::http::reply::Reply;
+use crate::http::{self, CloseReason, Event, Key, Request};
+use crate::level::Level;
+use crate::random::Random;
+use crate::time::Time;
+
+/// Clients, and the messages that they get.
+pub struct Server {
+    settings: Settings,
+    clock: Clock,
+    streams: Streams,
+    cleanups: CleanupRate,
+    drain: DrainSchedule,
+    random: Random,
+    counters: Counters,
+    effects: VecDeque<Effect>,
+    is_stopping: bool,
+}
+
+impl Server {
+    /// A server without clients.
+    pub fn new(settings: Settings, now: Time, unix_seconds: u64) -> Server {
+        Server {
+            clock: Clock {
+                now,
+                unix_seconds,
+                started_at: now,
+                startup_time: unix_seconds,
+            },
+            streams: Streams::new(&settings, now),
+            cleanups: CleanupRate::default(),
+            drain: DrainSchedule::default(),
+            random: Random::new(settings.epoch),
+            counters: Counters::default(),
+            effects: VecDeque::new(),
+            is_stopping: false,
+            settings,
+        }
+    }
+
+    /// Begins a turn with the current time and new budgets.
+    pub fn start_turn(&mut self, now: Time, unix_seconds: u64) {
+        self.clock.now = now;
+        self.clock.unix_seconds = unix_seconds;
+        let writes = self.settings.pacing.writes_per_turn;
+        self.streams.start_turn(now, unix_seconds, writes);
+    }
+
+    /// Ends a turn, at the time after its last write.
+    pub fn end_turn(&mut self, now: Time) {
+        self.streams.bus_mut().line_mut().end_turn(now);
+    }
+
+    /// Adds a connection that was accepted through the admin's door or the public one.
+    pub fn accept(&mut self, client_ip: IpAddr, is_admin: bool) -> Key {
+        self.counters.accepted += 1;
+        self.streams.http_mut().accept(client_ip, is_admin)
+    }
+
+    /// A connection, for events of its socket and replies to its requests. If it is gone, calls have no effect.
+    pub fn at(&mut self, key: Key) -> http::Connection<'_> {
+        self.streams.at(key)
+    }
+
+    /// Does what is due.
+    pub fn handle_time(&mut self) {
+        self.streams.bus_mut().line_mut().handle_time();
+        self.streams.release_held(self.is_stopping);
+        while let Some(key) = self.drain.poll(self.clock.now) {
+            self.end_stream(key, CloseReason::Drain);
+        }
+        self.streams.http_mut().handle_time();
+    }
+
+    /// A message came from the source.
+    pub fn handle_message(&mut self, message: &Message) {
+        self.counters.messages_in += 1;
+        let has_channels = !self.settings.channels.patterns.is_empty();
+        let (channel, payload) = (Some(message.channel.as_slice()), &message.payload);
+        let line = self.streams.bus_mut().line_mut();
+        match messages::destination(message, has_channels) {
+            Destination::Score => line.publish_score(payload),
+            Destination::Publish(name) => line.publish(name, channel, payload),
+            Destination::Gap(name, drop) => {
+                line.publish_gap(name);
+                self.counters.handle_drop(drop);
+            }
+            Destination::Relay => self.handle_relay(payload),
+            Destination::Drop(drop) => self.counters.handle_drop(drop),
+        }
+    }
+
+    /// A message came without the subscription that it matched: from the embedded broker, or from one that delivers a
+    /// message once to each connection.
+    pub fn handle_channel_message(&mut self, channel: &[u8], payload: &[u8]) {
+        match messages::by_subscription(channel, payload, &self.settings) {
+            Ok(messages) => messages.iter().for_each(|it| self.handle_message(it)),
+            Err(drop) => self.counters.handle_drop(drop),
+        }
+    }
+
+    /// Publishes a client's message without a broker.
+    pub fn publish_here(&mut self, channel: &str, message: &str) {
+        match is_own_channel(channel.as_bytes()) {
+            true => self.handle_message(&Message {
+                pattern: None,
+                channel: channel.into(),
+                payload: message.into(),
+            }),
+            false => self.handle_channel_message(channel.as_bytes(), message.as_bytes()),
+        }
+    }
+
+    /// Whether the source is connected. While it is not, messages are lost, so that no position from before it left or
+    /// came back can be resumed on a channel. `unanswered` is how many of our commands it has not confirmed.
+    pub fn handle_source_state(&mut self, is_live: bool, unanswered: usize) {
+        let is_broken = self.streams.handle_source_state(is_live, unanswered);
+        self.streams.release_held(self.is_stopping);
+        if is_broken && !self.settings.channels.patterns.is_empty() {
+            self.streams
+                .bus_mut()
+                .line_mut()
+                .publish_break(Stream::Channels);
+        }
+    }
+
+    /// The source has more messages than fit between two ticks, or has ended: it is read without resting.
+    pub fn end_rest(&mut self) {
+        self.streams.bus_mut().line_mut().end_rest();
+    }
+
+    /// Ends all connections: requests are answered or refused at once, and streams are ended in slices over at most the
+    /// configured time.
+    pub fn stop(&mut self) {
+        self.handle_events();
+        self.is_stopping = true;
+        self.streams.http_mut().stop(&stopping_reply());
+        let waiting = self.streams.active().map(|it| it.about.key).collect();
+        let span = self.settings.pacing.drain;
+        self.drain.begin(waiting, span, self.clock.now);
+    }
+
+    /// The outcome of a write: how many bytes the kernel accepted, or why it accepted none.
+    pub fn handle_written(&mut self, result: io::Result<usize>) {
+        let (bytes, events) = self.streams.handle_written(result);
+        self.counters.bytes_out += bytes as u64;
+        self.counters.events_out += events;
+    }
+
+    /// The next connection to read from, and how many bytes are wanted. The outcome goes to `handle_input`,
+    /// `handle_read_would_block`, `handle_end` or `handle_failure` of the connection.
+    pub fn poll_read(&mut self) -> Option<(Key, usize)> {
+        self.streams.http_mut().poll_read()
+    }
+
+    /// The next write, whose outcome goes to [`Server::handle_written`].
+    pub fn poll_write(&mut self) -> Option<Write<'_>> {
+        loop {
+            let had_events = self.handle_events();
+            match self.streams.poll() {
+                Some(Step::Write) => break,
+                Some(Step::Answer(key, event)) => self.answer_poll(key, &event),
+                None if had_events || self.streams.http().has_events() => {}
+                None => return None,
+            }
+        }
+        let (key, bytes) = self.streams.bytes()?;
+        Some(Write { key, bytes })
+    }
+
+    /// The next thing to do besides reads and writes.
+    pub fn poll_effect(&mut self) -> Option<Effect> {
+        self.handle_events();
+        self.update_demand();
+        let effect = self.effects.pop_front();
+        effect.or_else(|| self.streams.http_mut().poll_action().map(Effect::Socket))
+    }
+
+    /// When the next turn must begin.
+    pub fn deadline(&self) -> Option<Time> {
+        let deadlines = [
+            self.bus().line().deadline(),
+            self.streams.demand().deadline(),
+            self.drain.deadline(),
+            self.streams.http().deadline(),
+        ];
+        deadlines.into_iter().flatten().min()
+    }
+
+    /// Whether there is work that needs no event: the next turn must not wait.
+    pub fn has_work(&self) -> bool {
+        let line = self.bus().line();
+        self.streams.http().has_work()
+            || !self.effects.is_empty()
+            || line.has_visits()
+            || line.registry().has_turned()
+    }
+
+    /// Whether there are subscribers to anything but scores.
+    pub fn wants_tweets(&self) -> bool {
+        let scores = [Stream::Raw, Stream::Eps];
+        !self.bus().line().registry().has_only(&scores)
+    }
+
+    /// Whether another connection can be accepted through the admin's door or the public one.
+    pub fn has_room(&self, is_admin: bool) -> bool {
+        let bounds = &self.settings.admission;
+        let sockets_max = match is_admin {
+            true => bounds.sockets_max,
+            false => bounds.public_sockets_max,
+        };
+        self.streams.http().len() < sockets_max
+    }
+
+    /// Whether there is no connection.
+    pub fn is_empty(&self) -> bool {
+        self.streams.http().is_empty()
+    }
+
+    /// How many subscribers there are.
+    pub fn subscribers(&self) -> usize {
+        self.bus().line().registry().subscribers()
+    }
+
+    /// Messages, and who gets them.
+    pub fn bus(&self) -> &Bus {
+        self.streams.bus()
+    }
+
+    /// The configuration.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// Totals since the start.
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// The channels with the most subscribers, ordered by their number and then by name.
+    pub fn channels(&self, rows_max: usize) -> Vec<ChannelRow<'_>> {
+        rows::channels(rows_max, self.bus())
+    }
+
+    /// The current state, with the oldest `rows_max` subscribers.
+    pub fn snapshot<'a>(
+        &'a self,
+        rows_max: usize,
+        source: SourceState<'a>,
+        exchange: Option<SourceState<'a>>,
+        process: Process,
+    ) -> Snapshot<'a> {
+        let (line, clock) = (self.bus().line(), &self.clock);
+        Snapshot {
+            node: &self.settings.node,
+            reported_at: clock.unix_seconds,
+            startup_time: clock.startup_time,
+            uptime: clock.now.since(clock.started_at),
+            counters: &self.counters,
+            bus: line.counters(),
+            sockets: self.streams.http().len(),
+            channels: self.streams.demand().listened(),
+            streams: line.registry().subscribers_by_stream(),
+            log: line.log_state(),
+            source,
+            exchange,
+            process,
+            connections_total: line.registry().subscribers(),
+            connections: rows::connections(rows_max, &self.streams, clock),
+        }
+    }
+
+    /// Checks what must hold between two turns.
+    ///
+    /// # Panics
+    /// On a bug.
+    pub fn check_invariants(&self) {
+        self.streams.check_invariants();
+    }
+
+    /// Decides about the events of connections; whether there were any.
+    fn handle_events(&mut self) -> bool {
+        let mut had_events = false;
+        while let Some(event) = self.streams.http_mut().poll_event() {
+            had_events = true;
+            match event {
+                Event::Request(key, request) => self.handle_request(key, request, None),
+                Event::Body(key, request, body) => self.handle_request(key, request, Some(body)),
+                Event::Silent(key) => self.streams.at(key).send(sse::COMMENT),
+                Event::PollTimedOut(key) => self.answer_poll(key, &[]),
+                // If the client is gone, a comment or an empty reply brings back a reset.
+                Event::PeerEnded(key) => match self.streams.find(key) {
+                    Some((_, Stage::Poll)) => self.answer_poll(key, &[]),
+                    _ => self.streams.at(key).send(sse::COMMENT),
+                },
+                Event::LifetimeOver(key) => self.end_stream(key, CloseReason::Lifetime),
+                Event::Closed(key, reason) => self.handle_closed(key, reason),
+            }
+        }
+        had_events
+    }
+
+    /// A request has come: first its head alone, and if that needs no stream, but has a body, again with the body.
+    fn handle_request(&mut self, key: Key, request: Box<Request>, body: Option<Vec<u8>>) {
+        // The connection may have been closed in the meantime.
+        let Some((peer_ip, is_admin)) = self.streams.http().request_from(key) else {
+            return;
+        };
+        let action = route::route(&request, &self.settings, is_admin);
+        // Probes are answered, and streams told when to return.
+        let is_answered = matches!(action, Action::Show(_) | Action::Subscribe(_));
+        if self.is_stopping && body.is_none() && !is_answered {
+            let mut connection = self.streams.at(key);
+            return connection.refuse(&stopping_reply(), CloseReason::Drain);
+        }
+        match (action, body) {
+            (Action::Subscribe(topics), _) => self.subscribe(key, peer_ip, &topics, &request),
+            (Action::ShowStream, _) => {
+                let extra = self.settings.streams.head_extra();
+                self.streams.at(key).show_stream_head(extra);
+            }
+            (action, None) if request.framing != Framing::Length(0) => {
+                let (bytes_max, used) = action.body();
+                self.streams.at(key).read_body(request, bytes_max, used);
+            }
+            (action, body) => {
+                let body = body.unwrap_or_default();
+                self.answer(key, peer_ip, action, &request, &body);
+            }
+        }
+    }
+
+    /// Answers a complete request that is not for a stream.
+    fn answer(&mut self, key: Key, peer: IpAddr, action: Action, request: &Request, body: &[u8]) {
+        let reply = match action {
+            Action::Reply(reply) => reply,
+            Action::CleanUp(cleanup) => {
+                let trusted_proxies = self.settings.admission.trusted_proxies;
+                let client_ip = about::client_ip(request, peer, trusted_proxies);
+                self.clean_up(&cleanup, client_ip)
+            }
+            Action::Publish { is_authorized } => {
+                let line = self.streams.bus().line();
+                match submissions::judge(request, is_authorized, body, &self.settings, line) {
+                    Ok(publication) => {
+                        self.counters.published += 1;
+                        return self.effects.push_back(Effect::Submit(key, publication));
+                    }
+                    Err(reply) => reply,
+                }
+            }
+            Action::Show(it) => return self.effects.push_back(Effect::Render(key, it)),
+            Action::Subscribe(_) | Action::ShowStream => return,
+        };
+        self.streams.at(key).complete_request(&reply);
+    }
+
+    /// Ends a client's own streams here, and has the other copies of the server do the same.
+    fn clean_up(&mut self, cleanup: &Cleanup, client_ip: IpAddr) -> Reply {
+        if let Err(reply) = self.cleanups.handle_request(client_ip, self.clock.now) {
+            return reply;
+        }
+        let closed = self.close_matching(cleanup, client_ip);
+        let payload = cleanup.relay(client_ip, self.settings.epoch, &self.settings.node);
+        self.effects
+            .push_back(Effect::Publish(CLEANUP_CHANNEL, payload));
+        cleanup::cleaned_up(closed)
+    }
+
+    /// A copy of the server, perhaps this one, reports a cleanup.
+    fn handle_relay(&mut self, payload: &[u8]) {
+        match cleanup::parse_relay(payload) {
+            Some((epoch, ..)) if epoch == self.settings.epoch => {}
+            Some((_, cleanup, client_ip)) => {
+                self.close_matching(&cleanup, client_ip);
+            }
+            None => self.counters.dropped_relays += 1,
+        }
+    }
+
+    fn close_matching(&mut self, cleanup: &Cleanup, client_ip: IpAddr) -> usize {
+        let keys = cleanup.find(client_ip, &self.streams);
+        for &key in &keys {
+            self.end_stream(key, CloseReason::Cleanup);
+        }
+        keys.len()
+    }
+
+    /// Begins a stream or a long poll, or refuses it.
+    fn subscribe(&mut self, key: Key, peer_ip: IpAddr, topics: &[Topic], request: &Request) {
+        let now = self.clock.now;
+        let client_ip = about::client_ip(request, peer_ip, self.settings.admission.trusted_proxies);
+        let about = Box::new(About::new(key, topics, request, client_ip, now));
+        let has_channels = topics.iter().any(|it| it.stream == Stream::Channels);
+        let has_others = topics.iter().any(|it| it.stream != Stream::Channels);
+        let is_poll = request.is_xhr && !has_others;
+        if self.is_stopping || !self.streams.admits(client_ip, has_channels) {
+            self.counters.shed += 1;
+            self.log(|| format!("shed {} from {client_ip}", about.path));
+            let takes_stream = request.accepts_stream && !is_poll;
+            let reply = admission::no_room(takes_stream, &mut self.random);
+            return self.streams.at(key).refuse(&reply, CloseReason::Shed);
+        }
+        self.log(|| format!("connect {} from {client_ip}", about.path));
+        let format = topics::format(topics, request.http_11 && !is_poll);
+        let resume = about::last_event_id(request);
+        let stage = if is_poll { Stage::Poll } else { Stage::Stream };
+        let streams = &mut self.streams;
+        let (id, start) = streams.subscribe(topics, format, resume.as_deref(), stage, about);
+        self.counters.handle_start(start);
+        let reconnect = self.settings.streams.reconnect(topics);
+        let extra = self.settings.streams.head_extra();
+        streams.begin(key, start, reconnect.retry_ms, extra);
+        if let Some(at) = endings::lifetime_over(reconnect, &mut self.random, now) {
+            streams.at(key).set_lifetime(at);
+        }
+        if is_poll && start == Start::Gap {
+            let mut gap = Vec::new();
+            streams.bus().encode_start(id, start, &mut gap);
+            self.answer_poll(key, &gap);
+        } else if has_channels && !is_poll {
+            self.update_demand();
+            self.streams.hold(key);
+        }
+    }
+
+    /// Answers a long poll with these events, or with none.
+    fn answer_poll(&mut self, key: Key, events: &[u8]) {
+        let mut body = Vec::new();
+        if let Some(retry_ms) = self.settings.streams.detail.retry_ms
+            && !events.is_empty()
+        {
+            sse::encode_retry(&mut body, retry_ms);
+        }
+        body.extend_from_slice(events);
+        self.counters.events_out += u64::from(!events.is_empty());
+        self.end_poll(key, &Reply::finite_stream(body));
+    }
+
+    fn end_poll(&mut self, key: Key, reply: &Reply) {
+        if let Some((_, Stage::Poll)) = self.streams.find(key)
+            && let Some(about) = self.streams.remove(key)
+        {
+            self.log(|| format!("answered {} from {}", about.path, about.client_ip));
+            self.streams.at(key).complete_request(reply);
+        }
+    }
+
+    /// Ends a stream, and tells its client where it stood and, if the server stops, when to return. A long poll gets an
+    /// empty reply.
+    fn end_stream(&mut self, key: Key, reason: CloseReason) {
+        let is_drain = reason == CloseReason::Drain;
+        let pause = is_drain.then(|| endings::drain_pause(&mut self.random));
+        match (self.streams.find(key), pause) {
+            (Some((_, Stage::Poll)), None) => self.answer_poll(key, &[]),
+            (Some((_, Stage::Poll)), Some(pause)) => {
+                // After an empty reply, a script would ask again at once.
+                let reply = stopping_reply().with_retry_after(pause.as_secs().max(1));
+                self.end_poll(key, &reply);
+            }
+            (Some((id, Stage::Stream)), pause) => {
+                let mut block = Vec::new();
+                if let Some(pause) = pause {
+                    sse::encode_retry(&mut block, pause.as_millis() as u32);
+                }
+                self.bus().encode_position(id, &mut block);
+                self.streams.at(key).send(&block);
+                self.streams.end(key, reason);
+            }
+            _ => {}
+        }
+    }
+
+    fn handle_closed(&mut self, key: Key, reason: CloseReason) {
+        self.counters.closes[reason as usize] += 1;
+        if let Some(about) = self.streams.remove(key) {
+            let now = self.clock.now;
+            self.log(|| about.shown_end(reason, now));
+        }
+    }
+
+    fn update_demand(&mut self) {
+        while let Some(effect) = self.streams.poll_demand(&self.settings) {
+            self.effects.push_back(effect);
+        }
+    }
+
+    fn log(&mut self, line: impl FnOnce() -> String) {
+        if self.settings.verbose {
+            self.effects.push_back(Effect::Log(Level::Debug, line()));
+        }
+    }
+}
