@@ -14,7 +14,6 @@ use super::reading::Reading;
 use super::reply::Reply;
 use super::slot::{NEVER, ReadState, Slot, State, WriteState};
 use super::timers::Timers;
-use crate::limits;
 use crate::time::Time;
 
 /// What a deployer may change about connections.
@@ -72,7 +71,7 @@ impl Connections {
                 reads_left: 0,
                 read_queue: VecDeque::new(),
                 write_queue: VecDeque::new(),
-                timers: Timers::new(&[options.keepalive, limits::REQUEST_DEADLINE]),
+                timers: Timers::default(),
                 events: VecDeque::new(),
                 actions: VecDeque::new(),
                 unauthenticated_bytes: 0,
