@@ -215,24 +215,16 @@ impl<N: Net> Reactor<N> {
             let Some(door) = self.open_door() else {
                 return;
             };
-            match self.net.accept(door) {
-                Ok((accepted, client_ip)) => {
-                    self.doors.handle_accepted(door);
-                    let key = self.server.accept(client_ip, door == Door::Admin);
-                    if let Err(error) = self.net.adopt(client(key), accepted) {
-                        self.server.at(key).handle_failure(&error);
-                    }
+            let accepted = self.net.accept(door);
+            if let Some(error) = self.doors.handle_outcome(door, &accepted, self.now) {
+                let line = format!("accept: {error}; waiting for a connection to close");
+                self.net.log(Level::Warn, &line);
+            }
+            if let Ok((accepted, client_ip)) = accepted {
+                let key = self.server.accept(client_ip, door == Door::Admin);
+                if let Err(error) = self.net.adopt(client(key), accepted) {
+                    self.server.at(key).handle_failure(&error);
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    self.doors.handle_empty(door);
-                }
-                // The client has given up.
-                Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
-                Err(error) if self.doors.handle_failure(self.now) => {
-                    let line = format!("accept: {error}; waiting for a connection to close");
-                    self.net.log(Level::Warn, &line);
-                }
-                Err(_) => {}
             }
         }
     }

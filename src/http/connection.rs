@@ -56,8 +56,7 @@ impl<'a> Connection<'a> {
         }
     }
 
-    /// Bytes were read. What is not a request is discarded: we go on reading because that is how the end of a
-    /// connection shows.
+    /// Bytes were read. They may be discarded: reading goes on because that is how the end of a connection shows.
     pub fn handle_input(&mut self, bytes: &[u8]) {
         let now = self.shared.now;
         match &mut self.slot.state {
@@ -122,8 +121,7 @@ impl<'a> Connection<'a> {
         self.handle_stream_written(true);
     }
 
-    /// The kernel accepted bytes of a stream. `has_more` is whether the owner may have more of them for this client
-    /// alone.
+    /// The kernel accepted bytes of a stream; `has_more` is whether more of them are for this client alone.
     pub fn handle_stream_written(&mut self, has_more: bool) {
         self.slot.progress_at = self.shared.now;
         if has_more || !self.slot.is_subscribed() || !self.slot.outbox.is_empty() {
@@ -214,8 +212,7 @@ impl<'a> Connection<'a> {
         }
     }
 
-    /// Answers with the head of a stream alone, as `HEAD` requires, and with these further header lines. Nothing in it
-    /// announces where it ends: HTTP/1.0 clients recognise the end by the connection's.
+    /// Answers with the head of a stream alone, as `HEAD` requires, and with these further header lines.
     pub fn show_stream_head(&mut self, extra: &str) {
         if let State::Rendering(reading) = &self.slot.state {
             let keep_alive = reading.keep_alive() && !self.shared.is_stopping;
@@ -351,7 +348,6 @@ impl<'a> Connection<'a> {
         }
     }
 
-    /// Passes a request to the owner.
     fn render(&mut self, event: Event) {
         if let Some(reading) = self.take_reading() {
             // The owner has deadlines of its own for what it waits for; ours is later.

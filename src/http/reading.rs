@@ -188,6 +188,10 @@ impl Reading {
 
     fn consume(&mut self, len: usize) {
         self.buffer.drain(..len);
+        if self.buffer.is_empty() {
+            // A long poll may wait for a while.
+            self.buffer = Vec::new();
+        }
         self.searched = 0;
         self.parse_at = 0;
     }

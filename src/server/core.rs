@@ -109,8 +109,7 @@ impl Server {
         }
     }
 
-    /// A message came without the subscription that it matched: from the embedded broker, or from one that delivers a
-    /// message once to each connection.
+    /// A message came without the subscription that it matched, as from the embedded broker.
     pub fn handle_channel_message(&mut self, channel: &[u8], payload: &[u8]) {
         match messages::by_subscription(channel, payload, &self.settings) {
             Ok(messages) => messages.iter().for_each(|it| self.handle_message(it)),
@@ -148,8 +147,7 @@ impl Server {
         self.streams.bus_mut().line_mut().end_rest();
     }
 
-    /// Ends all connections: requests are answered or refused at once, and streams are ended in slices over at most the
-    /// configured time.
+    /// Answers or refuses all requests at once, and ends streams in slices over at most the configured time.
     pub fn stop(&mut self) {
         self.handle_events();
         self.is_stopping = true;
@@ -166,8 +164,7 @@ impl Server {
         self.counters.events_out += events;
     }
 
-    /// The next connection to read from, and how many bytes are wanted. The outcome goes to `handle_input`,
-    /// `handle_read_would_block`, `handle_end` or `handle_failure` of the connection.
+    /// The next connection to read from: see [`http::Connections::poll_read`].
     pub fn poll_read(&mut self) -> Option<(Key, usize)> {
         self.streams.http_mut().poll_read()
     }
@@ -223,12 +220,7 @@ impl Server {
 
     /// Whether another connection can be accepted through the admin's door or the public one.
     pub fn has_room(&self, is_admin: bool) -> bool {
-        let bounds = &self.settings.admission;
-        let sockets_max = match is_admin {
-            true => bounds.sockets_max,
-            false => bounds.public_sockets_max,
-        };
-        self.streams.http().len() < sockets_max
+        self.streams.http().len() < self.settings.admission.sockets_max(is_admin)
     }
 
     /// Whether there is no connection.
@@ -329,8 +321,10 @@ impl Server {
         // Probes are answered, and streams told when to return.
         let is_answered = matches!(action, Action::Show(_) | Action::Subscribe(_));
         if self.is_stopping && body.is_none() && !is_answered {
-            let mut connection = self.streams.at(key);
-            return connection.refuse(&stopping_reply(), CloseReason::Drain);
+            return self
+                .streams
+                .at(key)
+                .refuse(&stopping_reply(), CloseReason::Drain);
         }
         match (action, body) {
             (Action::Subscribe(topics), _) => self.subscribe(key, peer_ip, &topics, &request),
@@ -353,11 +347,7 @@ impl Server {
     fn answer(&mut self, key: Key, peer: IpAddr, action: Action, request: &Request, body: &[u8]) {
         let reply = match action {
             Action::Reply(reply) => reply,
-            Action::CleanUp(cleanup) => {
-                let trusted_proxies = self.settings.admission.trusted_proxies;
-                let client_ip = about::client_ip(request, peer, trusted_proxies);
-                self.clean_up(&cleanup, client_ip)
-            }
+            Action::CleanUp(cleanup) => self.clean_up(&cleanup, self.client_ip(request, peer)),
             Action::Publish { is_authorized } => {
                 let line = self.streams.bus().line();
                 match submissions::judge(request, is_authorized, body, &self.settings, line) {
@@ -381,8 +371,8 @@ impl Server {
         }
         let closed = self.close_matching(cleanup, client_ip);
         let payload = cleanup.relay(client_ip, self.settings.epoch, &self.settings.node);
-        self.effects
-            .push_back(Effect::Publish(CLEANUP_CHANNEL, payload));
+        let relay = Effect::Publish(CLEANUP_CHANNEL, payload);
+        self.effects.push_back(relay);
         cleanup::cleaned_up(closed)
     }
 
@@ -408,11 +398,10 @@ impl Server {
     /// Begins a stream or a long poll, or refuses it.
     fn subscribe(&mut self, key: Key, peer_ip: IpAddr, topics: &[Topic], request: &Request) {
         let now = self.clock.now;
-        let client_ip = about::client_ip(request, peer_ip, self.settings.admission.trusted_proxies);
+        let client_ip = self.client_ip(request, peer_ip);
         let about = Box::new(About::new(key, topics, request, client_ip, now));
         let has_channels = topics.iter().any(|it| it.stream == Stream::Channels);
-        let has_others = topics.iter().any(|it| it.stream != Stream::Channels);
-        let is_poll = request.is_xhr && !has_others;
+        let is_poll = request.is_xhr && topics.iter().all(|it| it.stream == Stream::Channels);
         if self.is_stopping || !self.streams.admits(client_ip, has_channels) {
             self.counters.shed += 1;
             self.log(|| format!("shed {} from {client_ip}", about.path));
@@ -446,9 +435,8 @@ impl Server {
     /// Answers a long poll with these events, or with none.
     fn answer_poll(&mut self, key: Key, events: &[u8]) {
         let mut body = Vec::new();
-        if let Some(retry_ms) = self.settings.streams.detail.retry_ms
-            && !events.is_empty()
-        {
+        let retry_ms = self.settings.streams.detail.retry_ms;
+        if let Some(retry_ms) = retry_ms.filter(|_| !events.is_empty()) {
             sse::encode_retry(&mut body, retry_ms);
         }
         body.extend_from_slice(events);
@@ -465,8 +453,7 @@ impl Server {
         }
     }
 
-    /// Ends a stream, and tells its client where it stood and, if the server stops, when to return. A long poll gets an
-    /// empty reply.
+    /// Ends a stream or a long poll, and tells its client where it stood and, if the server stops, when to return.
     fn end_stream(&mut self, key: Key, reason: CloseReason) {
         let is_drain = reason == CloseReason::Drain;
         let pause = is_drain.then(|| endings::drain_pause(&mut self.random));
@@ -496,6 +483,10 @@ impl Server {
             let now = self.clock.now;
             self.log(|| about.shown_end(reason, now));
         }
+    }
+
+    fn client_ip(&self, request: &Request, peer_ip: IpAddr) -> IpAddr {
+        about::client_ip(request, peer_ip, self.settings.admission.trusted_proxies)
     }
 
     fn update_demand(&mut self) {

@@ -1,6 +1,8 @@
 //! Doors: from which listening socket the next connection is accepted. It owns their order and pauses; it must not accept
 //! anything itself.
 
+use std::io;
+
 use crate::limits;
 use crate::net::Door;
 use crate::time::Time;
@@ -27,22 +29,29 @@ impl Doors {
         *self.is_ready(door) = true;
     }
 
-    /// A connection was accepted.
-    pub fn handle_accepted(&mut self, door: Door) {
-        self.is_public_next = door == Door::Admin;
-    }
-
-    /// No connections wait at a door any more.
-    pub fn handle_empty(&mut self, door: Door) {
-        *self.is_ready(door) = false;
-        self.is_failing &= self.is_public_ready || self.is_admin_ready;
-    }
-
-    /// Accepting has failed; whether to log that.
-    pub fn handle_failure(&mut self, now: Time) -> bool {
-        self.paused_until = Some(now + limits::ACCEPT_RETRY);
-        // It is logged when it begins, and not at each retry.
-        !std::mem::replace(&mut self.is_failing, true)
+    /// The outcome of an attempt to accept a connection; returns an error that should be logged.
+    pub fn handle_outcome<'a, T>(
+        &mut self,
+        door: Door,
+        outcome: &'a io::Result<T>,
+        now: Time,
+    ) -> Option<&'a io::Error> {
+        match outcome {
+            Ok(_) => self.is_public_next = door == Door::Admin,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                *self.is_ready(door) = false;
+                self.is_failing &= self.is_public_ready || self.is_admin_ready;
+            }
+            // The client has given up.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+            Err(error) => {
+                self.paused_until = Some(now + limits::ACCEPT_RETRY);
+                // It is logged when it begins, and not at each retry.
+                let was_failing = std::mem::replace(&mut self.is_failing, true);
+                return (!was_failing).then_some(error);
+            }
+        }
+        None
     }
 
     /// A connection has closed, so that another one can be accepted.
@@ -102,7 +111,8 @@ mod tests {
             while came.len() < 6
                 && let Some(door) = doors.next(has_public_room, has_admin_room)
             {
-                doors.handle_accepted(door);
+                let none = doors.handle_outcome(door, &Ok(()), Time::ZERO);
+                assert!(none.is_none());
                 came.push(if door == Door::Admin { 'a' } else { 'p' });
             }
             assert_eq!(came, expected, "{has_public_room} {has_admin_room}");
@@ -113,16 +123,23 @@ mod tests {
     fn a_failure_is_news_once_and_pauses_both_doors() {
         let mut doors = Doors::default();
         let now = Time::from_micros(1);
+        let fails = |doors: &mut Doors, now, kind: io::ErrorKind| {
+            let outcome: io::Result<()> = Err(kind.into());
+            doors.handle_outcome(Door::Public, &outcome, now).is_some()
+        };
         doors.handle_acceptable(Door::Public);
-        assert!(doors.handle_failure(now));
+        assert!(!fails(&mut doors, now, io::ErrorKind::ConnectionAborted));
+        assert!(fails(&mut doors, now, io::ErrorKind::OutOfMemory));
         assert_eq!(doors.next(true, true), None);
         let deadline = doors.deadline().expect("a pause");
         doors.handle_time(deadline);
         assert_eq!(doors.next(true, true), Some(Door::Public));
-        assert!(!doors.handle_failure(deadline), "the same failure");
+        let is_news = fails(&mut doors, deadline, io::ErrorKind::OutOfMemory);
+        assert!(!is_news, "the same failure");
         doors.handle_close();
         assert_eq!(doors.next(true, true), Some(Door::Public));
-        doors.handle_empty(Door::Public);
-        assert!(doors.handle_failure(deadline), "another one");
+        assert!(!fails(&mut doors, deadline, io::ErrorKind::WouldBlock));
+        let is_news = fails(&mut doors, deadline, io::ErrorKind::OutOfMemory);
+        assert!(is_news, "another one");
     }
 }

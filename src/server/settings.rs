@@ -140,6 +140,16 @@ impl Settings {
     }
 }
 
+impl Admission {
+    /// The most connections, through the admin's door or through the public one.
+    pub fn sockets_max(&self, is_admin: bool) -> usize {
+        match is_admin {
+            true => self.sockets_max,
+            false => self.public_sockets_max,
+        }
+    }
+}
+
 impl Access {
     /// Whether the private pages are protected, by the token or by the door. If so, pages of other origins must not read
     /// them either, because a browser can reach places that others cannot, such as a port on loopback.
