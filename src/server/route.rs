@@ -162,7 +162,8 @@ fn answer(
         }
         (Method::Get | Method::Head, Resource::Channels(Some(name))) => {
             let names = [name.to_owned()];
-            subscribe(request, topics::of_channels(&names, query, settings))
+            let is_named = topics::names_channels(query);
+            subscribe(request, topics::of_channels(&names, is_named, settings))
         }
         (Method::Get | Method::Head, Resource::Document(document)) => Action::Show(document),
         (Method::Get | Method::Head, Resource::Moved(location)) => {

@@ -3,7 +3,7 @@
 
 use super::messages::{SCORE_CHANNEL, TWEET_CHANNEL_PREFIX};
 use super::settings::Settings;
-use super::topics::{is_allowed, is_name};
+use super::topics::{bad_name, is_allowed, is_name};
 use crate::bus::Line;
 use crate::http::Request;
 use crate::http::publication::{self, Publication};
@@ -36,9 +36,7 @@ pub fn judge(
     }
     let channels = &publication.channels;
     if !channels.iter().all(|name| is_name(name)) {
-        let bytes_max = limits::SEGMENT_BYTES_MAX;
-        let message = format!("a channel has 1 to {bytes_max} bytes, none a control byte");
-        return Err(Reply::error(400, &message));
+        return Err(bad_name());
     }
     if let Some(name) = channels.iter().find(|name| !may_take(name, settings)) {
         let message = format!("the channel {name:?} is not one that can be published to");
@@ -47,11 +45,13 @@ pub fn judge(
     let bytes = publication.message.len() * channels.len();
     if bytes > limits::PUBLISH_BYTES_MAX {
         let bytes_max = limits::PUBLISH_BYTES_MAX;
-        let message = format!("{bytes} bytes for all channels together; send at most {bytes_max}");
+        let message = format!(
+            "a publication may have {bytes_max} bytes in all channels together, not {bytes}"
+        );
         return Err(Reply::error(413, &message));
     }
     if !line.takes(publication.message.as_bytes()) {
-        let message = "the message is too long: LOG_BYTES_MAX is too small";
+        let message = "the message is too long for LOG_BYTES_MAX";
         return Err(Reply::error(413, message));
     }
     Ok(publication)

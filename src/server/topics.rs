@@ -56,9 +56,13 @@ pub fn format(topics: &[Topic], is_chunked: bool) -> Format {
 /// The topics that a query lists with `ns`.
 pub fn of_namespaces(query: &str, settings: &Settings) -> Result<Vec<Topic>, Reply> {
     let mut found = Vec::new();
+    // Not for each name, because there may be a thousand, and each would scan the whole query.
+    let is_named = names_channels(query);
     for name in target::query_values(query, "ns") {
         if name.len() > SEGMENT_BYTES_MAX || name.bytes().any(|byte| byte.is_ascii_control()) {
-            let message = format!("ns: use at most {SEGMENT_BYTES_MAX} bytes, none a control byte");
+            let message = format!(
+                "ns: a name has at most {SEGMENT_BYTES_MAX} bytes and no control characters"
+            );
             return Err(Reply::error(400, &message));
         }
         let segments: Vec<&str> = name.split('/').collect();
@@ -69,7 +73,7 @@ pub fn of_namespaces(query: &str, settings: &Settings) -> Result<Vec<Topic>, Rep
         match resource {
             Some(Resource::Stream(stream, child)) => found.push(Topic::new(stream, child)),
             Some(Resource::Channels(Some(name))) => {
-                found.extend(of_channels(&[name.to_owned()], query, settings)?);
+                found.extend(of_channels(&[name.to_owned()], is_named, settings)?);
             }
             _ => {
                 let message = "ns: there is no such stream; use one such as /eps";
@@ -96,13 +100,18 @@ pub fn of_lists(query: &str, settings: &Settings) -> Result<Vec<Topic>, Reply> {
         let several = lists.iter().flat_map(|list| list.split(','));
         names.extend(several.map(str::to_owned));
     }
-    of_channels(&names, query, settings)
+    of_channels(&names, names_channels(query), settings)
 }
 
-/// The channels with these names, in the form that the query requests.
+/// Whether a query requests events that name their channel.
+pub fn names_channels(query: &str) -> bool {
+    target::query_values(query, "event").any(|event| event == "channel")
+}
+
+/// The channels with these names.
 pub fn of_channels(
     names: &[String],
-    query: &str,
+    is_named: bool,
     settings: &Settings,
 ) -> Result<Vec<Topic>, Reply> {
     if names.is_empty() {
@@ -110,14 +119,12 @@ pub fn of_channels(
         return Err(Reply::error(400, message));
     }
     if !names.iter().all(|name| is_name(name)) {
-        let message = format!("a channel has 1 to {SEGMENT_BYTES_MAX} bytes, none a control byte");
-        return Err(Reply::error(400, &message));
+        return Err(bad_name());
     }
     if let Some(name) = names.iter().find(|name| !is_allowed(name, settings)) {
         let message = format!("the channel {name:?} is not one that can be subscribed to");
         return Err(Reply::error(403, &message));
     }
-    let is_named = target::query_values(query, "event").any(|event| event == "channel");
     let topic = |name: &String| Topic {
         is_named,
         ..Topic::new(Stream::Channels, Some(name))
@@ -161,6 +168,13 @@ fn each_once(found: Vec<Topic>, settings: &Settings) -> Option<Vec<Topic>> {
 /// Whether this can be the name of a channel.
 pub fn is_name(name: &str) -> bool {
     (1..=SEGMENT_BYTES_MAX).contains(&name.len()) && !sse::has_control_bytes(name.as_bytes())
+}
+
+/// The refusal of an invalid name.
+pub fn bad_name() -> Reply {
+    let text =
+        format!("a channel's name has 1 to {SEGMENT_BYTES_MAX} bytes and no control characters");
+    Reply::error(400, &text)
 }
 
 /// Whether clients may subscribe or publish to a channel.
