@@ -13,8 +13,7 @@ use emojitrack_streamer::net::mio::MioNet;
 use emojitrack_streamer::net::{Door, Net, healthcheck};
 use emojitrack_streamer::random;
 use emojitrack_streamer::reactor::Reactor;
-use emojitrack_streamer::report::carbon::Carbon;
-use emojitrack_streamer::report::figures::Figures;
+use emojitrack_streamer::report::carbon::Figures;
 use emojitrack_streamer::report::page;
 use emojitrack_streamer::server::Reports;
 use emojitrack_streamer::server::{self, Server};
@@ -78,10 +77,8 @@ fn reports(config: &Config) -> Reports {
         // The demo's scores would be wrong here: without scores from a broker, all counts start at zero.
         false => page::render(page::FEED, demo::emoji().map(|(id, _, name)| (id, 0, name))).into(),
     };
-    let figures = config.graphite.clone().map(|to| {
-        let carbon = Carbon::new(to.target, random::process_seed());
-        Figures::new(carbon, to.root)
-    });
+    let figures = config.graphite.clone();
+    let figures = figures.map(|to| Figures::new(to.target, to.root, random::process_seed()));
     Reports::new(page, figures)
 }
 

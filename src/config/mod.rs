@@ -145,7 +145,7 @@ pub fn parse(
     })
 }
 
-/// Takes the flags, in the order of the table; the last of each wins.
+/// Takes the flags into `texts`, which has the order of the table; the last of each flag wins.
 fn take_flags(
     texts: &mut [Option<Given>],
     args: impl IntoIterator<Item = OsString>,

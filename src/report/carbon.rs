@@ -1,5 +1,5 @@
-//! Carbon: the conversation with a Graphite daemon, which reads lines and never answers. It owns what is dropped while
-//! the daemon is away or slow; it must not know the contents of the lines.
+//! Carbon: reports to a Graphite daemon, which reads lines and never answers. It owns when they are sent, and what is
+//! dropped while the daemon is away or slow; it must not know their format, which `graphite` does.
 //!
 //! Old figures are useless: nothing is kept for a daemon that is away, and the unsent rest of a report is dropped when
 //! the next one is due.
@@ -7,18 +7,94 @@
 //! A report counts as delivered if it was sent completely and the connection is still up when the next one is due. A
 //! connection alone proves nothing: it may end at a proxy without a daemon, and a UDP socket is always connected.
 
-use std::net::IpAddr;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use super::graphite;
 use crate::broker::Message;
 use crate::broker::link::dialer::Dialer;
-use crate::broker::link::{Conversation, Failure, Target, Transport};
+use crate::broker::link::{Conversation, Failure, Link, Target, Transport};
 use crate::level::Level;
 use crate::limits;
+use crate::net::{Net, Token};
+use crate::server::stats::{ChannelRow, Snapshot, bus};
 use crate::time::Time;
 
+/// The index of the socket among outgoing connections; Redis uses the lower ones.
+const SOCKET: u8 = 2;
+
+/// The reports to Graphite.
+pub struct Figures {
+    link: Link<Carbon>,
+    /// The prefix of each metric's path.
+    root: String,
+    due_at: Time,
+    /// The counters of the last report.
+    before: Option<bus::Counters>,
+}
+
+impl Figures {
+    /// Reports to this daemon; all paths begin with `root`.
+    pub fn new(target: Target, root: String, seed: u64) -> Figures {
+        Figures {
+            link: Link::new(SOCKET, Carbon::new(target, seed)),
+            root,
+            due_at: Time::ZERO + limits::GRAPHITE_INTERVAL,
+            before: None,
+        }
+    }
+
+    /// Whether it is the socket of the daemon.
+    pub fn owns(&self, token: Token) -> bool {
+        self.link.token() == token
+    }
+
+    /// The socket has become ready.
+    pub fn handle_ready(&mut self, readable: bool, writable: bool) {
+        self.link.on_ready(readable, writable);
+    }
+
+    /// The daemon's name was resolved.
+    pub fn handle_resolved(&mut self, result: io::Result<Vec<SocketAddr>>, now: Time) {
+        self.link.on_resolved(result, now);
+    }
+
+    /// Reads, to notice when the daemon closes the connection.
+    pub fn receive<N: Net>(&mut self, net: &mut N, now: Time) {
+        self.link.serve(net, now);
+        while self.link.poll_message(net, true, now).is_some() {}
+    }
+
+    /// Whether a report is due.
+    pub fn is_due(&self, now: Time) -> bool {
+        self.due_at <= now
+    }
+
+    /// Queues the report that is due.
+    pub fn report(&mut self, snapshot: &Snapshot<'_>, channels: &[ChannelRow<'_>], now: Time) {
+        self.due_at = now.next_beat(limits::GRAPHITE_INTERVAL);
+        let mut lines = Vec::new();
+        graphite::encode(&mut lines, &self.root, snapshot, self.before.as_ref());
+        graphite::encode_channels(&mut lines, &self.root, channels, snapshot.reported_at);
+        self.before = Some(snapshot.bus.clone());
+        self.link.conversation_mut().send(&lines, now);
+    }
+
+    /// Sends what is queued.
+    pub fn send<N: Net>(&mut self, net: &mut N, now: Time) {
+        self.link.serve(net, now);
+    }
+
+    /// When a report is due or the link needs a call.
+    pub fn deadline(&self) -> Option<Time> {
+        let link = self.link.deadline(true);
+        Some(link.map_or(self.due_at, |at| at.min(self.due_at)))
+    }
+}
+
 /// The conversation with one daemon.
-pub struct Carbon {
+struct Carbon {
     target: Target,
     dialer: Dialer,
     /// Complete lines, except that part of the first may already have been sent.
@@ -39,7 +115,7 @@ pub struct Carbon {
 
 impl Carbon {
     /// A conversation that connects at once.
-    pub fn new(target: Target, seed: u64) -> Carbon {
+    fn new(target: Target, seed: u64) -> Carbon {
         Carbon {
             target,
             dialer: Dialer::new(seed),
@@ -54,7 +130,7 @@ impl Carbon {
     }
 
     /// Queues a report of complete lines, and drops the unsent rest of the one before.
-    pub fn send(&mut self, report: &[u8], now: Time) {
+    fn send(&mut self, report: &[u8], now: Time) {
         if !self.dialer.is_connected() {
             return;
         }
@@ -167,9 +243,6 @@ impl Conversation for Carbon {
 
 #[cfg(test)]
 mod tests {
-    use std::io;
-    use std::net::SocketAddr;
-
     use super::*;
     use crate::broker::link::dialer::Intent;
     use crate::net::Peer;

@@ -3,7 +3,6 @@
 
 pub mod carbon;
 pub mod cluster;
-pub mod figures;
 pub mod graphite;
 pub mod metrics;
 pub mod page;

@@ -11,8 +11,7 @@ use emojitrack_streamer::broker::redis::Redis;
 use emojitrack_streamer::net::{Door, Net};
 use emojitrack_streamer::random::Random;
 use emojitrack_streamer::reactor::Reactor;
-use emojitrack_streamer::report::carbon::Carbon;
-use emojitrack_streamer::report::figures::Figures;
+use emojitrack_streamer::report::carbon::Figures;
 use emojitrack_streamer::server::Reports;
 use emojitrack_streamer::server::Server;
 use emojitrack_streamer::time::Time;
@@ -99,7 +98,7 @@ impl seeds::World for World {
             host: "carbon".to_owned(),
             port: 2003,
         };
-        let figures = Figures::new(Carbon::new(target, random.next_u64()), "sim".to_owned());
+        let figures = Figures::new(target, "sim".to_owned(), random.next_u64());
         World {
             reactor: Reactor::new(
                 net,
