@@ -299,12 +299,14 @@ impl<N: Net> Reactor<N> {
             .poll_submission(self.server.bus().line().wants_messages())
         {
             let brokers = &mut self.brokers;
-            for channel in &publication.channels {
-                if !brokers.for_channel(channel).delivers() {
+            let outcome = self.publications.send(key, &publication, brokers, self.now);
+            // What the broker has no room for is not published here either, so that a retry does not double it.
+            let is_refused = matches!(outcome, Some((_, Err(_))));
+            for channel in publication.channels.iter().filter(|_| !is_refused) {
+                if !self.brokers.for_channel(channel).delivers() {
                     self.server.publish_here(channel, &publication.message);
                 }
             }
-            let outcome = self.publications.send(key, &publication, brokers, self.now);
             self.answer_publication(outcome);
         }
         while let Some(outcome) = self.publications.poll_late(self.now) {

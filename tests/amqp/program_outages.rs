@@ -224,6 +224,19 @@ fn what_is_acknowledged_is_delivered_although_the_broker_is_killed() {
     assert!(lost.is_none_or(|lost| lost <= 1), "{lost:?} were lost");
 }
 
+/// A retry would double what had been delivered.
+#[test]
+fn a_publication_that_is_refused_is_delivered_nowhere() {
+    let url = "amqp://127.0.0.1:9";
+    let options = with_exchange(ServerOptions::redis_url("none").without_waiting(), url);
+    let server = options.start();
+    let mut raw = server.subscribe("/subscribe/raw");
+    let form = format!("channel={SCORES}&channel=news&message=1F4C2");
+    assert_eq!(publish_over(&mut server.connect(), &form), 503);
+    publish(&server, SCORES, "2665");
+    assert_eq!(raw.next_data(1), ["2665"]);
+}
+
 #[test]
 fn a_broker_that_refuses_the_login_is_logged_and_retried() {
     let Some(rabbit) = shared_or_skip() else {
