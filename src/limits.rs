@@ -51,7 +51,10 @@ pub const HEADERS_MAX: usize = 96;
 /// sending would cost unbounded processor time.
 pub const SUBSCRIBER_BYTES_MAX: u32 = 8 * READ_BYTES as u32;
 
-/// The window for counting these bytes.
+/// Bytes read at a time of input that is discarded. Reading all that has come would let a client that sends behind its
+/// reply take the loop's time.
+pub const DISCARDED_READ_BYTES: usize = 8 * 1024;
+/// The window for counting the bytes of a subscriber.
 pub const SUBSCRIBER_WINDOW: Duration = Duration::from_secs(8);
 
 /// The longest request body that endpoints without a use for it read and discard.

@@ -140,7 +140,7 @@ impl Slot {
                 reading.room()
             }
             State::Streaming(..) | State::Ending(_) | State::Draining(_) | State::Lingering(_) => {
-                limits::READ_BYTES
+                limits::DISCARDED_READ_BYTES
             }
         }
     }
