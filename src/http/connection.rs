@@ -83,9 +83,11 @@ impl<'a> Connection<'a> {
     /// A read would have blocked.
     pub fn handle_read_would_block(&mut self) {
         self.slot.read = ReadState::Drained;
-        if self.shared.is_stopping && self.slot.is_idle() {
-            self.close(CloseReason::Drain);
-        } else if self.slot.peer == Peer::HungUp {
+        if let Some(refusal) = self.shared.refusal.take() {
+            self.stop_reading(&refusal);
+            self.shared.refusal = Some(refusal);
+        }
+        if self.slot.peer == Peer::HungUp {
             self.close_hung_up();
         }
     }
@@ -205,7 +207,7 @@ impl<'a> Connection<'a> {
     /// body that was not read, so that it is not known where the next request begins.
     pub fn complete_request(&mut self, reply: &Reply) {
         if let State::Rendering(reading) | State::Polling(reading) = &self.slot.state {
-            let keep_alive = reading.keep_alive() && !self.shared.is_stopping;
+            let keep_alive = reading.keep_alive() && self.shared.refusal.is_none();
             let head_only = reading.head_only;
             self.put_reply(reply, keep_alive, head_only);
             self.go_on(keep_alive);
@@ -215,7 +217,7 @@ impl<'a> Connection<'a> {
     /// Answers with the head of a stream alone, as `HEAD` requires, and with these further header lines.
     pub fn show_stream_head(&mut self, extra: &str) {
         if let State::Rendering(reading) = &self.slot.state {
-            let keep_alive = reading.keep_alive() && !self.shared.is_stopping;
+            let keep_alive = reading.keep_alive() && self.shared.refusal.is_none();
             let is_chunked = reading.http_11;
             self.put_stream_head(is_chunked, extra);
             self.go_on(keep_alive);
@@ -298,17 +300,28 @@ impl<'a> Connection<'a> {
         }
     }
 
-    /// Accepts no further request: a reply that is due says so, and otherwise the connection is closed. Input that the
-    /// kernel already has is still read. Streams and long polls go on.
+    /// Accepts no further request. Input that the kernel already has is still read, and refused where it is no complete
+    /// request. Streams and long polls go on.
     pub(super) fn stop(&mut self, refusal: &Reply) {
         match &self.slot.state {
             State::Reading(_) if self.slot.is_idle() => self.handle_ready(true, false, false),
-            State::Reading(_) if self.slot.outbox.is_empty() => {
-                self.refuse(refusal, CloseReason::Drain);
-            }
-            State::Reading(_) => self.drain(State::Draining(CloseReason::Drain)),
+            State::Reading(_) => self.stop_reading(refusal),
             State::Lingering(_) => self.close(CloseReason::Drain),
             _ => {}
+        }
+    }
+
+    /// Ends a connection that has no complete request: with this reply, if a part of one has come.
+    fn stop_reading(&mut self, refusal: &Reply) {
+        let State::Reading(reading) = &self.slot.state else {
+            return;
+        };
+        if self.slot.is_idle() {
+            self.close(CloseReason::Drain);
+        } else if self.slot.outbox.is_empty() || reading.has_pending() {
+            self.refuse(refusal, CloseReason::Drain);
+        } else {
+            self.drain(State::Draining(CloseReason::Drain));
         }
     }
 
@@ -411,7 +424,7 @@ impl<'a> Connection<'a> {
     /// Everything was sent. A client that may still be sending gets some time to close, because when a socket with
     /// unread bytes is closed, the kernel sends a reset, which can destroy the reply on its way (RFC 9112 §9.6).
     fn shut_down(&mut self, reason: CloseReason) {
-        if self.slot.peer == Peer::Ended || self.shared.is_stopping {
+        if self.slot.peer == Peer::Ended {
             return self.close(reason);
         }
         let action = Action::ShutdownWrite(self.slot.key);
@@ -1195,12 +1208,26 @@ mod tests {
         let unread = world.accept();
         world.socket(unread).takes = Some(100);
         world.send(unread, "GET /large HTTP/1.1\r\nHost: a\r\n\r\n");
+        let expecting = world.accept();
+        world.socket(expecting).takes = Some(0);
+        let upload = "POST /keep HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\n";
+        world.send(expecting, &format!("{upload}Content-Length: 3\r\n\r\n"));
+        // This one has begun a request, and the kernel has not said so yet.
+        let late = world.open("");
+        world.socket(late).unread.extend_from_slice(b"GET /");
         world.http.stop(&Reply::error(503, "stopping"));
+        world.settle();
+        world.socket(expecting).takes = None;
+        world.http.at(expecting).handle_ready(false, true, false);
         world.settle();
         assert_eq!(world.seen(idle), "drain");
         assert_eq!(world.seen(lingering), "our end, drain");
-        assert_eq!(world.seen(partial), "drain");
-        assert_eq!(world.received(partial).0, [503]);
+        // The rest of what is refused may be on its way, so that both linger.
+        for key in [partial, late] {
+            assert_eq!(world.seen(key), "our end");
+            assert_eq!(world.received(key).0, [503]);
+        }
+        assert_eq!(world.received(expecting).0, [100, 503]);
         let phases = [polling, streaming, waiting, unread].map(|key| world.phase(key));
         assert_eq!(
             phases,
@@ -1219,18 +1246,31 @@ mod tests {
         world.settle();
         for key in [polling, waiting, unread] {
             assert_eq!(world.received(key).0, [200]);
-            assert!(
-                world
-                    .socket(key)
-                    .received
-                    .windows(17)
-                    .any(|it| it == b"Connection: close")
-                    || key == unread
-            );
-            assert_eq!(world.phase(key), Phase::Closed);
+            let text = String::from_utf8_lossy(&world.socket(key).received).into_owned();
+            assert!(text.contains("Connection: close") || key == unread);
+            assert_eq!(world.phase(key), Phase::Lingering);
+            world.end(key);
+        }
+        for key in [partial, late, expecting] {
+            world.end(key);
         }
         assert_eq!(world.http.len(), 1);
         assert_eq!(world.phase(streaming), Phase::Streaming);
+    }
+
+    #[test]
+    fn what_is_discarded_is_read_in_small_pieces() {
+        let mut world = World::new();
+        for (input, phase) in [
+            (STREAM, Phase::Streaming),
+            ("GET /\r\n\r\n", Phase::Lingering),
+        ] {
+            let key = world.open(input);
+            assert_eq!(world.phase(key), phase);
+            world.http.at(key).handle_ready(true, false, false);
+            world.http.start_turn(world.now, 0);
+            assert_eq!(world.http.poll_read(), Some((key, 8 * 1024)));
+        }
     }
 
     #[test]

@@ -49,8 +49,8 @@ pub struct Shared {
     pub(super) actions: VecDeque<Action>,
     /// Bytes buffered for clients that have not authenticated yet.
     pub(super) unauthenticated_bytes: usize,
-    /// Whether no further request is accepted.
-    pub(super) is_stopping: bool,
+    /// The reply to requests that come too late, once no further one is accepted.
+    pub(super) refusal: Option<Reply>,
 }
 
 impl Connections {
@@ -75,7 +75,7 @@ impl Connections {
                 events: VecDeque::new(),
                 actions: VecDeque::new(),
                 unauthenticated_bytes: 0,
-                is_stopping: false,
+                refusal: None,
             },
         }
     }
@@ -119,7 +119,7 @@ impl Connections {
     /// Accepts no further requests. Those that are incomplete are refused with this reply, and idle connections are
     /// closed; streams, long polls and requests that wait for their replies are left to the owner.
     pub fn stop(&mut self, refusal: &Reply) {
-        self.shared.is_stopping = true;
+        self.shared.refusal = Some(refusal.clone());
         for (_, slot) in &mut self.slots {
             Connection::new(slot, &mut self.shared).stop(refusal);
         }

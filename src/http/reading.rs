@@ -206,6 +206,11 @@ impl Reading {
         self.buffer.is_empty() && self.pending.is_none()
     }
 
+    /// Whether the body of a request is being read.
+    pub fn has_pending(&self) -> bool {
+        self.pending.is_some()
+    }
+
     /// Whether the request was read to its end, so that another one may follow.
     pub fn is_whole(&self) -> bool {
         self.undecided == Framing::Length(0) && self.pending.is_none()
