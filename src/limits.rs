@@ -47,10 +47,10 @@ pub const HEAD_BYTES_MAX: usize = 16 * 1024;
 /// Header lines in one request; httparse needs an array of this size on the stack.
 pub const HEADERS_MAX: usize = 96;
 
-/// Bytes that the client of a stream may send within [`SUBSCRIBER_WINDOW`], which are discarded: one full read a second.
-/// It has no reason to send any, but pipelined requests or the rest of a body fit. Without this bound, a client that keeps
-/// sending would cost unbounded processor time.
-pub const SUBSCRIBER_BYTES_MAX: u32 = 8 * READ_BYTES as u32;
+/// Bytes that the client of a stream may send within [`SUBSCRIBER_WINDOW`], which are discarded: 9 KiB a second. It has no
+/// reason to send any, but the rest of the longest request body and a pipelined request fit. Without this bound, a client
+/// that keeps sending would cost unbounded processor time.
+pub const SUBSCRIBER_BYTES_MAX: u32 = 72 * 1024;
 
 /// Bytes read at a time of input that is discarded. Reading all that has come would let a client that sends behind its
 /// reply take the loop's time.
