@@ -39,7 +39,7 @@ impl<'a> Connection<'a> {
     pub fn handle_ready(&mut self, readable: bool, writable: bool, hung_up: bool) {
         if hung_up && self.slot.peer == Peer::Ended {
             // Nothing is left to be read.
-            return self.close_hung_up();
+            return self.close(self.slot.hang_up_reason());
         }
         if hung_up {
             self.slot.peer = Peer::HungUp;
@@ -83,12 +83,9 @@ impl<'a> Connection<'a> {
     /// A read would have blocked.
     pub fn handle_read_would_block(&mut self) {
         self.slot.read = ReadState::Drained;
-        if let Some(refusal) = self.shared.refusal.take() {
-            self.stop_reading(&refusal);
-            self.shared.refusal = Some(refusal);
-        }
+        self.stop_reading();
         if self.slot.peer == Peer::HungUp {
-            self.close_hung_up();
+            self.close(self.slot.hang_up_reason());
         }
     }
 
@@ -98,7 +95,7 @@ impl<'a> Connection<'a> {
         self.slot.read = ReadState::Drained;
         let before = mem::replace(&mut self.slot.peer, Peer::Ended);
         match self.slot.state {
-            _ if before == Peer::HungUp => self.close_hung_up(),
+            _ if before == Peer::HungUp => self.close(self.slot.hang_up_reason()),
             State::Streaming(..) | State::Polling(_) if before == Peer::Open => {
                 self.emit(Event::PeerEnded(self.slot.key));
             }
@@ -111,9 +108,7 @@ impl<'a> Connection<'a> {
 
     /// A system call on the socket failed.
     pub fn handle_failure(&mut self, error: &io::Error) {
-        let has_ended = self.slot.peer == Peer::Ended;
-        let reason = CloseReason::of_failure(error, has_ended);
-        self.close(self.slot.reason().unwrap_or(reason));
+        self.close(self.slot.failure_reason(error));
     }
 
     /// The kernel accepted so many bytes of the outbox.
@@ -207,20 +202,16 @@ impl<'a> Connection<'a> {
     /// body that was not read, so that it is not known where the next request begins.
     pub fn complete_request(&mut self, reply: &Reply) {
         if let State::Rendering(reading) | State::Polling(reading) = &self.slot.state {
-            let keep_alive = reading.keep_alive() && self.shared.refusal.is_none();
-            let head_only = reading.head_only;
+            let (keep_alive, head_only) = (self.keeps_alive(reading), reading.head_only);
             self.put_reply(reply, keep_alive, head_only);
-            self.go_on(keep_alive);
+            self.go_on();
         }
     }
 
     /// Answers with the head of a stream alone, as `HEAD` requires, and with these further header lines.
     pub fn show_stream_head(&mut self, extra: &str) {
-        if let State::Rendering(reading) = &self.slot.state {
-            let keep_alive = reading.keep_alive() && self.shared.refusal.is_none();
-            let is_chunked = reading.http_11;
-            self.put_stream_head(is_chunked, extra);
-            self.go_on(keep_alive);
+        if self.put_stream_head(extra).is_some() {
+            self.go_on();
         }
     }
 
@@ -235,9 +226,7 @@ impl<'a> Connection<'a> {
 
     /// Answers a request with a stream: its head with these further header lines, and its first bytes.
     pub fn begin_stream(&mut self, extra: &str, first: &[u8]) {
-        if let State::Rendering(reading) = &self.slot.state {
-            let is_chunked = reading.http_11;
-            self.put_stream_head(is_chunked, extra);
+        if let Some(is_chunked) = self.put_stream_head(extra) {
             self.slot.outbox.push_piece(is_chunked, first);
             self.subscribe(State::Streaming(is_chunked, Discarded::default()));
         }
@@ -261,9 +250,7 @@ impl<'a> Connection<'a> {
     /// Ends a stream between two events: one that was begun is completed first.
     pub fn end_stream(&mut self, reason: CloseReason) {
         if let State::Streaming(is_chunked, _) = self.slot.state {
-            if is_chunked {
-                self.slot.outbox.buffer().extend_from_slice(b"0\r\n\r\n");
-            }
+            self.slot.outbox.push_end(is_chunked);
             self.drain(State::Ending(reason));
         }
     }
@@ -302,26 +289,26 @@ impl<'a> Connection<'a> {
 
     /// Accepts no further request. Input that the kernel already has is still read, and refused where it is no complete
     /// request. Streams and long polls go on.
-    pub(super) fn stop(&mut self, refusal: &Reply) {
+    pub(super) fn stop(&mut self) {
         match &self.slot.state {
             State::Reading(_) if self.slot.is_idle() => self.handle_ready(true, false, false),
-            State::Reading(_) => self.stop_reading(refusal),
+            State::Reading(_) => self.stop_reading(),
             State::Lingering(_) => self.close(CloseReason::Drain),
             _ => {}
         }
     }
 
-    /// Ends a connection that has no complete request: with this reply, if a part of one has come.
-    fn stop_reading(&mut self, refusal: &Reply) {
-        let State::Reading(reading) = &self.slot.state else {
-            return;
-        };
-        if self.slot.is_idle() {
-            self.close(CloseReason::Drain);
-        } else if self.slot.outbox.is_empty() || reading.has_pending() {
-            self.refuse(refusal, CloseReason::Drain);
-        } else {
-            self.drain(State::Draining(CloseReason::Drain));
+    /// While stopping, ends a connection that has no complete request: with the refusal, if a part of one has come.
+    fn stop_reading(&mut self) {
+        match (&self.slot.state, self.shared.refusal.clone()) {
+            (State::Reading(_), Some(_)) if self.slot.is_idle() => self.close(CloseReason::Drain),
+            (State::Reading(reading), Some(refusal))
+                if self.slot.outbox.is_empty() || reading.has_pending() =>
+            {
+                self.refuse(&refusal, CloseReason::Drain);
+            }
+            (State::Reading(_), Some(_)) => self.drain(State::Draining(CloseReason::Drain)),
+            _ => {}
         }
     }
 
@@ -386,15 +373,25 @@ impl<'a> Connection<'a> {
         }
     }
 
-    fn put_stream_head(&mut self, is_chunked: bool, extra: &str) {
+    /// Whether the body of the stream is chunked; `None` if no request waits for an answer.
+    fn put_stream_head(&mut self, extra: &str) -> Option<bool> {
+        let State::Rendering(reading) = &self.slot.state else {
+            return None;
+        };
+        let is_chunked = reading.http_11;
         let out = self.slot.outbox.buffer();
         reply::encode_stream_head(out, is_chunked, extra, self.shared.unix_seconds);
+        Some(is_chunked)
+    }
+
+    fn keeps_alive(&self, reading: &Reading) -> bool {
+        reading.keep_alive() && self.shared.refusal.is_none()
     }
 
     /// A reply is in the outbox: goes on to the next request, or to the end.
-    fn go_on(&mut self, keep_alive: bool) {
+    fn go_on(&mut self) {
         match self.take_reading() {
-            Some(mut reading) if keep_alive => {
+            Some(mut reading) if self.keeps_alive(&reading) => {
                 reading.finish();
                 self.slot.progress_at = self.shared.now;
                 self.begin(reading);
@@ -431,15 +428,6 @@ impl<'a> Connection<'a> {
         self.shared.actions.push_back(action);
         let deadline = self.shared.now + limits::LINGER_DEADLINE;
         self.enter(State::Lingering(reason), deadline);
-    }
-
-    /// The socket is dead.
-    fn close_hung_up(&mut self) {
-        let by_client = match self.slot.peer {
-            Peer::Ended => CloseReason::Client,
-            Peer::Open | Peer::HungUp => CloseReason::Reset,
-        };
-        self.close(self.slot.reason().unwrap_or(by_client));
     }
 
     fn take_rendering(&mut self) -> Option<Box<Reading>> {

@@ -121,7 +121,7 @@ impl Connections {
     pub fn stop(&mut self, refusal: &Reply) {
         self.shared.refusal = Some(refusal.clone());
         for (_, slot) in &mut self.slots {
-            Connection::new(slot, &mut self.shared).stop(refusal);
+            Connection::new(slot, &mut self.shared).stop();
         }
     }
 

@@ -42,6 +42,13 @@ impl Outbox {
         }
     }
 
+    /// Appends the end of a stream's body.
+    pub fn push_end(&mut self, is_chunked: bool) {
+        if is_chunked {
+            self.buffer().extend_from_slice(b"0\r\n\r\n");
+        }
+    }
+
     /// Appends a reply's body behind its head. A large one is not copied, so that many clients who request the same
     /// document and do not read cost one copy of it.
     pub fn attach(&mut self, body: &Arc<[u8]>) {

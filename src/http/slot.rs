@@ -1,6 +1,7 @@
 //! What is kept of each connection, and what follows from it alone. There are many streams, so a stream's slot is small:
 //! what only requests need is in a box.
 
+use std::io;
 use std::time::Duration;
 
 use super::CloseReason;
@@ -166,8 +167,24 @@ impl Slot {
         }
     }
 
+    /// Why the connection ends if the socket is found dead.
+    pub fn hang_up_reason(&self) -> CloseReason {
+        let by_client = match self.peer {
+            Peer::Ended => CloseReason::Client,
+            Peer::Open | Peer::HungUp => CloseReason::Reset,
+        };
+        self.reason().unwrap_or(by_client)
+    }
+
+    /// Why the connection ends if a system call failed.
+    pub fn failure_reason(&self, error: &io::Error) -> CloseReason {
+        let has_ended = self.peer == Peer::Ended;
+        let reason = CloseReason::of_failure(error, has_ended);
+        self.reason().unwrap_or(reason)
+    }
+
     /// Why we are closing the connection, if we are.
-    pub fn reason(&self) -> Option<CloseReason> {
+    fn reason(&self) -> Option<CloseReason> {
         match self.state {
             State::Ending(reason) | State::Draining(reason) | State::Lingering(reason) => {
                 Some(reason)

@@ -135,10 +135,8 @@ impl Server {
         let is_broken = self.streams.handle_source_state(is_live, unanswered);
         self.streams.release_held(self.is_stopping);
         if is_broken && !self.settings.channels.patterns.is_empty() {
-            self.streams
-                .bus_mut()
-                .line_mut()
-                .publish_break(Stream::Channels);
+            let line = self.streams.bus_mut().line_mut();
+            line.publish_break(Stream::Channels);
         }
     }
 
@@ -321,10 +319,8 @@ impl Server {
         // Probes are answered, and streams told when to return.
         let is_answered = matches!(action, Action::Show(_) | Action::Subscribe(_));
         if self.is_stopping && body.is_none() && !is_answered {
-            return self
-                .streams
-                .at(key)
-                .refuse(&stopping_reply(), CloseReason::Drain);
+            let mut connection = self.streams.at(key);
+            return connection.refuse(&stopping_reply(), CloseReason::Drain);
         }
         match (action, body) {
             (Action::Subscribe(topics), _) => self.subscribe(key, peer_ip, &topics, &request),
@@ -370,8 +366,8 @@ impl Server {
             return reply;
         }
         let closed = self.close_matching(cleanup, client_ip);
-        let payload = cleanup.relay(client_ip, self.settings.epoch, &self.settings.node);
-        let relay = Effect::Publish(CLEANUP_CHANNEL, payload);
+        let relay = cleanup.relay(client_ip, self.settings.epoch, &self.settings.node);
+        let relay = Effect::Publish(CLEANUP_CHANNEL, relay);
         self.effects.push_back(relay);
         cleanup::cleaned_up(closed)
     }
