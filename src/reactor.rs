@@ -256,7 +256,7 @@ impl<N: Net> Reactor<N> {
             self.server.end_rest();
         }
         if let Some((is_live, unanswered)) = self.brokers.channels().subscriptions() {
-            self.server.handle_source_state(is_live, unanswered);
+            self.server.handle_channel_source(is_live, unanswered);
         }
         while let Some(answer) = self.brokers.poll_answer() {
             match answer {
@@ -363,7 +363,7 @@ impl<N: Net> Reactor<N> {
                     true => self.brokers.channels().subscribe(&name, is_pattern),
                     false => self.brokers.channels().unsubscribe(&name, is_pattern),
                 },
-                Effect::Submit(key, publication) => {
+                Effect::Publish(key, publication) => {
                     let mut channels = publication.channels.iter();
                     let is_here = channels.any(|name| !self.brokers.for_channel(name).delivers());
                     self.publications
@@ -373,7 +373,7 @@ impl<N: Net> Reactor<N> {
                 Effect::Render(key, document) => {
                     self.at_desk(|reports, desk| reports.handle_request(key, document, desk));
                 }
-                Effect::Publish(channel, payload) => {
+                Effect::TellCopies(channel, payload) => {
                     let payload = &payload;
                     self.brokers
                         .source()

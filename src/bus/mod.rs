@@ -213,8 +213,8 @@ impl Bus {
         }
     }
 
-    /// So many of the bytes that were prepared were written; none where there was no room. How many events are
-    /// complete with them.
+    /// Records that the kernel took so many of the prepared bytes, or none because it had no room. Returns how many events
+    /// are complete with them.
     pub fn handle_written(&mut self, taken: usize) -> u64 {
         let Some((prepared, batch)) = self.prepared.take().zip(self.batches.last()) else {
             return 0;
@@ -324,8 +324,8 @@ impl Bus {
     }
 
     /// Whether a subscriber has a part of something.
-    pub fn has_rest(&self, id: SubscriberId) -> bool {
-        let rest = self.subscriber(id).and_then(Subscriber::rest);
+    pub fn has_unfinished(&self, id: SubscriberId) -> bool {
+        let rest = self.subscriber(id).and_then(Subscriber::unfinished_to);
         rest.is_some()
     }
 
@@ -335,7 +335,7 @@ impl Bus {
             let (namespace, _) = subscriber.listed_at();
             let newest = self.line.newest_of(namespace);
             let lacks = subscriber.cursor() < newest && !subscriber.is_ending();
-            lacks || subscriber.rest().is_some()
+            lacks || subscriber.unfinished_to().is_some()
         })
     }
 
@@ -395,7 +395,7 @@ impl Bus {
             assert_eq!(registered, Some(id), "a subscriber's slot is another's");
             if is_resting(subscriber.owner()) {
                 assert!(
-                    subscriber.rest().is_none(),
+                    subscriber.unfinished_to().is_none(),
                     "nothing will finish what was begun"
                 );
                 let lacks = self.has_more(id);
@@ -445,7 +445,7 @@ impl Bus {
         let (namespace, _) = subscriber.listed_at();
         let registry = self.line.registry();
         let mut from = subscriber.cursor();
-        let (to, limit) = match subscriber.rest() {
+        let (to, limit) = match subscriber.unfinished_to() {
             Some(to) => (to, NO_LIMIT),
             None if subscriber.is_ending() => return Err(Ready::Nothing),
             None => {

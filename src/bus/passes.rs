@@ -150,8 +150,8 @@ impl Listeners {
 }
 
 impl Passes {
-    /// None. Those where fewer subscribers than `paced_from` get a message are not paced: they cost little, and nobody is made
-    /// to wait.
+    /// No passes yet. Namespaces where fewer subscribers than `paced_from` get a message are not paced: they cost little, so
+    /// that nobody needs to wait.
     pub fn new(paced_from: usize) -> Passes {
         Passes {
             queue: VecDeque::new(),

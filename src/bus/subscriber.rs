@@ -15,10 +15,11 @@ pub struct Subscriber {
     is_ending: bool,
     /// How many bytes it has of the batch that was begun; zero where none was.
     taken: u32,
-    /// It has everything up to here. One that was visited each time has more: all that its namespace has.
+    /// Everything up to here was sent. The cursor of a subscriber that lacks nothing may lag behind, because messages of
+    /// other namespaces do not move it: see `Visit::from`.
     cursor: u64,
     /// Where the batch ends that was begun.
-    rest_to: u64,
+    unfinished_to: u64,
     /// Its events have their positions until it has everything up to here: the end of a replay, or the greatest number
     /// where all have them, or zero.
     ids_until: u64,
@@ -45,7 +46,7 @@ impl Subscriber {
             is_ending: false,
             taken: 0,
             cursor,
-            rest_to: 0,
+            unfinished_to: 0,
             ids_until,
             events: 0,
         }
@@ -57,7 +58,7 @@ impl Subscriber {
         if taken < batch.len() {
             self.cursor = from;
             self.taken = taken as u32;
-            self.rest_to = batch.to();
+            self.unfinished_to = batch.to();
             return 0;
         }
         self.taken = 0;
@@ -98,8 +99,8 @@ impl Subscriber {
     }
 
     /// Where the batch ends that was begun, if one was.
-    pub fn rest(&self) -> Option<u64> {
-        (self.taken > 0).then_some(self.rest_to)
+    pub fn unfinished_to(&self) -> Option<u64> {
+        (self.taken > 0).then_some(self.unfinished_to)
     }
 
     /// How many bytes it has of that batch.
@@ -114,7 +115,7 @@ impl Subscriber {
 
     /// It will have everything up to here once what was begun is complete.
     pub fn place(&self) -> u64 {
-        self.rest().unwrap_or(self.cursor)
+        self.unfinished_to().unwrap_or(self.cursor)
     }
 
     /// Events sent.

@@ -76,7 +76,7 @@ pub enum Event {
     Resolved(Token, io::Result<Vec<SocketAddr>>),
     /// The process should stop (`SIGTERM`, `SIGINT`).
     Signal,
-    /// The process should read its files again (`SIGHUP`).
+    /// `SIGHUP` arrived, which elsewhere means to read the configuration again.
     Reload,
 }
 

@@ -131,8 +131,8 @@ impl Server {
 
     /// Whether the source is connected. While it is not, messages are lost, so that no position from before it left or
     /// came back can be resumed on a channel. `unanswered` is how many of our commands it has not confirmed.
-    pub fn handle_source_state(&mut self, is_live: bool, unanswered: usize) {
-        let is_broken = self.streams.handle_source_state(is_live, unanswered);
+    pub fn handle_channel_source(&mut self, is_live: bool, unanswered: usize) {
+        let is_broken = self.streams.handle_channel_source(is_live, unanswered);
         self.streams.release_held(self.is_stopping);
         if is_broken && !self.settings.channels.patterns.is_empty() {
             let line = self.streams.bus_mut().line_mut();
@@ -349,7 +349,7 @@ impl Server {
                 match submissions::judge(request, is_authorized, body, &self.settings, line) {
                     Ok(publication) => {
                         self.counters.published += 1;
-                        return self.effects.push_back(Effect::Submit(key, publication));
+                        return self.effects.push_back(Effect::Publish(key, publication));
                     }
                     Err(reply) => reply,
                 }
@@ -367,7 +367,7 @@ impl Server {
         }
         let closed = self.close_matching(cleanup, client_ip);
         let relay = cleanup.relay(client_ip, self.settings.epoch, &self.settings.node);
-        let relay = Effect::Publish(CLEANUP_CHANNEL, relay);
+        let relay = Effect::TellCopies(CLEANUP_CHANNEL, relay);
         self.effects.push_back(relay);
         cleanup::cleaned_up(closed)
     }

@@ -47,7 +47,7 @@ impl Demand {
     /// Whether the source is connected, and how many of our commands it has not confirmed. Returns whether messages may be
     /// lost: positions that are given out while it is away cannot be resumed either, because any number of connections may
     /// have come and gone.
-    pub fn handle_source_state(&mut self, is_live: bool, unanswered: usize) -> bool {
+    pub fn handle_channel_source(&mut self, is_live: bool, unanswered: usize) -> bool {
         self.confirmed = match is_live {
             true => self.sent.saturating_sub(unanswered as u64),
             false => self.sent,

@@ -55,7 +55,7 @@ pub enum Effect {
     /// Close or shut down a socket.
     Socket(http::Action),
     /// Publish this. The result goes to `complete_request` of the connection.
-    Submit(Key, Publication),
+    Publish(Key, Publication),
     /// Render a document. The result goes to `complete_request` of the connection.
     Render(Key, Document),
     /// Begin or stop listening to a channel, or to all that match a pattern.
@@ -68,7 +68,7 @@ pub enum Effect {
         is_wanted: bool,
     },
     /// Send this to the other copies of the server, on this channel.
-    Publish(&'static str, Vec<u8>),
+    TellCopies(&'static str, Vec<u8>),
     /// Write a line to the log.
     Log(Level, String),
 }

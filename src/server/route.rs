@@ -195,7 +195,7 @@ pub(super) enum Resource<'a> {
     Document(Document),
     /// A redirect to another path.
     Moved(&'static str),
-    /// Closes the client's detail streams of one ID, or its score streams.
+    /// Closes the client's detail streams of one ID, or its `eps` streams, which the path calls `scores`.
     Cleanup(Option<&'a str>),
 }
 

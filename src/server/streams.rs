@@ -196,8 +196,8 @@ impl Streams {
     }
 
     /// The state of the source; returns whether messages of channels may be lost.
-    pub fn handle_source_state(&mut self, is_live: bool, unanswered: usize) -> bool {
-        self.demand.handle_source_state(is_live, unanswered)
+    pub fn handle_channel_source(&mut self, is_live: bool, unanswered: usize) -> bool {
+        self.demand.handle_channel_source(is_live, unanswered)
     }
 
     /// Ends a stream between two events, of which the first may still have to be completed. Messages are kept for a while,
@@ -209,7 +209,7 @@ impl Streams {
             return;
         };
         let id = subscription.subscriber;
-        if self.bus.has_rest(id) {
+        if self.bus.has_unfinished(id) {
             subscription.stage = Stage::Ending;
             self.bus.end(id);
         } else {
@@ -322,7 +322,7 @@ impl Streams {
         let is_poll = subscription.is_some_and(|it| it.stage == Stage::Poll);
         let outbox = self.http.outbox(key).len();
         let step = match id {
-            Some(id) if outbox == 0 || self.bus.has_rest(id) => {
+            Some(id) if outbox == 0 || self.bus.has_unfinished(id) => {
                 self.prepare(key, id, is_poll, None)
             }
             _ if outbox > 0 => Some(self.write(key, None, outbox)),

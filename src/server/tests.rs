@@ -49,7 +49,7 @@ fn a_stream_waits_for_the_source_whatever_its_connection_was_used_for_before() {
         settings.pacing.reads_per_turn = 8;
         settings.pacing.writes_per_turn = writes_per_turn;
         let mut server = Server::new(settings, now, 0);
-        server.handle_source_state(true, 0);
+        server.handle_channel_source(true, 0);
         let key = server.accept([127, 0, 0, 1].into(), false);
         let mut asked = 0;
         let mut written = Vec::new();
@@ -68,7 +68,7 @@ fn a_stream_waits_for_the_source_whatever_its_connection_was_used_for_before() {
         }
         assert_eq!(asked, 1, "{inputs:?}");
         // The answer has come.
-        server.handle_source_state(true, 0);
+        server.handle_channel_source(true, 0);
         let (_, bytes) = turn(&mut server, now, &mut None);
         let text = String::from_utf8_lossy(&bytes);
         assert!(text.contains("event-stream"), "it has not begun: {text:?}");
