@@ -304,6 +304,10 @@ pub const DOCUMENT_VERSIONS_MAX: usize = 8;
 /// default log is 2 MiB; a longer reply ends the session, because the stream can no longer be parsed.
 pub const REPLY_BYTES_MAX: usize = 8 * 1024 * 1024;
 
+/// Elements of such a reply, those within others included. A parsed element takes some 50 bytes, so that a reply of
+/// nothing but empty ones takes 3 MiB. The longest replies that are asked for have some thousand.
+pub const REPLY_ELEMENTS_MAX: usize = 64 * 1024;
+
 /// Bytes of commands that may wait to be sent to a broker: two of the longest publications. Redis commands beyond that
 /// are dropped, and AMQP messages rejected.
 pub const COMMAND_BYTES_MAX: usize = 4 * 1024 * 1024;

@@ -1,18 +1,17 @@
-//! The codec of RESP: bytes in pieces of any size → values, and commands → bytes. It limits the size of a value (the
-//! grammar is that of the `redis` crate), and does not know which commands are sent when.
+//! RESP, the broker's protocol: bytes fed in pieces of any size, whole values out. It owns finding the end of a value,
+//! the bounds on one, and the packing of commands (values are parsed by the `redis` crate); it must not know which
+//! commands are sent when.
 
-use std::io::{self, Read};
+use redis::Value;
 
-use redis::{ErrorKind, Parser, Value};
-
-use crate::limits::REPLY_BYTES_MAX;
+use crate::limits::{REPLY_BYTES_MAX, REPLY_ELEMENTS_MAX};
 
 /// Why the server's bytes cannot be decoded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ReplyError {
-    /// Not RESP, for this reason.
+    /// Not RESP; what the parser says, in one line.
     Malformed(String),
-    /// One value over [`REPLY_BYTES_MAX`].
+    /// One value over [`REPLY_BYTES_MAX`], or of more than [`REPLY_ELEMENTS_MAX`] elements.
     TooLarge,
 }
 
@@ -20,28 +19,22 @@ impl std::fmt::Display for ReplyError {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             ReplyError::Malformed(detail) => write!(out, "not a redis reply: {detail}"),
-            ReplyError::TooLarge => write!(out, "a reply over {REPLY_BYTES_MAX} bytes"),
+            ReplyError::TooLarge => write!(
+                out,
+                "a reply over {REPLY_BYTES_MAX} bytes or {REPLY_ELEMENTS_MAX} elements"
+            ),
         }
     }
 }
 
-/// An incremental decoder of the bytes of one connection.
+impl std::error::Error for ReplyError {}
+
+/// An incremental decoder of one connection's bytes.
+#[derive(Default)]
 pub struct Decoder {
-    parser: Parser,
-    /// The bytes since the last complete value, which the parser may hold.
-    held: usize,
-    /// The parser needs more bytes for the next value.
-    is_starved: bool,
-}
-
-impl Default for Decoder {
-    fn default() -> Decoder {
-        Decoder {
-            parser: Parser::new(),
-            held: 0,
-            is_starved: false,
-        }
-    }
+    /// The beginning of a value that is not whole yet.
+    buffer: Vec<u8>,
+    scan: Scan,
 }
 
 impl Decoder {
@@ -51,47 +44,137 @@ impl Decoder {
     /// # Errors
     /// Any [`ReplyError`]; the decoder must not be used after one.
     pub fn next_value(&mut self, input: &mut &[u8]) -> Result<Option<Value>, ReplyError> {
-        // The parser clears a buffer of some kilobytes with each call.
-        if self.is_starved && input.is_empty() {
+        if self.buffer.is_empty() {
+            // Most values are whole, and are parsed where they lie.
+            if let Some(len) = self.scan.end_of(input)? {
+                let (value, rest) = input.split_at(len);
+                *input = rest;
+                return parse(value).map(Some);
+            }
+            self.buffer.extend_from_slice(std::mem::take(input));
             return Ok(None);
         }
-        let mut feed = Feed {
-            input,
-            held: &mut self.held,
+        let before = self.buffer.len();
+        self.buffer.extend_from_slice(input);
+        let Some(len) = self.scan.end_of(&self.buffer)? else {
+            *input = &[];
+            return Ok(None);
         };
-        match self.parser.parse_value(&mut feed) {
-            Ok(value) => {
-                self.held = 0;
-                self.is_starved = false;
-                Ok(Some(value))
+        *input = &input[len - before..];
+        let value = parse(&self.buffer[..len]);
+        self.buffer = Vec::new();
+        value.map(Some)
+    }
+}
+
+/// How far a value has been looked through for its end.
+#[derive(Default)]
+struct Scan {
+    /// Bytes of elements that are whole.
+    passed: usize,
+    /// Bytes in which the end of the current element's line is known not to be.
+    searched: usize,
+    /// Elements of the value that are whole, and those that were announced and are not.
+    elements: usize,
+    missing: usize,
+}
+
+impl Scan {
+    /// How long the value is that `bytes` begin with, if it is whole. Must be given the same bytes again, and more,
+    /// until it is.
+    fn end_of(&mut self, bytes: &[u8]) -> Result<Option<usize>, ReplyError> {
+        if self.elements == 0 {
+            self.missing = 1;
+        }
+        while self.missing > 0 {
+            let Some((element, announced)) = self.element(bytes)? else {
+                return match bytes.len() > REPLY_BYTES_MAX {
+                    true => Err(ReplyError::TooLarge),
+                    false => Ok(None),
+                };
+            };
+            self.passed += element;
+            self.searched = self.passed;
+            self.elements += 1;
+            self.missing = (self.missing - 1).saturating_add(announced);
+            if self.elements.saturating_add(self.missing) > REPLY_ELEMENTS_MAX {
+                return Err(ReplyError::TooLarge);
             }
-            Err(error) if error.kind() == ErrorKind::Io => {
-                if self.held > REPLY_BYTES_MAX {
+        }
+        let end = std::mem::take(self).passed;
+        match end > REPLY_BYTES_MAX {
+            true => Err(ReplyError::TooLarge),
+            false => Ok(Some(end)),
+        }
+    }
+
+    /// How long the current element is, without those within it, and how many these are; `None` where it is not whole.
+    fn element(&mut self, bytes: &[u8]) -> Result<Option<(usize, usize)>, ReplyError> {
+        let rest = &bytes[self.passed..];
+        let Some(&kind) = rest.first() else {
+            return Ok(None);
+        };
+        if !b"+-:$*_#,(!=%~>|".contains(&kind) {
+            let byte = kind.escape_ascii();
+            return Err(ReplyError::Malformed(format!(
+                "no value begins with `{byte}`"
+            )));
+        }
+        let from = self.searched.max(self.passed + 1) - self.passed;
+        let unsearched = rest.get(from..).unwrap_or_default();
+        let Some(at) = unsearched.windows(2).position(|pair| pair == b"\r\n") else {
+            // The last byte may be the first of an end.
+            self.searched = (bytes.len() - 1).max(self.passed);
+            return Ok(None);
+        };
+        let line_len = from + at + 2;
+        self.searched = self.passed + from + at;
+        if !b"$*!=%~>|".contains(&kind) {
+            return Ok(Some((line_len, 0)));
+        }
+        let Some(count) = count_of(&rest[1..line_len - 2])? else {
+            // There is no such value: `$-1` and `*-1`.
+            return Ok(Some((line_len, 0)));
+        };
+        Ok(match kind {
+            b'$' | b'!' | b'=' => {
+                let len = count.saturating_add(line_len + 2);
+                if self.passed.saturating_add(len) > REPLY_BYTES_MAX {
                     return Err(ReplyError::TooLarge);
                 }
-                self.is_starved = true;
-                Ok(None)
+                (len <= rest.len()).then_some((len, 0))
             }
-            Err(error) => Err(ReplyError::Malformed(error.to_string())),
+            b'%' => Some((line_len, count.saturating_mul(2))),
+            // Attributes stand before the value that they are about.
+            b'|' => Some((line_len, count.saturating_mul(2).saturating_add(1))),
+            _ => Some((line_len, count)),
+        })
+    }
+}
+
+/// The length or the number of elements that a line announces; `None` where it says that there is no value.
+fn count_of(digits: &[u8]) -> Result<Option<usize>, ReplyError> {
+    match digits {
+        b"-1" => Ok(None),
+        [] => Err(malformed(digits)),
+        _ if !digits.iter().all(u8::is_ascii_digit) => Err(malformed(digits)),
+        _ => {
+            let text = std::str::from_utf8(digits).map_err(|_| malformed(digits))?;
+            Ok(Some(text.parse().unwrap_or(usize::MAX)))
         }
     }
 }
 
-/// A reader of the available bytes. The parser resumes after `WouldBlock`, while `Ok(0)` would mean the end.
-struct Feed<'a, 'b> {
-    input: &'a mut &'b [u8],
-    held: &'a mut usize,
+fn malformed(digits: &[u8]) -> ReplyError {
+    ReplyError::Malformed(format!("`{}` is no length", digits.escape_ascii()))
 }
 
-impl Read for Feed<'_, '_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if self.input.is_empty() || *self.held > REPLY_BYTES_MAX {
-            return Err(io::ErrorKind::WouldBlock.into());
-        }
-        let len = self.input.read(buffer)?;
-        *self.held += len;
-        Ok(len)
-    }
+fn parse(value: &[u8]) -> Result<Value, ReplyError> {
+    redis::parse_redis_value(value).map_err(|error| {
+        let lines = error.to_string();
+        let lines: Vec<&str> = lines.split_ascii_whitespace().collect();
+        ReplyError::Malformed(lines.join(" "))
+    })
 }
 
 /// Appends one command, packed as an array of bulk strings.
@@ -149,7 +232,8 @@ mod tests {
             b"$3\r\nabcdef\r\n",
             b"|-1\r\n+a\r\n",
             b"%-1\r\n+a\r\n",
-            &b"*1\r\n".repeat(200),
+            &[b"*1\r\n".repeat(200), b":1\r\n".to_vec()].concat(),
+            b"?",
         ];
         for bytes in table {
             let got = decode(&[bytes]);
