@@ -90,6 +90,9 @@ pub const SEGMENT_BYTES_MAX: usize = 200;
 /// Namespaces that one connection may carry. A browser has six connections to a host, and a page some emoji.
 pub const NAMESPACES_MAX: usize = 32;
 
+/// Names in one list of channels or namespaces, repeated ones included: a query of 16 KiB has room for eight thousand,
+/// and no request may take a millisecond.
+pub const LISTED_NAMES_MAX: usize = 1_024;
 /// Channel patterns that can be configured: each requested name is matched against all of them.
 pub const CHANNEL_PATTERNS_MAX: usize = 64;
 

@@ -161,9 +161,8 @@ fn answer(
             subscribe(request, topics::of_lists(query, settings))
         }
         (Method::Get | Method::Head, Resource::Channels(Some(name))) => {
-            let names = [name.to_owned()];
             let is_named = topics::names_channels(query);
-            subscribe(request, topics::of_channels(&names, is_named, settings))
+            subscribe(request, topics::of_channels([name], is_named, settings))
         }
         (Method::Get | Method::Head, Resource::Document(document)) => Action::Show(document),
         (Method::Get | Method::Head, Resource::Moved(location)) => {
