@@ -68,10 +68,11 @@ pub const PUBLISH_BODY_BYTES_MAX: u64 = 1024 * 1024;
 /// sent on all of them or on none.
 pub const PUBLISH_BYTES_MAX: usize = COMMAND_BYTES_MAX / 2;
 
-/// Bytes buffered for bodies whose senders have not authenticated yet: eight of the longest.
+/// Bytes of incomplete heads and bodies whose senders have not authenticated yet: eight of the longest bodies.
 pub const UNAUTHENTICATED_BYTES_MAX: usize = 8 * 1024 * 1024;
-/// Bytes of such a body that do not count: a quarter of the longest request head.
-pub const UNAUTHENTICATED_BYTES_FREE: usize = 4 * 1024;
+/// Bytes of each such head or body that do not count, and that are read behind a request that is not answered yet: most heads
+/// are shorter.
+pub const UNAUTHENTICATED_BYTES_FREE: usize = 2 * 1024;
 
 /// How long a stream is held until the source confirms its channels. Users notice a longer wait, and a source that
 /// takes longer is in trouble.

@@ -6,6 +6,9 @@ use std::net::Ipv4Addr;
 use emojitrack_streamer::broker::Message;
 use emojitrack_streamer::config::{self, Command};
 use emojitrack_streamer::http::Key;
+use emojitrack_streamer::http::body::Body;
+use emojitrack_streamer::http::head::Framing;
+use emojitrack_streamer::http::publication;
 use emojitrack_streamer::server::Server;
 use emojitrack_streamer::time::Time;
 
@@ -160,4 +163,64 @@ fn sums_for_slow_clients_do_not_allocate() {
     assert!(sums > TURNS / 4, "{sums} sums");
     let per_turn = counted.count_total as f64 / TURNS as f64;
     assert!(per_turn < 0.2, "{per_turn} allocations a turn");
+}
+
+#[test]
+fn a_body_of_any_content_takes_a_small_multiple_of_its_size() {
+    const BYTES: usize = 1024 * 1024;
+    let filled = |start: &str, part: &str, end: &str| {
+        let count = (BYTES - start.len() - end.len()) / part.len();
+        [start, &part.repeat(count), end].concat()
+    };
+    let (json, form) = ("application/json", "application/x-www-form-urlencoded");
+    let table = [
+        (json, filled("{\"x\":[", "{\"\":0},", "0]}")),
+        (json, filled("{\"x\":", "[", "")),
+        (
+            json,
+            filled("{\"channel\":[", "\"a\",", "\"b\"],\"message\":\"\"}"),
+        ),
+        (
+            json,
+            filled("{\"channel\":[", "[],", "[]],\"message\":\"\"}"),
+        ),
+        (
+            json,
+            filled("{\"channel\":\"a\",\"message\":\"", "x", "\"}"),
+        ),
+        (
+            json,
+            filled("{\"channel\":\"a\",\"message\":\"", "\\n", "\"}"),
+        ),
+        (
+            json,
+            filled("{\"channel\":\"a\",\"message\":[", "0,", "0]}"),
+        ),
+        (
+            json,
+            filled("{", "\"message\":\"x\",", "\"channel\":\"a\"}"),
+        ),
+        (json, filled("{\"", "x", "\":0}")),
+        (form, filled("channel=a&message=", "x", "")),
+        (form, filled("channel=a&message=", "%20", "")),
+        (form, filled("channel=a&message=", "+", "")),
+        (form, filled("message=&", "channel=a&", "")),
+        (form, filled("message=&", "&", "")),
+    ];
+    for (content_type, body) in table {
+        let counted = allocation_counter::measure(|| {
+            let mut kept = Vec::new();
+            let framing = Framing::Length(body.len() as u64);
+            let mut reading = Body::new(framing, BYTES as u64).expect("it may be that long");
+            for piece in body.as_bytes().chunks(16 * 1024) {
+                let read = reading.consume(piece, Some(&mut kept));
+                read.expect("it is not chunked");
+            }
+            drop(publication::parse(content_type.as_bytes(), &kept));
+        });
+        // The body, what is taken of it, and the parser's own copy of a string with escapes, which grows by doubling.
+        let (bytes, bytes_max) = (counted.bytes_max as usize, BYTES * 4);
+        let shown = &body[..40];
+        assert!(bytes <= bytes_max, "{bytes} bytes for {shown}...");
+    }
 }

@@ -181,7 +181,9 @@ fn parse_amqp(url: &str) -> Result<amqp::Endpoint, &'static str> {
 /// split in the wrong place.
 fn decoded(text: &str) -> Option<String> {
     let is_split = text.contains(['/', '?', '#', '@', ':']);
-    let bytes = percent_decode(text.as_bytes()).ok().filter(|_| !is_split)?;
+    let bytes = percent_decode(text.as_bytes(), b'+')
+        .ok()
+        .filter(|_| !is_split)?;
     let fits = bytes.len() <= AMQP_NAME_BYTES_MAX && !bytes.contains(&0);
     String::from_utf8(bytes).ok().filter(|_| fits)
 }

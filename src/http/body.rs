@@ -3,6 +3,7 @@
 
 use super::error::RequestError;
 use super::head::Framing;
+use super::request_line::is_token;
 use crate::limits::CHUNK_LINE_BYTES_MAX;
 
 /// The progress of a body that is being read.
@@ -81,6 +82,10 @@ impl Body {
             };
             let len = usize::try_from(left).map_or(rest.len(), |left| left.min(rest.len()));
             if let Some(kept) = &mut kept {
+                if kept.capacity() - kept.len() < len {
+                    // An eighth more, and not twice as much: nobody counts the memory that is not used.
+                    kept.reserve_exact(len.max(kept.len() / 8));
+                }
                 kept.extend_from_slice(&rest[..len]);
             }
             rest = &rest[len..];
@@ -95,63 +100,139 @@ impl Body {
         Ok((bytes.len() - rest.len(), self.has_ended()))
     }
 
-    /// Consumes a line that is not data: its length with its end, or `None` if it is incomplete.
+    /// Takes a line that is no data: how long it is, with its end. `None` where it is not whole. What is wrong is
+    /// looked for from left to right, also in a line that is not whole, so that the answer does not depend on how
+    /// the bytes were split.
     fn take_line(&mut self, bytes: &[u8]) -> Result<Option<usize>, RequestError> {
-        let (line, is_whole) = line_of(bytes)?;
-        let next = match self.next {
-            // Incomplete lines are parsed as well, so that an error is found as early as possible.
-            Next::Size if is_whole || !line.is_empty() => match self.chunk_size(line)? {
-                0 => Next::Trailer,
-                size => Next::Data(size),
-            },
-            Next::DataEnd if !line.is_empty() => return Err(RequestError::Chunks),
-            Next::DataEnd => Next::Size,
-            Next::Trailer if line.is_empty() => Next::End,
-            other => other,
-        };
-        if self.overhead + line.len() as u64 > self.bytes_max {
+        let (line, end) = line_of(bytes);
+        let Some(room) = self.bytes_max.checked_sub(self.overhead) else {
             return Err(RequestError::BodyTooLarge(self.bytes_max));
+        };
+        let room = usize::try_from(room).unwrap_or(usize::MAX);
+        let shown = &line[..line.len().min(CHUNK_LINE_BYTES_MAX).min(room)];
+        let size = match self.next {
+            Next::Size if !shown.is_empty() => Some(self.size_of(shown)?),
+            Next::Size if line.is_empty() && end != LineEnd::Missing => {
+                return Err(RequestError::Chunks);
+            }
+            Next::DataEnd if !line.is_empty() => return Err(RequestError::Chunks),
+            _ => None,
+        };
+        if line.len() > CHUNK_LINE_BYTES_MAX.min(room) {
+            return Err(match room > CHUNK_LINE_BYTES_MAX {
+                true => RequestError::Chunks,
+                false => RequestError::BodyTooLarge(self.bytes_max),
+            });
         }
-        if !is_whole {
-            return Ok(None);
+        match end {
+            LineEnd::Missing => return Ok(None),
+            LineEnd::Wrong => return Err(RequestError::Chunks),
+            LineEnd::Whole => {}
         }
-        if let Next::Data(size) = next {
-            self.data += size;
-        }
-        self.next = next;
         self.overhead += line.len() as u64 + 2;
+        self.next = match (self.next, size) {
+            (Next::Size, Some((_, extensions))) if !are_extensions(extensions) => {
+                return Err(RequestError::Chunks);
+            }
+            (Next::Size, Some((0, _))) => Next::Trailer,
+            (Next::Size, Some((size, _))) => {
+                self.data += size;
+                Next::Data(size)
+            }
+            (Next::DataEnd, _) => Next::Size,
+            (Next::Trailer, _) if line.is_empty() => Next::End,
+            (other, _) => other,
+        };
         Ok(Some(line.len() + 2))
     }
 
-    /// Parses a chunk's size. The bound is checked at each digit, so that the size cannot overflow.
-    fn chunk_size(&self, line: &[u8]) -> Result<u64, RequestError> {
-        let is_extension = |byte: &u8| b"; \t".contains(byte);
-        let digits = line.split(is_extension).next().unwrap_or_default();
-        if digits.is_empty() {
-            return Err(RequestError::Chunks);
-        }
+    /// The size that a line begins with, and what follows it. The bound is checked at each digit, so that the size
+    /// cannot overflow.
+    fn size_of<'a>(&self, line: &'a [u8]) -> Result<(u64, &'a [u8]), RequestError> {
+        let end = line.iter().position(|byte| !byte.is_ascii_hexdigit());
+        let (digits, rest) = line.split_at(end.unwrap_or(line.len()));
         let mut size = 0;
         for &digit in digits {
-            let digit = char::from(digit).to_digit(16);
-            size = size * 16 + u64::from(digit.ok_or(RequestError::Chunks)?);
+            size = size * 16 + u64::from(char::from(digit).to_digit(16).unwrap_or_default());
             if size > self.bytes_max - self.data {
                 return Err(RequestError::BodyTooLarge(self.bytes_max));
             }
         }
-        Ok(size)
+        match rest.first() {
+            _ if digits.is_empty() => Err(RequestError::Chunks),
+            None | Some(b';' | b' ' | b'\t') => Ok((size, rest)),
+            Some(_) => Err(RequestError::Chunks),
+        }
     }
 }
 
-/// The first line without its end, and whether it is complete. Only CR LF ends a line: if a proxy and we disagreed about
-/// an end, requests could be smuggled.
-fn line_of(bytes: &[u8]) -> Result<(&[u8], bool), RequestError> {
+/// How a line ends.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum LineEnd {
+    /// The end has not come yet.
+    Missing,
+    /// With CR LF.
+    Whole,
+    /// With anything else: two readers that disagree about an end are how requests are smuggled.
+    Wrong,
+}
+
+/// The line that the bytes begin with, without its end, and how it ends.
+fn line_of(bytes: &[u8]) -> (&[u8], LineEnd) {
     let end = bytes.iter().position(|byte| b"\r\n".contains(byte));
     let (line, end) = bytes.split_at(end.unwrap_or(bytes.len()));
     match end {
-        _ if line.len() > CHUNK_LINE_BYTES_MAX => Err(RequestError::Chunks),
-        [] | [b'\r'] => Ok((line, false)),
-        [b'\r', b'\n', ..] => Ok((line, true)),
-        _ => Err(RequestError::Chunks),
+        [] | [b'\r'] => (line, LineEnd::Missing),
+        [b'\r', b'\n', ..] => (line, LineEnd::Whole),
+        _ => (line, LineEnd::Wrong),
+    }
+}
+
+/// Whether this is a list of chunk extensions, or nothing (RFC 9112 §7.1.1). What they say is ignored.
+fn are_extensions(mut rest: &[u8]) -> bool {
+    while !rest.is_empty() {
+        let Some(name) = trim_start(rest).strip_prefix(b";") else {
+            return false;
+        };
+        let Some(after) = strip_token(trim_start(name)) else {
+            return false;
+        };
+        rest = match trim_start(after).strip_prefix(b"=").map(trim_start) {
+            None => after,
+            Some(value) => match strip_token(value).or_else(|| strip_quoted(value)) {
+                Some(after) => after,
+                None => return false,
+            },
+        };
+    }
+    true
+}
+
+fn trim_start(bytes: &[u8]) -> &[u8] {
+    let blank = bytes
+        .iter()
+        .take_while(|byte| b" \t".contains(byte))
+        .count();
+    &bytes[blank..]
+}
+
+/// What follows a token.
+fn strip_token(bytes: &[u8]) -> Option<&[u8]> {
+    let len = bytes.iter().take_while(|&&byte| is_token(byte)).count();
+    (len > 0).then_some(&bytes[len..])
+}
+
+/// What follows a quoted string (RFC 9110 §5.6.4).
+fn strip_quoted(bytes: &[u8]) -> Option<&[u8]> {
+    let is_text = |byte: u8| byte == b'\t' || (byte >= b' ' && byte != 0x7F);
+    let mut rest = bytes.strip_prefix(b"\"")?;
+    loop {
+        rest = match rest {
+            [b'"', rest @ ..] => return Some(rest),
+            [b'\\', escaped, rest @ ..] if is_text(*escaped) => rest,
+            [byte, rest @ ..] if is_text(*byte) && *byte != b'\\' => rest,
+            _ => return None,
+        };
     }
 }
 
@@ -199,7 +280,14 @@ mod tests {
             (Framing::Chunked, "0\r\n\r\nGET", Ok(Some((5, "")))),
             (Framing::Chunked, "3;x=y\r\nabc\r\n0\r\nT: v\r\n\r\nGET", Ok(Some((23, "abc")))),
             (Framing::Chunked, "a\r\n0123456789\r\n00\r\n\r\n", Ok(Some((21, "0123456789")))),
-            (Framing::Chunked, "2\r\n\r\n\r\n1 \r\n0\r\n0\r\n\r\n", Ok(Some((19, "\r\n0")))),
+            (Framing::Chunked, "2\r\n\r\n\r\n1\r\n0\r\n0\r\n\r\n", Ok(Some((18, "\r\n0")))),
+            (Framing::Chunked, "1 ; a = \"\\\";\" ;b;c=d\r\nx\r\n0;e\r\n\r\n", Ok(Some((32, "x")))),
+            (Framing::Chunked, "1;\r\nx\r\n0\r\n\r\n", Err(RequestError::Chunks)),
+            (Framing::Chunked, "1 \r\nx\r\n0\r\n\r\n", Err(RequestError::Chunks)),
+            (Framing::Chunked, "1;bad[=x\r\nx\r\n0\r\n\r\n", Err(RequestError::Chunks)),
+            (Framing::Chunked, "1;\0ext\r\nx\r\n0\r\n\r\n", Err(RequestError::Chunks)),
+            (Framing::Chunked, "1;a=\r\nx\r\n0\r\n\r\n", Err(RequestError::Chunks)),
+            (Framing::Chunked, "1;a=\"b\r\nx\r\n0\r\n\r\n", Err(RequestError::Chunks)),
             (Framing::Chunked, "3\r\nabc\r\n", Ok(None)),
             (Framing::Chunked, "3\r\nabcd\r\n", Err(RequestError::Chunks)),
             (Framing::Chunked, "\r\n", Err(RequestError::Chunks)),

@@ -13,7 +13,7 @@ use super::event::{Action, Event};
 use super::outbox::Outbox;
 use super::reading::{BodyUse, Reading};
 use super::reply::{self, Reply};
-use super::slot::{Discarded, NEVER, Peer, ReadState, Slot, State, WriteState};
+use super::slot::{Discarded, Due, NEVER, Peer, ReadState, Slot, State, WriteState};
 use super::{CloseReason, Request};
 use crate::limits;
 use crate::time::Time;
@@ -60,8 +60,8 @@ impl<'a> Connection<'a> {
     pub fn handle_input(&mut self, bytes: &[u8]) {
         let now = self.shared.now;
         match &mut self.slot.state {
-            State::Reading(reading) => {
-                if reading.push(bytes) {
+            State::Reading(_) => {
+                if self.with_reading(|reading| reading.push(bytes)) == Some(true) {
                     self.slot.deadline = now + limits::REQUEST_DEADLINE;
                 }
                 self.poll_request();
@@ -99,8 +99,11 @@ impl<'a> Connection<'a> {
             State::Streaming(..) | State::Polling(_) if before == Peer::Open => {
                 self.emit(Event::PeerEnded(self.slot.key));
             }
-            // Complete requests that are still in the buffer are answered first.
-            State::Reading(_) => self.poll_request(),
+            State::Reading(ref mut reading) => {
+                // Complete requests that are still in the buffer are answered first.
+                reading.handle_end();
+                self.poll_request();
+            }
             State::Lingering(reason) => self.close(reason),
             _ => {}
         }
@@ -147,34 +150,15 @@ impl<'a> Connection<'a> {
             return;
         }
         self.slot.armed_at = NEVER;
-        let key = self.slot.key;
-        let due = self.slot.due_at(self.shared.options.keepalive);
-        let is_lifetime = self.slot.is_subscribed() && due == self.slot.deadline;
-        let slack = match is_lifetime {
-            true => limits::LIFETIME_SLACK,
-            false => limits::TIMER_SLACK,
-        };
-        if due > self.shared.now + slack {
-            return self.arm();
-        }
-        match &self.slot.state {
-            _ if is_lifetime => {
-                self.slot.deadline = NEVER;
-                self.remind(Event::LifetimeOver(key));
-            }
-            State::Polling(_) => self.remind(Event::PollTimedOut(key)),
-            State::Streaming(..) if self.slot.write == WriteState::Blocked => {
-                self.close(CloseReason::Slow);
-            }
-            State::Streaming(..) => self.remind(Event::Silent(key)),
-            State::Reading(_) if !self.slot.outbox.is_empty() => self.close(CloseReason::Slow),
-            State::Reading(reading) if reading.is_idle() => self.close(CloseReason::Idle),
-            State::Reading(_) => self.reject(RequestError::Late),
-            State::Rendering(_) => self.reject(RequestError::Unanswered),
-            State::Ending(reason) | State::Draining(reason) | State::Lingering(reason) => {
-                self.close(*reason);
-            }
-            State::Closed => {}
+        match self
+            .slot
+            .due(self.shared.now, self.shared.options.keepalive)
+        {
+            Due::Later => self.arm(),
+            Due::Never => {}
+            Due::Remind(event) => self.remind(event),
+            Due::Close(reason) => self.close(reason),
+            Due::Reject(error) => self.reject(error),
         }
     }
 
@@ -334,17 +318,19 @@ impl<'a> Connection<'a> {
     /// Takes the next request or body from the input. While a reply is unsent, the next request waits, so that a client
     /// that does not read cannot fill our memory.
     fn poll_request(&mut self) {
-        let State::Reading(reading) = &mut self.slot.state else {
-            return;
-        };
         if !self.slot.outbox.is_empty() {
             return;
         }
-        match reading.poll(self.slot.key, &mut self.shared.unauthenticated_bytes) {
-            Ok(Some(event)) => self.render(event),
-            Ok(None) if self.slot.peer == Peer::Ended => self.close(CloseReason::Client),
-            Ok(None) => self.queue_read(),
-            Err(error) => self.reject(error),
+        let key = self.slot.key;
+        match self.with_reading(|reading| reading.poll(key)) {
+            None => {}
+            Some(Ok(Some(event))) => self.render(event),
+            Some(Ok(None)) if self.slot.peer == Peer::Ended => self.close(CloseReason::Client),
+            Some(Ok(None)) if self.shared.is_over_budget(self.slot.unauthenticated()) => {
+                self.reject(RequestError::Overloaded);
+            }
+            Some(Ok(None)) => self.queue_read(),
+            Some(Err(error)) => self.reject(error),
         }
     }
 
@@ -457,7 +443,20 @@ impl<'a> Connection<'a> {
 
     fn replace(&mut self, state: State) -> State {
         self.shared.unauthenticated_bytes -= self.slot.unauthenticated();
-        mem::replace(&mut self.slot.state, state)
+        let before = mem::replace(&mut self.slot.state, state);
+        self.shared.unauthenticated_bytes += self.slot.unauthenticated();
+        before
+    }
+
+    /// Changes what is held of a request that is being read, and counts it.
+    fn with_reading<T>(&mut self, change: impl FnOnce(&mut Reading) -> T) -> Option<T> {
+        let State::Reading(reading) = &mut self.slot.state else {
+            return None;
+        };
+        self.shared.unauthenticated_bytes -= reading.unauthenticated();
+        let result = change(reading);
+        self.shared.unauthenticated_bytes += reading.unauthenticated();
+        Some(result)
     }
 
     fn emit(&mut self, event: Event) {
@@ -1134,13 +1133,14 @@ mod tests {
         let mut world = World::new();
         let key = world.open(POLL);
         world.send(key, &"x".repeat(limits::HEAD_BYTES_MAX + 1));
-        assert_eq!(world.socket(key).unread.len(), 1);
+        let unread = limits::HEAD_BYTES_MAX + 1 - limits::UNAUTHENTICATED_BYTES_FREE;
+        assert_eq!(world.socket(key).unread.len(), unread);
         world
             .http
             .at(key)
             .complete_request(&Reply::json(200, b"1".to_vec()));
         world.settle();
-        assert_eq!(world.received(key).0, [200, 431]);
+        assert_eq!(world.received(key).0, [200, 400]);
     }
 
     #[test]
@@ -1179,6 +1179,31 @@ mod tests {
         world.settle();
         let key = world.open(&format!("{head}{most}x"));
         assert_eq!(world.received(key).0, [200]);
+    }
+
+    #[test]
+    fn incomplete_heads_are_bounded_in_all() {
+        let mut world = World::new();
+        let part = format!(
+            "GET /reply HTTP/1.1\r\nHost: a\r\nA: {}",
+            "x".repeat(14 * 1024)
+        );
+        let counted = part.len() - limits::UNAUTHENTICATED_BYTES_FREE;
+        let most = limits::UNAUTHENTICATED_BYTES_MAX / counted;
+        let senders: Vec<Key> = (0..most).map(|_| world.open(&part)).collect();
+        assert!(senders.iter().all(|&key| world.received(key).0.is_empty()));
+        let key = world.open(&part);
+        assert_eq!(world.received(key).0, [503]);
+        // Those that are complete at once, or short, are served.
+        let key = world.open(&format!("{part}\r\n\r\n"));
+        assert_eq!(world.received(key).0, [200]);
+        let key = world.open("GET /reply HTTP/1.1\r\nHost:");
+        world.send(key, " a\r\n\r\n");
+        assert_eq!(world.received(key).0, [200]);
+        // One that is completed makes room for another.
+        world.send(senders[0], "\r\n\r\n");
+        let key = world.open(&part);
+        assert!(world.received(key).0.is_empty());
     }
 
     #[test]

@@ -14,6 +14,7 @@ use super::reading::Reading;
 use super::reply::Reply;
 use super::slot::{NEVER, ReadState, Slot, State, WriteState};
 use super::timers::Timers;
+use crate::limits;
 use crate::time::Time;
 
 /// What a deployer may change about connections.
@@ -47,10 +48,17 @@ pub struct Shared {
     pub(super) timers: Timers,
     pub(super) events: VecDeque<Event>,
     pub(super) actions: VecDeque<Action>,
-    /// Bytes buffered for clients that have not authenticated yet.
+    /// Bytes of incomplete requests whose senders have not authenticated yet.
     pub(super) unauthenticated_bytes: usize,
     /// The reply to requests that come too late, once no further one is accepted.
     pub(super) refusal: Option<Reply>,
+}
+
+impl Shared {
+    /// Whether a connection that holds so many unauthenticated bytes must give them up.
+    pub(super) fn is_over_budget(&self, held: usize) -> bool {
+        held > 0 && self.unauthenticated_bytes > limits::UNAUTHENTICATED_BYTES_MAX
+    }
 }
 
 impl Connections {

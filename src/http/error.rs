@@ -9,14 +9,18 @@ use crate::limits;
 pub enum RequestError {
     /// The head is not HTTP.
     Malformed,
-    /// HTTP/1.1 without `Host`, or any request with several (RFC 9112 §3.2).
+    /// The target has other bytes than visible ASCII, or a fragment.
+    Target,
+    /// HTTP/1.1 without `Host`, any request with several, or one that is not a host (RFC 9112 §3.2).
     Host,
-    /// A `Content-Length` that is not a number, or is repeated, or stands beside `Transfer-Encoding`: ways to smuggle a
-    /// request (RFC 9112 §6.3 and §11.2).
+    /// A `Content-Length` that is not a number, or is repeated, or stands beside `Transfer-Encoding`, or a
+    /// `Transfer-Encoding` that does not end in `chunked`: ways to smuggle a request (RFC 9112 §6.3 and §11.2).
     Framing,
+    /// The request line is over [`limits::HEAD_BYTES_MAX`].
+    TargetTooLong,
     /// The head is over [`limits::HEAD_BYTES_MAX`] or [`limits::HEADERS_MAX`].
     HeadTooLarge,
-    /// A transfer coding other than `chunked`.
+    /// A transfer coding before `chunked`.
     Coding,
     /// Not HTTP/1.x.
     Version,
@@ -30,7 +34,7 @@ pub enum RequestError {
     Late,
     /// It was complete, but not answered at its deadline: our fault.
     Unanswered,
-    /// Too many bytes are buffered for clients that have not authenticated: not this client's fault alone.
+    /// Too many bytes are held of incomplete requests whose senders have not authenticated: not this client's fault alone.
     Overloaded,
 }
 
@@ -40,7 +44,18 @@ impl RequestError {
         let seconds = limits::REQUEST_DEADLINE.as_secs();
         let (status, text) = match self {
             RequestError::Malformed => (400, "this is not an HTTP/1.x request"),
-            RequestError::Host => (400, "send one Host header field"),
+            RequestError::Target => (
+                400,
+                "send a target of visible ASCII characters without a fragment; percent-encode others",
+            ),
+            RequestError::Host => (
+                400,
+                "send one Host header field, with a host and perhaps a port",
+            ),
+            RequestError::TargetTooLong => {
+                let text = format!("a request line may have {} bytes", limits::HEAD_BYTES_MAX);
+                return Reply::error(414, &text);
+            }
             RequestError::Framing => (
                 400,
                 "send either one Content-Length or Transfer-Encoding: chunked",
@@ -65,7 +80,7 @@ impl RequestError {
                 return Reply::error(503, &format!("there was no answer within {seconds} s"));
             }
             RequestError::Overloaded => {
-                let text = "too many publications at a time; send the key as a bearer token";
+                let text = "too many incomplete requests at a time; send the key of a publication as a bearer token";
                 return Reply::error(503, text).with_retry_after(5);
             }
         };

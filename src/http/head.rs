@@ -2,6 +2,7 @@
 //! not know paths or write replies.
 
 use super::error::RequestError;
+use super::request_line;
 use crate::limits::{HEAD_BYTES_MAX, HEADERS_MAX};
 
 /// A request's method.
@@ -65,37 +66,39 @@ pub struct Request {
 /// # Errors
 /// Why it is refused, as soon as the bytes at hand show it.
 pub fn parse_head(bytes: &[u8]) -> Result<Option<(Request, usize)>, RequestError> {
+    let bytes = &bytes[..bytes.len().min(HEAD_BYTES_MAX)];
+    let Some(line) = request_line::parse(bytes)? else {
+        return Ok(None);
+    };
     let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
-    let mut parsed = httparse::Request::new(&mut headers);
-    let status = parsed.parse(bytes).map_err(|error| match error {
+    let parsed = httparse::parse_headers(&bytes[line.len..], &mut headers);
+    let status = parsed.map_err(|error| match error {
         httparse::Error::TooManyHeaders => RequestError::HeadTooLarge,
-        httparse::Error::Version if is_http(bytes) => RequestError::Version,
         _ => RequestError::Malformed,
     })?;
-    let head_len = match status {
-        httparse::Status::Complete(head_len) if head_len <= HEAD_BYTES_MAX => head_len,
+    let (fields_len, headers) = match status {
+        httparse::Status::Complete(complete) => complete,
         httparse::Status::Partial if bytes.len() < HEAD_BYTES_MAX => return Ok(None),
-        _ => return Err(RequestError::HeadTooLarge),
+        httparse::Status::Partial => return Err(RequestError::HeadTooLarge),
     };
-    let (Some(method), Some(target), Some(version)) = (parsed.method, parsed.path, parsed.version)
-    else {
-        return Err(RequestError::Malformed);
-    };
-    let fields = Fields(parsed.headers);
-    let http_11 = version == 1;
+    let head_len = line.len + fields_len;
+    let http_11 = line.http_11;
+    let fields = Fields(headers);
     let framing = fields.framing(http_11)?;
     let mut expectations = fields.all("expect").map(<[u8]>::trim_ascii);
     if expectations.any(|value| !value.eq_ignore_ascii_case(b"100-continue")) {
         return Err(RequestError::Expectation);
     }
-    let hosts = fields.all("host").count();
-    if hosts > 1 || (http_11 && hosts == 0) {
-        return Err(RequestError::Host);
+    let hosts: Vec<&[u8]> = fields.all("host").collect();
+    match hosts[..] {
+        [] if !http_11 => {}
+        [host] if is_host(host.trim_ascii()) => {}
+        _ => return Err(RequestError::Host),
     }
     let requested_with = fields.last("x-requested-with").trim_ascii();
     let request = Request {
-        method: method_of(method),
-        target: target.into(),
+        method: method_of(line.method),
+        target: line.target.into(),
         http_11,
         keep_alive: fields.keep_alive(http_11),
         framing,
@@ -144,20 +147,53 @@ impl<'a> Fields<'a> {
             .all("content-length")
             .map(parse_length)
             .collect::<Result<_, _>>()?;
-        let codings: Vec<&[u8]> = self.all("transfer-encoding").collect();
+        let lines = self.all("transfer-encoding");
+        let codings = lines.flat_map(|line| line.split(|&byte| byte == b','));
+        let codings: Vec<&[u8]> = codings.map(<[u8]>::trim_ascii).collect();
+        let is_chunked = |coding: &&[u8]| coding.eq_ignore_ascii_case(b"chunked");
         match (&lens[..], &codings[..]) {
             ([], []) => Ok(Framing::Length(0)),
             ([len], []) => Ok(Framing::Length(*len)),
-            // A second coding, on this line or another, would have to be decoded to find the end.
-            (_, [coding]) if !coding.trim_ascii().eq_ignore_ascii_case(b"chunked") => {
+            // HTTP/1.0 has no transfer codings; whoever sends one is confused or malicious.
+            ([], [coding]) if http_11 && is_chunked(coding) => Ok(Framing::Chunked),
+            // The end can be found only where the last coding, and no other, is `chunked`.
+            ([], [others @ .., last])
+                if http_11 && is_chunked(last) && !others.iter().any(is_chunked) =>
+            {
                 Err(RequestError::Coding)
             }
-            (_, [_, _, ..]) => Err(RequestError::Coding),
-            // HTTP/1.0 has no transfer codings.
-            ([], [_]) if http_11 => Ok(Framing::Chunked),
             _ => Err(RequestError::Framing),
         }
     }
+}
+
+/// Whether this is the host and port of a URI, either of which may be left out (RFC 9112 §3.2). Names have no comma,
+/// which RFC 3986 §3.2.2 would allow: where there is one, two fields were joined.
+fn is_host(value: &[u8]) -> bool {
+    let is_name = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+;=".contains(byte);
+    let (is_known, port) = match value.strip_prefix(b"[") {
+        Some(rest) => {
+            let end = rest.iter().position(|&byte| byte == b']');
+            let (address, port) = rest.split_at(end.unwrap_or(rest.len()));
+            let address = std::str::from_utf8(address).unwrap_or_default();
+            let is_address = address.parse::<std::net::Ipv6Addr>().is_ok();
+            (
+                is_address && end.is_some(),
+                port.get(1..).unwrap_or_default(),
+            )
+        }
+        None => {
+            let end = value.iter().position(|&byte| byte == b':');
+            let (name, port) = value.split_at(end.unwrap_or(value.len()));
+            (name.iter().all(is_name), port)
+        }
+    };
+    is_known
+        && match port {
+            [] => true,
+            [b':', digits @ ..] => digits.iter().all(u8::is_ascii_digit),
+            _ => false,
+        }
 }
 
 /// Whether one of the media ranges covers `text/event-stream`, and is not refused with `q=0`.
@@ -187,19 +223,12 @@ fn parse_length(value: &[u8]) -> Result<u64, RequestError> {
     Ok(text.parse().unwrap_or(u64::MAX))
 }
 
-/// Whether the request line ends with a version of HTTP.
-fn is_http(bytes: &[u8]) -> bool {
-    let line = bytes.trim_ascii_start().split(|&byte| byte == b'\n').next();
-    let version = line.and_then(|line| line.trim_ascii_end().rsplit(|&byte| byte == b' ').next());
-    version.is_some_and(|version| version.starts_with(b"HTTP/"))
-}
-
-fn method_of(token: &str) -> Method {
+fn method_of(token: &[u8]) -> Method {
     match token {
-        "GET" => Method::Get,
-        "HEAD" => Method::Head,
-        "POST" => Method::Post,
-        "OPTIONS" => Method::Options,
+        b"GET" => Method::Get,
+        b"HEAD" => Method::Head,
+        b"POST" => Method::Post,
+        b"OPTIONS" => Method::Options,
         _ => Method::Other,
     }
 }
@@ -275,7 +304,11 @@ mod tests {
             ),
             (
                 "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip\r\n\r\n",
-                Coding,
+                Framing,
+            ),
+            (
+                "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding:\r\n\r\n",
+                Framing,
             ),
             (
                 "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip, chunked\r\n\r\n",
@@ -283,7 +316,7 @@ mod tests {
             ),
             (
                 "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n",
-                Coding,
+                Framing,
             ),
             (
                 "POST / HTTP/1.1\r\nHost: a\r\nExpect: 200-ok\r\n\r\n",
@@ -298,12 +331,47 @@ mod tests {
     #[test]
     fn heads_over_the_limits() {
         let long = format!("GET /{} HTTP/1.1\r\n", "a".repeat(HEAD_BYTES_MAX));
-        assert_eq!(parse(&long), Err(RequestError::HeadTooLarge));
+        assert_eq!(parse(&long), Err(RequestError::TargetTooLong));
+        let wide = format!("GET / HTTP/1.1\r\nA: {}\r\n", "a".repeat(HEAD_BYTES_MAX));
+        assert_eq!(parse(&wide), Err(RequestError::HeadTooLarge));
         let many = format!(
             "GET / HTTP/1.1\r\n{}\r\n",
             "a: b\r\n".repeat(HEADERS_MAX + 1)
         );
         assert_eq!(parse(&many), Err(RequestError::HeadTooLarge));
+    }
+
+    #[test]
+    fn a_host_is_a_host_and_perhaps_a_port() {
+        let table = [
+            ("", true),
+            ("example.org", true),
+            ("a_b-c.%41:8080", true),
+            ("192.0.2.1:", true),
+            ("[2001:db8::1]:80", true),
+            ("user@example.org", false),
+            ("example.org/path", false),
+            ("a, b", false),
+            ("a,b", false),
+            ("a b", false),
+            ("a:80:80", false),
+            ("a:x", false),
+            ("::1", false),
+            ("[::1", false),
+            ("[::1]x", false),
+            ("[a]", false),
+            ("\u{2764}", false),
+        ];
+        for (host, expected) in table {
+            let text = format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n");
+            let parsed = parse(&text).map(|request| request.is_some());
+            let wanted = if expected {
+                Ok(true)
+            } else {
+                Err(RequestError::Host)
+            };
+            assert_eq!(parsed, wanted, "for {host:?}");
+        }
     }
 
     #[test]
@@ -371,7 +439,7 @@ mod tests {
     fn every_split_of_a_head_is_partial_until_the_last_byte() {
         let fixtures = [
             PLAIN,
-            "\r\nGET http://a/b?c=d HTTP/1.1\nHost: a\n\n",
+            "GET http://a/b?c=d HTTP/1.1\nHost: a\n\n",
             "POST /subscribe/cleanup/scores HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\n",
             "HEAD / HTTP/1.0\r\nUser-Agent: \u{2764}\r\n\r\n",
         ];

@@ -28,6 +28,7 @@ mod outbox;
 pub mod publication;
 mod reading;
 pub mod reply;
+mod request_line;
 mod slot;
 pub mod target;
 mod timers;

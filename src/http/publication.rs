@@ -1,7 +1,9 @@
 //! Publications: the body of a request that publishes, as a form or as JSON, into a [`Publication`]. It owns both formats;
 //! it must not know which channels exist, or who may publish to them.
 
-use serde_json::Value;
+use std::fmt;
+
+use serde_core::de::{Deserialize, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 use super::reply::Reply;
 use super::target::percent_decode;
@@ -122,23 +124,14 @@ impl Fields {
 
     fn add_json(&mut self, body: &[u8]) -> Result<(), PublicationError> {
         let text = std::str::from_utf8(body).map_err(|_| PublicationError::NotUtf8)?;
-        let Ok(Value::Object(mut document)) = serde_json::from_str(text) else {
-            return Err(PublicationError::Malformed("send one JSON object"));
-        };
-        // A field that is null counts as missing.
-        let mut take = |name| document.remove(name).filter(|value| !value.is_null());
-        let names = match take("channel") {
-            Some(Value::Array(names)) => names,
-            other => other.into_iter().collect(),
-        };
-        let advice = "give channel as a string or a list of strings";
-        for name in names {
-            self.add_channel(string(name, advice)?)?;
+        let document: Document = serde_json::from_str(text)
+            .map_err(|_| PublicationError::Malformed("send one JSON object"))?;
+        let list = "give channel as a string or a list of strings";
+        for name in document.channels {
+            self.add_channel(name.text(list)?.ok_or(PublicationError::Malformed(list))?)?;
         }
-        let message = take("message").map(|text| string(text, "give message as a string"));
-        self.message = message.transpose()?;
-        let key = take("key").map(|text| string(text, "give key as a string"));
-        self.key = key.transpose()?;
+        self.message = document.message.text("give message as a string")?;
+        self.key = document.key.text("give key as a string")?;
         Ok(())
     }
 }
@@ -152,21 +145,144 @@ fn is_channel(name: &str) -> bool {
     rest.is_empty() || index.is_some_and(|index| index.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
-/// Decodes a name or a value of a form, in which a plus sign is a space.
+/// Decodes a name or a value of a form.
 fn decode(raw: &[u8]) -> Result<String, PublicationError> {
-    let mut spaced = raw.to_vec();
-    for byte in spaced.iter_mut().filter(|byte| **byte == b'+') {
-        *byte = b' ';
-    }
     let escapes = "put two hexadecimal digits behind each %, and write % itself as %25";
-    let bytes = percent_decode(&spaced).map_err(|_| PublicationError::Malformed(escapes))?;
+    let bytes = percent_decode(raw, b' ').map_err(|_| PublicationError::Malformed(escapes))?;
     String::from_utf8(bytes).map_err(|_| PublicationError::NotUtf8)
 }
 
-fn string(value: Value, advice: &'static str) -> Result<String, PublicationError> {
-    match value {
-        Value::String(text) => Ok(text),
-        _ => Err(PublicationError::Malformed(advice)),
+/// What matters of a JSON object. Everything else is passed over and takes no memory, because the document is parsed before
+/// its key is checked. Of two fields with one name, the last counts.
+#[derive(Default)]
+struct Document {
+    channels: Vec<Field>,
+    message: Field,
+    key: Field,
+}
+
+/// The value of a field that should be a string.
+#[derive(Default, PartialEq)]
+enum Field {
+    /// It is null, or the field is missing.
+    #[default]
+    Missing,
+    Text(String),
+    Other,
+}
+
+impl Field {
+    fn text(self, advice: &'static str) -> Result<Option<String>, PublicationError> {
+        match self {
+            Field::Missing => Ok(None),
+            Field::Text(text) => Ok(Some(text)),
+            Field::Other => Err(PublicationError::Malformed(advice)),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Document {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Document, D::Error> {
+        deserializer.deserialize_map(DocumentVisitor)
+    }
+}
+
+struct DocumentVisitor;
+
+impl<'de> Visitor<'de> for DocumentVisitor {
+    type Value = Document;
+
+    fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Document, A::Error> {
+        let mut document = Document::default();
+        while let Some(name) = map.next_key::<String>()? {
+            match name.as_str() {
+                "channel" => document.channels = map.next_value::<Names>()?.0,
+                "message" => document.message = map.next_value()?,
+                "key" => document.key = map.next_value()?,
+                _ => drop(map.next_value::<IgnoredAny>()?),
+            }
+        }
+        Ok(document)
+    }
+}
+
+impl<'de> Deserialize<'de> for Field {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Field, D::Error> {
+        let names = deserializer.deserialize_any(NamesVisitor { takes_list: false })?;
+        Ok(names.0.into_iter().next().unwrap_or_default())
+    }
+}
+
+/// One name or a list of them; empty where there is none.
+struct Names(Vec<Field>);
+
+impl<'de> Deserialize<'de> for Names {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Names, D::Error> {
+        deserializer.deserialize_any(NamesVisitor { takes_list: true })
+    }
+}
+
+struct NamesVisitor {
+    takes_list: bool,
+}
+
+impl<'de> Visitor<'de> for NamesVisitor {
+    type Value = Names;
+
+    fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("anything")
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<Names, E> {
+        Ok(Names(vec![Field::Text(text.to_owned())]))
+    }
+
+    fn visit_unit<E: Error>(self) -> Result<Names, E> {
+        Ok(Names(Vec::new()))
+    }
+
+    fn visit_bool<E: Error>(self, _: bool) -> Result<Names, E> {
+        Ok(Names(vec![Field::Other]))
+    }
+
+    fn visit_i64<E: Error>(self, _: i64) -> Result<Names, E> {
+        Ok(Names(vec![Field::Other]))
+    }
+
+    fn visit_u64<E: Error>(self, _: u64) -> Result<Names, E> {
+        Ok(Names(vec![Field::Other]))
+    }
+
+    fn visit_f64<E: Error>(self, _: f64) -> Result<Names, E> {
+        Ok(Names(vec![Field::Other]))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Names, A::Error> {
+        while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+        Ok(Names(vec![Field::Other]))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Names, A::Error> {
+        if !self.takes_list {
+            while list.next_element::<IgnoredAny>()?.is_some() {}
+            return Ok(Names(vec![Field::Other]));
+        }
+        let mut names = Vec::new();
+        while let Some(name) = list.next_element::<Field>()? {
+            let name = match name {
+                Field::Missing => Field::Other,
+                name => name,
+            };
+            // One more than there may be is kept, to be refused.
+            if names.len() <= NAMESPACES_MAX && !names.contains(&name) {
+                names.push(name);
+            }
+        }
+        Ok(Names(names))
     }
 }
 

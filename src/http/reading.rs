@@ -84,6 +84,11 @@ impl Reading {
         begins
     }
 
+    /// No more bytes will come. What is there is parsed once more, so that the client learns what is wrong with it.
+    pub fn handle_end(&mut self) {
+        self.parse_at = 0;
+    }
+
     /// Begins to read the body of the request whose head came last. Whether the client must be told to send it.
     ///
     /// # Errors
@@ -113,18 +118,13 @@ impl Reading {
         self.head_only = false;
     }
 
-    /// The next request or body, if the input has one. `unauthenticated` is what is held for all clients that have not
-    /// authenticated.
+    /// The next request or body, if the input has one.
     ///
     /// # Errors
     /// If the input cannot be parsed any further.
-    pub fn poll(
-        &mut self,
-        key: Key,
-        unauthenticated: &mut usize,
-    ) -> Result<Option<Event>, RequestError> {
+    pub fn poll(&mut self, key: Key) -> Result<Option<Event>, RequestError> {
         match self.pending {
-            Some(_) => self.poll_body(key, unauthenticated),
+            Some(_) => self.poll_body(key),
             None => self.poll_head(key),
         }
     }
@@ -139,6 +139,8 @@ impl Reading {
         if self.buffer.is_empty() || !self.is_worth_parsing() {
             return Ok(None);
         }
+        // Where the head cannot be parsed, the refusal must know whether it may have a body (RFC 9110 §9.3.2).
+        self.head_only = self.buffer.starts_with(b"HEAD ");
         let Some((request, head_len)) = head::parse_head(&self.buffer)? else {
             self.parse_at = (self.buffer.len() * 2).min(limits::HEAD_BYTES_MAX);
             return Ok(None);
@@ -152,28 +154,15 @@ impl Reading {
         Ok(Some(Event::Request(key, Box::new(request))))
     }
 
-    fn poll_body(
-        &mut self,
-        key: Key,
-        unauthenticated: &mut usize,
-    ) -> Result<Option<Event>, RequestError> {
+    fn poll_body(&mut self, key: Key) -> Result<Option<Event>, RequestError> {
         let Some(pending) = &mut self.pending else {
             return Ok(None);
         };
-        let before = pending.unauthenticated();
         let kept = (pending.used != BodyUse::Discard).then_some(&mut pending.data);
-        let consumed = pending.body.consume(&self.buffer, kept);
-        *unauthenticated += pending.unauthenticated() - before;
-        let (len, has_ended) = consumed?;
-        if *unauthenticated > limits::UNAUTHENTICATED_BYTES_MAX {
-            return Err(RequestError::Overloaded);
-        }
+        let (len, has_ended) = pending.body.consume(&self.buffer, kept)?;
         self.buffer.drain(..len);
         let ended = self.pending.take_if(|_| has_ended);
-        Ok(ended.map(|pending| {
-            *unauthenticated -= pending.unauthenticated();
-            Event::Body(key, pending.request, pending.data)
-        }))
+        Ok(ended.map(|pending| Event::Body(key, pending.request, pending.data)))
     }
 
     /// Whether to parse the head again: if its end may have come, or if it has doubled.
@@ -201,6 +190,11 @@ impl Reading {
         limits::HEAD_BYTES_MAX - self.buffer.len()
     }
 
+    /// Bytes that there is room for behind a request that is not answered yet.
+    pub fn room_behind(&self) -> usize {
+        limits::UNAUTHENTICATED_BYTES_FREE.saturating_sub(self.buffer.len())
+    }
+
     /// Whether no part of a request has been received.
     pub fn is_idle(&self) -> bool {
         self.buffer.is_empty() && self.pending.is_none()
@@ -221,21 +215,14 @@ impl Reading {
         self.keep_alive && self.is_whole()
     }
 
-    /// Bytes of a body whose sender has not authenticated yet.
+    /// Bytes of an incomplete request whose sender has not authenticated yet. A few are free: clients that send much
+    /// must not keep out those that send little.
     pub fn unauthenticated(&self) -> usize {
-        self.pending.as_ref().map_or(0, Pending::unauthenticated)
-    }
-}
-
-impl Pending {
-    /// A few bytes are free: clients that send large bodies must not keep out those that send small ones.
-    fn unauthenticated(&self) -> usize {
-        match self.used {
-            BodyUse::KeepUnauthenticated => {
-                let free = limits::UNAUTHENTICATED_BYTES_FREE;
-                self.data.len().saturating_sub(free)
-            }
-            BodyUse::Keep | BodyUse::Discard => 0,
-        }
+        let held = match &self.pending {
+            None => self.buffer.len(),
+            Some(pending) if pending.used == BodyUse::KeepUnauthenticated => pending.data.len(),
+            Some(_) => 0,
+        };
+        held.saturating_sub(limits::UNAUTHENTICATED_BYTES_FREE)
     }
 }

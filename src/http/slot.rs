@@ -5,7 +5,8 @@ use std::io;
 use std::time::Duration;
 
 use super::CloseReason;
-use super::event::Key;
+use super::error::RequestError;
+use super::event::{Event, Key};
 use super::outbox::Outbox;
 use super::reading::Reading;
 use crate::limits;
@@ -94,6 +95,20 @@ pub struct Discarded {
     bytes: u32,
 }
 
+/// What follows when a timer has fired.
+pub enum Due {
+    /// Nothing yet.
+    Later,
+    /// Nothing any more.
+    Never,
+    /// The owner is told.
+    Remind(Event),
+    /// The connection is closed.
+    Close(CloseReason),
+    /// The request is refused.
+    Reject(RequestError),
+}
+
 impl Slot {
     /// A closed slot.
     pub fn new(key: Key, now: Time) -> Slot {
@@ -137,11 +152,42 @@ impl Slot {
             State::Closed => 0,
             State::Reading(_) if self.peer == Peer::Ended || !self.outbox.is_empty() => 0,
             State::Rendering(_) | State::Polling(_) if self.peer == Peer::Ended => 0,
-            State::Reading(reading) | State::Rendering(reading) | State::Polling(reading) => {
-                reading.room()
-            }
+            State::Reading(reading) => reading.room(),
+            State::Rendering(reading) | State::Polling(reading) => reading.room_behind(),
             State::Streaming(..) | State::Ending(_) | State::Draining(_) | State::Lingering(_) => {
                 limits::DISCARDED_READ_BYTES
+            }
+        }
+    }
+
+    /// What follows at this time, if something is due.
+    pub fn due(&mut self, now: Time, keepalive: Duration) -> Due {
+        let due_at = self.due_at(keepalive);
+        let is_lifetime = self.is_subscribed() && due_at == self.deadline;
+        let slack = match is_lifetime {
+            true => limits::LIFETIME_SLACK,
+            false => limits::TIMER_SLACK,
+        };
+        if due_at > now + slack {
+            return Due::Later;
+        }
+        if is_lifetime {
+            self.deadline = NEVER;
+            return Due::Remind(Event::LifetimeOver(self.key));
+        }
+        match &self.state {
+            State::Closed => Due::Never,
+            State::Polling(_) => Due::Remind(Event::PollTimedOut(self.key)),
+            State::Streaming(..) if self.write == WriteState::Blocked => {
+                Due::Close(CloseReason::Slow)
+            }
+            State::Streaming(..) => Due::Remind(Event::Silent(self.key)),
+            State::Reading(_) if !self.outbox.is_empty() => Due::Close(CloseReason::Slow),
+            State::Reading(reading) if reading.is_idle() => Due::Close(CloseReason::Idle),
+            State::Reading(_) => Due::Reject(RequestError::Late),
+            State::Rendering(_) => Due::Reject(RequestError::Unanswered),
+            State::Ending(reason) | State::Draining(reason) | State::Lingering(reason) => {
+                Due::Close(*reason)
             }
         }
     }
@@ -193,7 +239,7 @@ impl Slot {
         }
     }
 
-    /// Bytes of a body whose sender has not authenticated yet.
+    /// Bytes of an incomplete request whose sender has not authenticated yet.
     pub fn unauthenticated(&self) -> usize {
         match &self.state {
             State::Reading(reading) => reading.unauthenticated(),

@@ -86,7 +86,7 @@ fn raw_values<'a>(query: &'a str, name: &'a str) -> impl Iterator<Item = &'a str
 }
 
 fn decode_value(value: &str) -> Option<String> {
-    let bytes = percent_decode(value.replace('+', " ").as_bytes()).ok()?;
+    let bytes = percent_decode(value.as_bytes(), b' ').ok()?;
     String::from_utf8(bytes).ok()
 }
 
@@ -100,7 +100,7 @@ fn strip_scheme(target: &str) -> Option<&str> {
 }
 
 fn decode_segment(raw: &str) -> Result<String, TargetError> {
-    let bytes = percent_decode(raw.as_bytes())?;
+    let bytes = percent_decode(raw.as_bytes(), b'+')?;
     let is_forbidden = |byte: &u8| *byte == b'/' || byte.is_ascii_control();
     if bytes.iter().any(is_forbidden) {
         return Err(TargetError::Forbidden);
@@ -111,13 +111,17 @@ fn decode_segment(raw: &str) -> Result<String, TargetError> {
     String::from_utf8(bytes).map_err(|_| TargetError::Encoding)
 }
 
-/// Decodes text in which `%` and two hexadecimal digits stand for a byte.
-pub fn percent_decode(raw: &[u8]) -> Result<Vec<u8>, TargetError> {
+/// Decodes text in which `%` and two hexadecimal digits stand for a byte, and `+` for `plus`, which is a space in forms and
+/// queries.
+///
+/// # Errors
+/// [`TargetError::Escape`].
+pub fn percent_decode(raw: &[u8], plus: u8) -> Result<Vec<u8>, TargetError> {
     let mut decoded = Vec::with_capacity(raw.len());
     let mut bytes = raw.iter().copied();
     while let Some(byte) = bytes.next() {
         if byte != b'%' {
-            decoded.push(byte);
+            decoded.push(if byte == b'+' { plus } else { byte });
             continue;
         }
         let mut digit = || char::from(bytes.next()?).to_digit(16);

@@ -407,15 +407,13 @@ fn what_clients_say_does_not_steer_the_terminal_that_shows_it() {
     let server = ServerOptions::demo().variable("VERBOSE", "true").start();
     let mut connection = server.connect();
     // U+009B begins a sequence of control characters, as an escape and a bracket do.
-    let head = "GET /subscribe/details/caf\u{e9}\u{9b}31m HTTP/1.1\r\nHost: a\r\n";
+    let path = "/subscribe/details/caf%C3%A9%C2%9B31m";
+    let head = format!("GET {path} HTTP/1.1\r\nHost: a\r\n");
     connection.send(format!("{head}User-Agent: \u{9b}2J\t\u{1f4c2}\r\n\r\n"));
     assert_eq!(connection.read_head().status(), 200);
     let reply = server.ask("GET", "/admin/status.json");
     let row = &reply.json()["connections"][0];
-    assert_eq!(
-        row["request_path"],
-        "/subscribe/details/caf\u{e9}\\u{9b}31m"
-    );
+    assert_eq!(row["request_path"], path);
     assert_eq!(row["user_agent"], "\\u{9b}2J\\t\u{1f4c2}");
     // What is asked for is what it is; only its writing is changed.
     assert_eq!(row["tag"], "caf\u{e9}\u{9b}31m");
@@ -423,7 +421,7 @@ fn what_clients_say_does_not_steer_the_terminal_that_shows_it() {
     assert!(!reply.text().contains(is_control), "{:?}", reply.text());
     drop(connection);
     for word in ["connect", "disconnect"] {
-        let line = format!("debug {word} /subscribe/details/caf\u{e9}\\u{{9b}}31m from 127.0.0.1");
+        let line = format!("debug {word} {path} from 127.0.0.1");
         server.wait_for_log(&line);
     }
     assert!(!server.log().iter().any(|line| line.contains(is_control)));

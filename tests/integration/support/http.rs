@@ -54,13 +54,16 @@ impl Connection {
 
     /// Connects from an address of this machine's loopback network, which is all of `127.0.0.0/8`.
     pub fn open_from(source: Ipv4Addr, address: SocketAddr) -> Connection {
-        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
-        let source = SocketAddr::from((source, 0));
-        socket.bind(&source.into()).expect("an address of loopback");
-        socket
-            .connect(&address.into())
-            .expect("a connection to the server");
-        Connection::over(socket.into())
+        let stream = Connection::try_open_from(source, address);
+        Connection::over(stream.expect("a connection to the server"))
+    }
+
+    /// The same as a bare socket, for a client that the server may refuse.
+    pub fn try_open_from(source: Ipv4Addr, address: SocketAddr) -> io::Result<TcpStream> {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+        socket.bind(&SocketAddr::from((source, 0)).into())?;
+        socket.connect_timeout(&address.into(), DEADLINE)?;
+        Ok(socket.into())
     }
 
     fn over(stream: TcpStream) -> Connection {
