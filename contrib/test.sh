@@ -140,7 +140,7 @@ step tests/browser/run.sh
 step tests/clients/run.sh
 step tests/metrics/run.sh prometheus
 step tests/metrics/run.sh graphite
-step env REQUIRE_RABBITMQ=1 cargo test --locked --all-features --lib --test amqp
+step env REQUIRE_RABBITMQ=1 cargo test --locked --all-features --lib --test amqp --test fuzz
 step cargo test --locked --doc
 # Comes last, so that the output ends with its counts. Without the variables, tests without redis-server or nginx would
 # be skipped.

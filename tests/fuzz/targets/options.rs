@@ -1,0 +1,45 @@
+//! Options: any value is taken, or refused in one line that does not repeat a secret; what is shown can be given again.
+
+use std::collections::HashMap;
+use std::ffi::OsString;
+
+use emojitrack_streamer::config::{self, Command};
+
+/// Long enough not to occur by chance.
+const SECRET: &str = "s3cr3t-0f-th3-0p3r4t0r";
+
+/// Options whose values are secrets, or hold one.
+const SECRETS: [&str; 4] = ["ADMIN_TOKEN", "PUBLISH_KEY", "REDIS_URL", "AMQP_URL"];
+
+pub fn run(input: &[u8]) {
+    let text = String::from_utf8_lossy(input);
+    let mut variables: HashMap<&str, String> = HashMap::new();
+    let mut flags: Vec<OsString> = Vec::new();
+    for line in text.lines() {
+        match line.split_once('=') {
+            Some((name, value)) if !name.starts_with('-') => {
+                // Elsewhere it is no secret.
+                let secret = if SECRETS.contains(&name) { SECRET } else { "" };
+                variables.insert(name, value.replace("{secret}", secret));
+            }
+            _ => flags.push(line.to_owned().into()),
+        }
+    }
+    let parse = |flags: Vec<OsString>| {
+        let variable = |name: &str| variables.get(name).map(OsString::from);
+        config::parse(flags, variable, || Some("box".to_owned()))
+    };
+    match parse(flags) {
+        Ok(Command::Run(config)) => {
+            let line = config.settings_line();
+            assert!(!line.contains(SECRET), "{line}");
+            assert!(!line.contains(['\n', '\r']), "{line:?}");
+        }
+        Ok(_) => {}
+        Err(misuse) => {
+            let line = misuse.to_string();
+            assert!(!line.contains(['\n', '\r']), "{line:?}");
+            assert!(!line.is_empty() && !line.contains(SECRET), "{line}");
+        }
+    }
+}
