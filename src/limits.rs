@@ -1,5 +1,5 @@
-//! Limits: every bound of the server, with the reason for its size. An option has its range here and its default
-//! in `config`; no other file defines a limit.
+//! Limits: the bounds of the server, with the reason for the size of each. An option has its range here and its default
+//! in `config`. Only what matters to a single file is bounded there.
 
 use std::time::Duration;
 

@@ -8,7 +8,7 @@ use crate::time::Time;
 pub struct Flow {
     /// Bytes of all that was ever taken.
     taken: u64,
-    /// What `taken` was when everybody who could take anything last had everything.
+    /// What `taken` was when every subscriber whose socket had room last had everything.
     offered: u64,
     /// What `taken` was at the last tick.
     ticked: u64,

@@ -235,7 +235,7 @@ impl Line {
 
     /// The next channel or pattern that may have become wanted or unwanted.
     pub fn poll_demand(&mut self) -> Option<Box<[u8]>> {
-        self.registry.poll_turned()
+        self.registry.poll_demand_change()
     }
 
     /// What is kept.

@@ -311,7 +311,7 @@ impl Bus {
         let lacks = place < self.line.newest_of(namespace)
             && (place < self.line.registry().evicted(namespace)
                 || self.line.has_between(namespace, place, end));
-        // The place of who lacks nothing may be an old one; the end is worth more.
+        // The cursor of a subscriber that lacks nothing may be old, so the newer end is sent.
         let number = if lacks { place } else { place.max(end) };
         let positions = self.batches.positions();
         positions.encode_line(out, Style::Tight, number);
@@ -475,5 +475,5 @@ impl Bus {
     }
 }
 
-/// The rest of a batch that was begun is all that is left of it.
+/// No bound on bytes: a batch that was written in part is encoded again up to its end.
 const NO_LIMIT: usize = usize::MAX;

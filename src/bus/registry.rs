@@ -37,7 +37,7 @@ pub struct Registry {
     list_bytes: usize,
     /// Children of streams that are listened to on demand, which have become wanted or unwanted; some perhaps
     /// more than once.
-    turned: VecDeque<Box<[u8]>>,
+    demand_changes: VecDeque<Box<[u8]>>,
 }
 
 impl Default for Registry {
@@ -56,7 +56,7 @@ impl Default for Registry {
             lingering: BinaryHeap::new(),
             created: 0,
             list_bytes: 0,
-            turned: VecDeque::new(),
+            demand_changes: VecDeque::new(),
         }
     }
 }
@@ -167,13 +167,13 @@ impl Registry {
     }
 
     /// The next child of a stream on demand that may have become wanted or unwanted.
-    pub fn poll_turned(&mut self) -> Option<Box<[u8]>> {
-        self.turned.pop_front()
+    pub fn poll_demand_change(&mut self) -> Option<Box<[u8]>> {
+        self.demand_changes.pop_front()
     }
 
     /// Whether there is one.
-    pub fn has_turned(&self) -> bool {
-        !self.turned.is_empty()
+    pub fn has_demand_changes(&self) -> bool {
+        !self.demand_changes.is_empty()
     }
 
     /// The namespace, which exists as long as somebody wants it. Roots always do.
@@ -429,15 +429,15 @@ impl Registry {
         let namespace = &mut self.namespaces[id.index as usize];
         if !namespace.is_wanted() {
             namespace.begin(head);
-            self.note_turn(id);
+            self.note_demand_change(id);
         }
     }
 
     /// A namespace has become wanted or unwanted.
-    fn note_turn(&mut self, id: NamespaceId) {
+    fn note_demand_change(&mut self, id: NamespaceId) {
         let namespace = &self.namespaces[id.index as usize];
         if namespace.stream.is_on_demand() && namespace.members.is_empty() {
-            self.turned.push_back(namespace.segment.clone());
+            self.demand_changes.push_back(namespace.segment.clone());
         }
     }
 
@@ -448,7 +448,7 @@ impl Registry {
             return;
         }
         self.list_bytes -= namespace.clear();
-        self.note_turn(id);
+        self.note_demand_change(id);
         if id.generation == 0 {
             return;
         }
@@ -617,20 +617,20 @@ mod tests {
         let names: [Name<'_>; 2] = [(Channels, Some(b"a")), (Channels, Some(b"b"))];
         let group = registry.enter(&names, 0, 0);
         let slot = registry.add_subscriber(group, SubscriberId(1));
-        while registry.poll_turned().is_some() {}
+        while registry.poll_demand_change().is_some() {}
         let (until, later) = (Time::from_micros(100), Time::from_micros(200));
         registry.linger(group, until);
         registry.linger(group, later);
         registry.remove_subscriber(group, slot);
-        assert!(registry.get(group).is_none() && !registry.has_turned());
+        assert!(registry.get(group).is_none() && !registry.has_demand_changes());
         registry.expire(until);
         assert!(names.iter().all(|&name| registry.is_wanted(name)));
         assert_eq!(registry.expires_at(), Some(later));
         registry.expire(later);
         assert!(names.iter().all(|&name| !registry.is_wanted(name)));
-        let mut turned: Vec<_> = std::iter::from_fn(|| registry.poll_turned()).collect();
-        turned.sort();
-        assert_eq!(turned, [Box::from(*b"a"), Box::from(*b"b")]);
+        let mut changes: Vec<_> = std::iter::from_fn(|| registry.poll_demand_change()).collect();
+        changes.sort();
+        assert_eq!(changes, [Box::from(*b"a"), Box::from(*b"b")]);
         assert_eq!(
             (registry.expires_at(), registry.iter().count()),
             (None, Stream::ALL.len())

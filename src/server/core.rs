@@ -207,7 +207,7 @@ impl Server {
         self.streams.http().has_work()
             || !self.effects.is_empty()
             || line.has_visits()
-            || line.registry().has_turned()
+            || line.registry().has_demand_changes()
     }
 
     /// Whether there are subscribers to anything but scores.

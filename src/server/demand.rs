@@ -26,7 +26,7 @@ pub struct Demand {
 
 impl Demand {
     /// A channel or a pattern is wanted or not; the command for the source, if that has changed.
-    pub fn handle_turned(
+    pub fn handle_demand_change(
         &mut self,
         name: Box<[u8]>,
         is_pattern: bool,
@@ -96,7 +96,7 @@ impl Demand {
     /// # Panics
     /// On a bug.
     pub fn check_invariants(&self, registry: &Registry) {
-        if registry.has_turned() {
+        if registry.has_demand_changes() {
             return;
         }
         let children = registry.children(Stream::Channels);

@@ -7,7 +7,7 @@
 //! the reactor owns [`Doors`], [`Publications`], [`Reports`] and [`Shutdown`].
 //!
 //! A turn goes: [`Server::start_turn`], the events, [`Server::handle_time`], then [`Server::poll_read`],
-//! [`Server::poll_write`] and [`Server::poll_effect`] until each has nothing left, in this order, and
+//! [`Server::poll_effect`], [`Server::poll_write`] and again [`Server::poll_effect`], each until it has nothing left, and
 //! [`Server::end_turn`].
 
 mod about;

@@ -187,7 +187,9 @@ impl Streams {
             let is_pattern = topics::is_pattern(text, settings);
             let registry = self.bus.line().registry();
             let is_wanted = registry.is_wanted((Stream::Channels, Some(&name)));
-            let effect = self.demand.handle_turned(name, is_pattern, is_wanted);
+            let effect = self
+                .demand
+                .handle_demand_change(name, is_pattern, is_wanted);
             if effect.is_some() {
                 return effect;
             }
