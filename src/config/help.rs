@@ -2,7 +2,6 @@
 //! themselves are in `table`.
 
 use super::Misuse;
-use super::addresses::shown;
 use super::table::{DefaultText, OPTIONS, flag_of};
 
 /// The text of `--version`.
@@ -81,10 +80,10 @@ const TYPOS_MAX: usize = 2;
 
 pub(super) const HELP_ADVICE: &str = "--help lists all flags";
 
-pub(super) fn unexpected_argument(text: &str) -> Misuse {
-    let text = shown(text, text);
+/// An argument that belongs to no flag. It is not shown, because it may be a secret whose flag was forgotten.
+pub(super) fn unexpected_argument() -> Misuse {
     Misuse(format!(
-        "unexpected argument {text}: use --flag=value, {HELP_ADVICE}"
+        "an argument (not shown, it may be a password) belongs to no flag: use --flag=value, {HELP_ADVICE}"
     ))
 }
 
@@ -142,8 +141,8 @@ mod tests {
             (&["--frobnicate"], "unknown flag --frobnicate: --help lists all flags"),
             (&["--a\nb"], "unknown flag --a\\nb: --help lists all flags"),
             (&["-p80"], "unknown flag -p: --help lists all flags"),
-            (&["serve"], "unexpected argument \"serve\": use --flag=value, --help lists all flags"),
-            (&["--", "--demo"], "unexpected argument \"--demo\": use --flag=value, --help lists all flags"),
+            (&["serve"], "an argument (not shown, it may be a password) belongs to no flag: use --flag=value, --help lists all flags"),
+            (&["--", "--demo"], "an argument (not shown, it may be a password) belongs to no flag: use --flag=value, --help lists all flags"),
         ];
         for (flags, expected) in table {
             assert_eq!(misuse(flags, &[]), *expected);

@@ -166,7 +166,7 @@ fn take_flags(
                 mode = Mode::Healthcheck;
                 continue;
             }
-            Arg::Value(text) => return Err(unexpected_argument(&text.to_string_lossy())),
+            Arg::Value(_) => return Err(unexpected_argument()),
         };
         let mut rows = OPTIONS.iter().zip(&mut *texts);
         let row = rows.find(|(option, _)| option.flag() == flag);
@@ -589,11 +589,7 @@ mod tests {
         let asked = command(&["healthcheck", "-h"], &[]);
         assert!(matches!(asked, Ok(Command::Print(_))));
         for flags in [&["healthcheck", "healthcheck"][..], &["healthcheck", "x"]] {
-            let last = flags[1];
-            assert_eq!(
-                misuse(flags, &[]),
-                format!("unexpected argument \"{last}\": use --flag=value, --help lists all flags")
-            );
+            assert!(misuse(flags, &[]).starts_with("an argument (not shown"));
         }
         assert!(misuse(&["healthcheck"], &[("PORT", "x")]).starts_with("PORT: "));
     }
@@ -636,7 +632,7 @@ mod tests {
         );
         assert_eq!(
             misuse(&["--demo", "false"], &[]),
-            "unexpected argument \"false\": use --flag=value, --help lists all flags"
+            "an argument (not shown, it may be a password) belongs to no flag: use --flag=value, --help lists all flags"
         );
     }
 

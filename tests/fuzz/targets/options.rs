@@ -18,8 +18,10 @@ pub fn run(input: &[u8]) {
     for line in text.lines() {
         match line.split_once('=') {
             Some((name, value)) if !name.starts_with('-') => {
-                // Elsewhere it is no secret.
-                let secret = if SECRETS.contains(&name) { SECRET } else { "" };
+                // Elsewhere it is no secret, and a host cannot be told from a password that stands alone.
+                let is_secret = SECRETS.contains(&name)
+                    && (!name.ends_with("_URL") || value.contains("{secret}@"));
+                let secret = if is_secret { SECRET } else { "" };
                 variables.insert(name, value.replace("{secret}", secret));
             }
             _ => flags.push(line.to_owned().into()),
