@@ -30,55 +30,68 @@ const SILENCE_MAX: Duration = Duration::from_millis(250);
 /// How long each attack takes at most.
 const ATTACK: Duration = Duration::from_secs(3);
 
+/// Requests that each attack has to get through at least, or it was none.
+const SENT_MIN: u64 = 50;
+
 /// Where the attacker comes from.
 const ATTACKER: Ipv4Addr = Ipv4Addr::new(127, 0, 66, 6);
 
-/// One attack, as long as the flag is not set; it returns what is to be kept open until the attack is judged.
-type Attack = fn(SocketAddr, &AtomicBool) -> Vec<TcpStream>;
-
-/// A connection of the attacker; `None` where the server refuses it.
-fn dial(address: SocketAddr) -> Option<TcpStream> {
-    Connection::try_open_from(ATTACKER, address).ok()
-}
-
-/// Sends as much as is taken without waiting.
-fn push(stream: &mut TcpStream, bytes: &[u8]) {
-    let _refused = stream.set_nonblocking(true);
-    let _refused = stream.write_all(bytes);
-}
-
-/// Opens so many connections, each with this request, and reads nothing from them.
-fn unread(
+/// An attack in progress.
+struct Attempt {
     address: SocketAddr,
-    is_over: &AtomicBool,
-    count: usize,
-    request: &str,
-) -> Vec<TcpStream> {
-    let mut kept = Vec::new();
-    while kept.len() < count && !is_over.load(Ordering::Relaxed) {
-        let Some(mut stream) = dial(address) else {
-            thread::sleep(Duration::from_millis(1));
-            continue;
-        };
-        push(&mut stream, request.as_bytes());
-        kept.push(stream);
-    }
-    kept
+    is_over: AtomicBool,
+    /// Requests that were sent, for those who wait for an answer: to their end.
+    sent: AtomicU64,
 }
 
-/// Sends this request again and again, each on a connection of its own, and reads what comes at once.
-fn again(address: SocketAddr, is_over: &AtomicBool, request: impl Fn(usize) -> String) {
-    let mut buffer = vec![0; 64 * 1024];
-    for number in 0.. {
-        if is_over.load(Ordering::Relaxed) {
-            return;
+/// One attack, as long as it is not over; it returns what is to be kept open until the attack is judged.
+type Attack = fn(&Attempt) -> Vec<TcpStream>;
+
+impl Attempt {
+    /// A connection from the attacker's address; `None` if the server refuses it.
+    fn dial(&self) -> Option<TcpStream> {
+        let stream = Connection::try_open_from(ATTACKER, self.address).ok()?;
+        let patience = Some(Duration::from_millis(200));
+        stream.set_read_timeout(patience).ok()?;
+        stream.set_write_timeout(patience).ok()?;
+        Some(stream)
+    }
+
+    fn is_over(&self) -> bool {
+        self.is_over.load(Ordering::Relaxed)
+    }
+
+    /// Opens so many connections, each with this request, and reads nothing from them.
+    fn unread(&self, count: usize, request: &str) -> Vec<TcpStream> {
+        let mut kept = Vec::new();
+        while kept.len() < count && !self.is_over() {
+            let Some(mut stream) = self.dial() else {
+                thread::sleep(Duration::from_millis(1));
+                continue;
+            };
+            // As much as is taken without waiting.
+            let _refused = stream.set_nonblocking(true);
+            let _refused = stream.write_all(request.as_bytes());
+            self.sent.fetch_add(1, Ordering::Relaxed);
+            kept.push(stream);
         }
-        let Some(mut stream) = dial(address) else {
-            continue;
-        };
-        let _refused = stream.set_read_timeout(Some(Duration::from_millis(200)));
-        let _refused = stream.write_all(request(number).as_bytes());
-        let _whatever_comes = stream.read(&mut buffer);
+        kept
+    }
+
+    /// Sends requests one after the other, each on a connection of its own, and waits for the beginning of each answer.
+    fn again(&self, request: impl Fn(usize) -> String) -> Vec<TcpStream> {
+        let mut buffer = vec![0; 64 * 1024];
+        let requests = (0..).map(request).take_while(|_| !self.is_over());
+        for request in requests {
+            let Some(mut stream) = self.dial() else {
+                continue;
+            };
+            if stream.write_all(request.as_bytes()).is_ok() {
+                self.sent.fetch_add(1, Ordering::Relaxed);
+            }
+            let _whatever_comes = stream.read(&mut buffer);
+        }
+        Vec::new()
     }
 }
 
@@ -86,82 +99,78 @@ fn get(target: &str) -> String {
     format!("GET {target} HTTP/1.1\r\nHost: a\r\n\r\n")
 }
 
-fn documents_that_grow(address: SocketAddr, is_over: &AtomicBool) -> Vec<TcpStream> {
+fn documents_that_grow(attempt: &Attempt) -> Vec<TcpStream> {
     let body = format!("{{\"x\":[{}0]}}", "{\"\":0},".repeat(149_000));
     let request = format!(
         "POST /publish HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n\
          Connection: close\r\nContent-Length: {}\r\n\r\n{body}",
         body.len()
     );
-    again(address, is_over, |_| request.clone());
-    Vec::new()
+    attempt.again(|_| request.clone())
 }
 
-fn made_up_channels(address: SocketAddr, is_over: &AtomicBool) -> Vec<TcpStream> {
-    again(address, is_over, |number| {
+fn made_up_channels(attempt: &Attempt) -> Vec<TcpStream> {
+    attempt.again(|number| {
         let name = |index: usize| format!("room.{number}.{index}.{}", "x".repeat(150));
         let names: Vec<String> = (0..32).map(name).collect();
         get(&format!("/?channels={}", names.join(",")))
-    });
-    Vec::new()
+    })
 }
 
-fn idle_sockets(address: SocketAddr, is_over: &AtomicBool) -> Vec<TcpStream> {
-    unread(address, is_over, 5_000, &get("/healthz"))
+fn idle_sockets(attempt: &Attempt) -> Vec<TcpStream> {
+    attempt.unread(5_000, &get("/healthz"))
 }
 
-fn unfinished_heads(address: SocketAddr, is_over: &AtomicBool) -> Vec<TcpStream> {
+fn unfinished_heads(attempt: &Attempt) -> Vec<TcpStream> {
     let head = format!("GET / HTTP/1.1\r\nHost: a\r\nX: {}", "x".repeat(15_000));
-    unread(address, is_over, 5_000, &head)
+    attempt.unread(5_000, &head)
 }
 
-fn unfinished_bodies(address: SocketAddr, is_over: &AtomicBool) -> Vec<TcpStream> {
+fn unfinished_bodies(attempt: &Attempt) -> Vec<TcpStream> {
     let request = format!(
         "POST /publish HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\n{}",
         "x".repeat(60_000)
     );
-    unread(address, is_over, 5_000, &request)
+    attempt.unread(5_000, &request)
 }
 
-fn unread_reports(address: SocketAddr, is_over: &AtomicBool) -> Vec<TcpStream> {
+fn unread_reports(attempt: &Attempt) -> Vec<TcpStream> {
     let targets = ["/stats", "/metrics", "/admin/status.json", "/admin"];
     let requests: String = targets.iter().cycle().take(40).map(|it| get(it)).collect();
-    unread(address, is_over, 300, &requests)
+    attempt.unread(300, &requests)
 }
 
-fn repeated_reports(address: SocketAddr, is_over: &AtomicBool) -> Vec<TcpStream> {
+fn repeated_reports(attempt: &Attempt) -> Vec<TcpStream> {
     let targets = ["/stats", "/metrics", "/admin/status.json", "/admin"];
-    again(address, is_over, |number| {
+    attempt.again(|number| {
         let target = targets[number % targets.len()];
         format!("HEAD {target} HTTP/1.1\r\nHost: a\r\n\r\n").repeat(10)
-    });
-    Vec::new()
+    })
 }
 
-fn stalled_streams(address: SocketAddr, is_over: &AtomicBool) -> Vec<TcpStream> {
-    unread(address, is_over, 3_000, &get("/subscribe/raw"))
+fn stalled_streams(attempt: &Attempt) -> Vec<TcpStream> {
+    attempt.unread(3_000, &get("/subscribe/raw"))
 }
 
-fn stalled_groups(address: SocketAddr, is_over: &AtomicBool) -> Vec<TcpStream> {
+fn stalled_groups(attempt: &Attempt) -> Vec<TcpStream> {
     let target = "/subscribe?ns=/eps&ns=/raw&ns=/details/2665&ns=/channels/room.a";
-    let mut kept = unread(address, is_over, 1_000, &get(target));
-    kept.extend(unread(address, is_over, 1_100, &get("/admin/status.json")));
+    let mut kept = attempt.unread(1_000, &get(target));
+    kept.extend(attempt.unread(1_100, &get("/admin/status.json")));
     kept
 }
 
-fn long_queries(address: SocketAddr, is_over: &AtomicBool) -> Vec<TcpStream> {
-    again(address, is_over, |number| {
+fn long_queries(attempt: &Attempt) -> Vec<TcpStream> {
+    attempt.again(|number| {
         let names: Vec<String> = (0..3_500)
             .map(|index| format!("{:x}", index + number))
             .collect();
         let parameters = ["channels=", "ns=/channels/"][number % 2];
         get(&format!("/?{parameters}{}", names.join(",")))
-    });
-    Vec::new()
+    })
 }
 
-fn guesses(address: SocketAddr, is_over: &AtomicBool) -> Vec<TcpStream> {
-    again(address, is_over, |number| {
+fn guesses(attempt: &Attempt) -> Vec<TcpStream> {
+    attempt.again(|number| {
         let body = format!("channel=room.a&message=x&key={number}");
         let request = format!(
             "POST /publish HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\
@@ -169,8 +178,7 @@ fn guesses(address: SocketAddr, is_over: &AtomicBool) -> Vec<TcpStream> {
             body.len()
         );
         request.repeat(50)
-    });
-    Vec::new()
+    })
 }
 
 const ATTACKS: [(&str, Attack); 11] = [
@@ -187,9 +195,9 @@ const ATTACKS: [(&str, Attack); 11] = [
     ("guesses", guesses),
 ];
 
-/// Measures what the machine keeps a thread waiting that only sleeps: the longest pause in microseconds.
-fn watch_machine(is_over: &AtomicBool, longest_us: &AtomicU64) {
-    while !is_over.load(Ordering::Relaxed) {
+/// Measures for how long the machine keeps a thread waiting that only sleeps: the longest pause in microseconds.
+fn watch_machine(attempt: &Attempt, longest_us: &AtomicU64) {
+    while !attempt.is_over() {
         let (started, nap) = (Instant::now(), Duration::from_millis(5));
         thread::sleep(nap);
         let late = started.elapsed().saturating_sub(nap);
@@ -206,6 +214,10 @@ fn start(redis: &Redis) -> Server {
         .start()
 }
 
+fn total(sums: &Sums) -> u64 {
+    sums.values().sum()
+}
+
 #[test]
 fn one_stranger_does_not_hurt_a_thousand_others_in_64_mib() {
     let Some(redis) = redis_or_skip() else { return };
@@ -216,46 +228,53 @@ fn one_stranger_does_not_hurt_a_thousand_others_in_64_mib() {
     let mut sums: Vec<Sums> = vec![Sums::new(); CLIENTS];
     let mut published = 0;
     for (name, attack) in ATTACKS {
-        let (is_over, longest_us) = (AtomicBool::new(false), AtomicU64::new(0));
-        let address = server.address();
-        let mut heard_at = Instant::now();
+        let attempt = Attempt {
+            address: server.address(),
+            is_over: AtomicBool::new(false),
+            sent: AtomicU64::new(0),
+        };
+        let longest_us = AtomicU64::new(0);
+        let mut heard_at = vec![Instant::now(); CLIENTS];
         let mut silence = Duration::ZERO;
         let kept = thread::scope(|scope| {
-            let attacker = scope.spawn(|| attack(address, &is_over));
-            scope.spawn(|| watch_machine(&is_over, &longest_us));
+            let attacker = scope.spawn(|| attack(&attempt));
+            scope.spawn(|| watch_machine(&attempt, &longest_us));
             let started = Instant::now();
             while started.elapsed() < ATTACK {
                 client.command(&format!("PUBLISH {SCORES} 1F602"));
                 published += 1;
-                let sum = |sums: &Sums| sums.values().sum::<u64>();
                 let until = Instant::now() + Duration::from_millis(20);
                 crowd.run_until(
                     name,
                     |_| Instant::now() >= until,
                     |index, event| {
                         add_sums(&mut sums[index], &event.data);
-                        if index == 0 {
-                            silence = silence.max(heard_at.elapsed());
-                            heard_at = Instant::now();
-                        }
-                        assert!(sum(&sums[index]) <= published, "{name}: a sum is too large");
+                        silence = silence.max(heard_at[index].elapsed());
+                        heard_at[index] = Instant::now();
                     },
                 );
             }
-            is_over.store(true, Ordering::Relaxed);
+            let last = heard_at.iter().map(Instant::elapsed).max();
+            silence = silence.max(last.unwrap_or_default());
+            attempt.is_over.store(true, Ordering::Relaxed);
             attacker.join().expect("the attacker has no mishap")
         });
+        let sent = attempt.sent.into_inner();
+        assert!(sent >= SENT_MIN, "{name}: only {sent} requests were sent");
         let paused = Duration::from_micros(longest_us.into_inner());
         let waited = silence.saturating_sub(paused);
         assert!(
             waited < SILENCE_MAX,
-            "{name}: an honest client waited for {silence:?}"
+            "{name}: an honest client waited for {silence:?}, the machine paused for {paused:?}"
+        );
+        assert!(
+            sums.iter().all(|it| total(it) <= published),
+            "{name}: a sum is too large"
         );
         assert_eq!(crowd.ended(), 0, "{name}: honest clients were closed");
         assert_eq!(server.ask("GET", "/healthz").head.status(), 200, "{name}");
         drop(kept);
     }
-    let total = |sums: &Sums| sums.values().sum::<u64>();
     let is_complete = |sums: &[Sums]| sums.iter().all(|it| total(it) == published);
     let all = std::cell::RefCell::new(sums);
     crowd.run_until(

@@ -58,7 +58,7 @@ impl Connection {
         Connection::over(stream.expect("a connection to the server"))
     }
 
-    /// The same as a bare socket, for a client that the server may refuse.
+    /// Connects from such an address, as a client that the server may refuse, and returns the bare socket.
     pub fn try_open_from(source: Ipv4Addr, address: SocketAddr) -> io::Result<TcpStream> {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
         socket.bind(&SocketAddr::from((source, 0)).into())?;
