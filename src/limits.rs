@@ -51,12 +51,12 @@ pub const HEADERS_MAX: usize = 96;
 /// reason to send any, but the rest of the longest request body and a pipelined request fit. Without this bound, a client
 /// that keeps sending would cost unbounded processor time.
 pub const SUBSCRIBER_BYTES_MAX: u32 = 72 * 1024;
+/// The window for counting the bytes of a subscriber.
+pub const SUBSCRIBER_WINDOW: Duration = Duration::from_secs(8);
 
 /// Bytes read at a time of input that is discarded. Reading all that has come would let a client that sends behind its
 /// reply take the loop's time.
 pub const DISCARDED_READ_BYTES: usize = 8 * 1024;
-/// The window for counting the bytes of a subscriber.
-pub const SUBSCRIBER_WINDOW: Duration = Duration::from_secs(8);
 
 /// The longest request body that endpoints without a use for it read and discard.
 pub const BODY_BYTES_MAX: u64 = 64 * 1024;

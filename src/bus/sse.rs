@@ -7,9 +7,6 @@ use std::io::Write;
 /// some clients dispatch an empty message for every blank line, whatever stands before it.
 pub const COMMENT: &[u8] = b":\n";
 
-/// The end of a chunked body.
-pub const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
-
 /// What stands between a field's name and its value. Receivers strip one space.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Style {

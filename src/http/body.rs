@@ -3,7 +3,7 @@
 
 use super::error::RequestError;
 use super::head::Framing;
-use super::request_line::is_token;
+use super::request_line::is_token_byte;
 use crate::limits::CHUNK_LINE_BYTES_MAX;
 
 /// The progress of a body that is being read.
@@ -218,7 +218,10 @@ fn trim_start(bytes: &[u8]) -> &[u8] {
 
 /// What follows a token.
 fn strip_token(bytes: &[u8]) -> Option<&[u8]> {
-    let len = bytes.iter().take_while(|&&byte| is_token(byte)).count();
+    let len = bytes
+        .iter()
+        .take_while(|&&byte| is_token_byte(byte))
+        .count();
     (len > 0).then_some(&bytes[len..])
 }
 

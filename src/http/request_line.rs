@@ -26,7 +26,8 @@ pub fn parse(bytes: &[u8]) -> Result<Option<RequestLine<'_>>, RequestError> {
         true => Ok(None),
         false => Err(error),
     };
-    let Some((method, rest)) = split_at_space(bytes, is_token, RequestError::Malformed)? else {
+    let Some((method, rest)) = split_at_space(bytes, is_token_byte, RequestError::Malformed)?
+    else {
         return partial(RequestError::Malformed);
     };
     let is_target = |byte: u8| byte.is_ascii_graphic() && byte != b'#';
@@ -48,7 +49,7 @@ pub fn parse(bytes: &[u8]) -> Result<Option<RequestLine<'_>>, RequestError> {
 }
 
 /// Whether a byte may be a part of a token (RFC 9110 §5.6.2).
-pub fn is_token(byte: u8) -> bool {
+pub fn is_token_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 

@@ -15,11 +15,11 @@ use crate::time::Time;
 pub struct Clock {
     /// The time of the turn.
     pub now: Time,
-    /// The same by the wall clock, in Unix seconds.
+    /// The time of the turn by the wall clock, in Unix seconds.
     pub unix_seconds: u64,
     /// The start of the process.
     pub started_at: Time,
-    /// The same in Unix seconds.
+    /// When the process started, in Unix seconds.
     pub startup_time: u64,
 }
 

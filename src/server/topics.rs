@@ -92,7 +92,7 @@ impl List {
             let is_pattern = patterns.iter().any(|glob| glob.text() == name);
             !is_pattern && patterns.iter().any(|glob| glob.matches(name))
         };
-        let mut topics = self.topics.clone();
+        let mut topics = self.topics;
         topics.retain(|topic| !topic.channel().is_some_and(is_covered));
         topics
     }

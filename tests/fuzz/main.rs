@@ -16,6 +16,9 @@ mod net;
 #[allow(dead_code, reason = "the simulation uses more of it")]
 #[path = "../simulation/pipe.rs"]
 mod pipe;
+#[allow(dead_code, reason = "the simulation uses more of it")]
+#[path = "../simulation/server.rs"]
+mod server;
 
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -8,6 +8,9 @@ mod net;
 #[allow(dead_code)]
 #[path = "../../simulation/pipe.rs"]
 mod pipe;
+#[allow(dead_code)]
+#[path = "../../simulation/server.rs"]
+mod server;
 #[path = "../targets/mod.rs"]
 mod targets;
 

@@ -8,16 +8,6 @@ pub fn run(input: &[u8]) {
 }
 
 fn read(pieces: &[&[u8]]) -> (Vec<Frame>, Option<FrameError>) {
-    let (mut decoder, mut frames) = (Decoder::default(), Vec::new());
-    for piece in pieces {
-        let mut rest = *piece;
-        loop {
-            match decoder.next_frame(&mut rest) {
-                Ok(Some(frame)) => frames.push(frame),
-                Ok(None) => break,
-                Err(error) => return (frames, Some(error)),
-            }
-        }
-    }
-    (frames, None)
+    let mut decoder = Decoder::default();
+    super::decode(pieces, |input| decoder.next_frame(input))
 }

@@ -71,6 +71,27 @@ impl<'a> Input<'a> {
     }
 }
 
+/// All values that a decoder takes from these pieces, and the error that ended it, if one did. `next` takes the next value
+/// from the front of its input, or all of it where no value is whole.
+pub fn decode<T, E>(
+    pieces: &[&[u8]],
+    mut next: impl FnMut(&mut &[u8]) -> Result<Option<T>, E>,
+) -> (Vec<T>, Option<E>) {
+    let mut values = Vec::new();
+    for piece in pieces {
+        let mut rest = *piece;
+        loop {
+            match next(&mut rest) {
+                Ok(Some(value)) => values.push(value),
+                Ok(None) => break,
+                Err(error) => return (values, Some(error)),
+            }
+        }
+        assert!(rest.is_empty(), "bytes were left that make no value");
+    }
+    (values, None)
+}
+
 /// Cuts bytes into pieces; where, is decided by up to four bytes at the front of the input. Returns the pieces and all
 /// of their bytes.
 pub fn pieces(input: &[u8]) -> (Vec<&[u8]>, &[u8]) {

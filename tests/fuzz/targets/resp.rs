@@ -16,17 +16,6 @@ pub fn run(input: &[u8]) {
 }
 
 fn read(pieces: &[&[u8]]) -> (Vec<Value>, Option<ReplyError>) {
-    let (mut decoder, mut values) = (Decoder::default(), Vec::new());
-    for piece in pieces {
-        let mut rest = *piece;
-        loop {
-            match decoder.next_value(&mut rest) {
-                Ok(Some(value)) => values.push(value),
-                Ok(None) => break,
-                Err(error) => return (values, Some(error)),
-            }
-        }
-        assert!(rest.is_empty(), "bytes were left that make no value");
-    }
-    (values, None)
+    let mut decoder = Decoder::default();
+    super::decode(pieces, |input| decoder.next_value(input))
 }

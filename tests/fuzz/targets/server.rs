@@ -6,8 +6,8 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use emojitrack_streamer::broker::redis::{Address, Endpoint, Redis};
-use emojitrack_streamer::broker::{Brokers, Topics};
+use emojitrack_streamer::broker::Brokers;
+use emojitrack_streamer::broker::redis::Redis;
 use emojitrack_streamer::glob::Glob;
 use emojitrack_streamer::http::authorization::Secret;
 use emojitrack_streamer::net::{Door, Net};
@@ -90,21 +90,8 @@ impl World {
         settings.admission.connections_per_ip_max = 16;
         let net = SimNet::new(decision.into(), faults);
         let server = Server::new(settings, net.now(), net.unix_seconds());
-        let endpoint = Endpoint {
-            address: Address::Tcp {
-                host: "broker".to_owned(),
-                port: 6379,
-            },
-            username: None,
-            password: None,
-            db: 0,
-        };
-        let topics = Topics {
-            channels: vec!["stream.score_updates".to_owned()],
-            patterns: vec!["stream.tweet_updates.*".to_owned()],
-            optional: vec!["stream.admin.cleanup".to_owned()],
-        };
-        let redis = Redis::new(vec![endpoint], topics, "fuzz", decision.into());
+        let endpoints = vec![crate::server::endpoint(None)];
+        let redis = Redis::new(endpoints, crate::server::topics(), "fuzz", decision.into());
         let reports = Reports::new(Arc::default(), None);
         World {
             reactor: Reactor::new(net, server, Brokers::one(Box::new(redis)), reports),
