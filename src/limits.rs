@@ -201,6 +201,9 @@ pub const ADMIN_SOCKETS_RESERVED: usize = 8;
 /// poll reserves a fixed number of tokens for them.
 pub const LISTEN_ADDRESSES_MAX: usize = 16;
 
+/// Names that `ADMIN_HOSTS` may list: a host has few, and each request is compared with all of them.
+pub const ADMIN_HOSTS_MAX: usize = 16;
+
 /// The interval of the tick: 60 Hz, rounded up to a millisecond, as the API has always documented.
 pub const TICK: Duration = Duration::from_millis(17);
 

@@ -119,6 +119,14 @@ fn greeting(net: &MioNet, config: &Config, setup: &Setup) -> Vec<String> {
     if config.admin_listen.is_empty() {
         lines.push(format!("admin page: {url}/admin/"));
     }
+    let access = &config.server.access;
+    let audience = match access.admin_token {
+        Some(_) => "to who has ADMIN_TOKEN",
+        None if access.admin_is_apart => "to everybody who can reach ADMIN_LISTEN",
+        None if access.admin_is_open => "to everybody (ADMIN_OPEN)",
+        None => "to loopback clients only; set ADMIN_TOKEN or ADMIN_LISTEN to let others in",
+    };
+    lines.push(format!("/admin/, /metrics and /stats are open {audience}"));
     lines
 }
 

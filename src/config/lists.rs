@@ -6,7 +6,9 @@ use std::net::SocketAddr;
 use super::Misuse;
 use super::given::Given;
 use crate::glob::Glob;
-use crate::limits::{CHANNEL_PATTERNS_MAX, LISTEN_ADDRESSES_MAX, SEGMENT_BYTES_MAX};
+use crate::limits::{
+    ADMIN_HOSTS_MAX, CHANNEL_PATTERNS_MAX, LISTEN_ADDRESSES_MAX, SEGMENT_BYTES_MAX,
+};
 use crate::server::is_own_channel;
 
 const LISTEN_FORMS: &str = "is not an IP address: use one such as 0.0.0.0, 127.0.0.1:9000 or [::1]:9000, \
@@ -41,6 +43,20 @@ fn addresses_of(entry: &str, port: Option<u16>) -> Option<Vec<SocketAddr>> {
     }
 }
 
+/// Names of hosts, in lower case.
+pub(super) fn hosts(list: &Given) -> Result<Vec<String>, Misuse> {
+    list.list(ADMIN_HOSTS_MAX, "names", |entry| {
+        let is_part = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
+        match !entry.is_empty() && entry.bytes().all(is_part) {
+            true => Ok(vec![entry.to_ascii_lowercase()]),
+            false => Err(
+                "is not the name of a host: use names without ports, as in streamer.example.org"
+                    .to_owned(),
+            ),
+        }
+    })
+}
+
 /// Patterns of channels that clients may subscribe to.
 pub(super) fn patterns(list: &Given) -> Result<Vec<Glob>, Misuse> {
     list.list(CHANNEL_PATTERNS_MAX, "patterns", |entry| {
@@ -70,6 +86,16 @@ mod tests {
     use super::super::tests::{command, config, misuse};
     use super::*;
     use crate::net::Listen;
+
+    #[test]
+    fn hosts_have_no_ports() {
+        for typed in ["a:80", "http://a", "a,,b", "[::1]", "a b", "*"] {
+            let refused = misuse(&[], &[("ADMIN_HOSTS", typed)]);
+            let reason =
+                "is not the name of a host: use names without ports, as in streamer.example.org";
+            assert!(refused.ends_with(reason), "{refused}");
+        }
+    }
 
     #[test]
     fn addresses_to_listen_on() {

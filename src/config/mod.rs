@@ -427,6 +427,8 @@ mod tests {
             ("GRAPHITE_PREFIX", "a.b", show_graphite, "none"),
             ("ADMIN_TOKEN", "s", |config| format!("{:?}", config.server.access.admin_token), "Some(Secret(***))"),
             ("ADMIN_LISTEN", "[::1]:7", |config| format!("{:?}", config.admin_listen), "[[::1]:7]"),
+            ("ADMIN_OPEN", "yes", |config| config.server.access.admin_is_open.to_string(), "true"),
+            ("ADMIN_HOSTS", "A.b,c", |config| config.server.access.admin_hosts.join(" "), "a.b c"),
             ("LOG_LEVEL", "Warn", |config| config.log_level.to_string(), "warn"),
             ("VERBOSE", "YES", |config| config.server.verbose.to_string(), "true"),
             ("DEMO_RATE", "5", show_source, "Redis([Endpoint(redis://localhost:6379)])"),
@@ -484,7 +486,7 @@ mod tests {
              SSE_DETAIL_FORCECLOSE_SEC=none TRUST_PROXY=0 MAX_CONNECTIONS=none \
              MAX_CONNECTIONS_PER_IP=none STATUS_CONNECTIONS_MAX=1000 DRAIN_SEC=20 KEEPALIVE_SEC=15 \
              LOG_BYTES_MAX=4194304 DYNO=box STREAMER_ENV=development GRAPHITE_URL=none \
-             HOSTEDGRAPHITE_APIKEY=none GRAPHITE_PREFIX=none ADMIN_TOKEN=none ADMIN_LISTEN=none \
+             HOSTEDGRAPHITE_APIKEY=none GRAPHITE_PREFIX=none ADMIN_TOKEN=none ADMIN_LISTEN=none ADMIN_OPEN=false ADMIN_HOSTS=none \
              LOG_LEVEL=info VERBOSE=false"
         );
         // Flags, and a part of the line.

@@ -177,6 +177,10 @@ options! {
         |c, v| c.server.access.admin_token = Some(v.secret()?), |c| masked(c.server.access.admin_token.as_ref());
     "ADMIN_LISTEN", [], "IP:PORT,...", Words("none"), "serve /admin/, /metrics and /stats on these addresses only",
         |c, v| c.admin_listen = lists::addresses(v, None)?, |c| list(&c.admin_listen);
+    "ADMIN_OPEN", [], "", Value("false"), "without these two, serve them to everybody, not to loopback clients only",
+        |c, v| c.server.access.admin_is_open = v.boolean()?, |c| c.server.access.admin_is_open;
+    "ADMIN_HOSTS", [], "NAME,...", Words("none"), "host names by which they may be requested without ADMIN_TOKEN",
+        |c, v| c.server.access.admin_hosts = lists::hosts(v)?, |c| list(&c.server.access.admin_hosts);
     "LOG_LEVEL", [], "LEVEL", Value("info"), "error, warn, info or debug",
         |c, v| c.log_level = v.choice(&Level::ALL)?, |c| c.log_level;
     "VERBOSE", [], "", Value("false"), "log each connect and disconnect, as LOG_LEVEL=debug does",
@@ -261,6 +265,8 @@ mod tests {
             (&[], "HOSTEDGRAPHITE_APIKEY", "a", &["GRAPHITE_URL"]),
             (&[], "GRAPHITE_PREFIX", "a", &[]),
             (&[], "ADMIN_TOKEN", "a", &[]),
+            (&[], "ADMIN_OPEN", "1", &[]),
+            (&[], "ADMIN_HOSTS", "a", &[]),
             (&[], "ADMIN_LISTEN", "[::1]:7", &[]),
             (&[], "LOG_LEVEL", "error", &[]),
             (&[], "VERBOSE", "1", &["LOG_LEVEL"]),

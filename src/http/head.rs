@@ -59,6 +59,10 @@ pub struct Request {
     pub last_event_id: Box<[u8]>,
     /// The lines of `X-Forwarded-For`, raw, in order.
     pub forwarded_for: Vec<Box<[u8]>>,
+    /// Whether a proxy has passed it on (`X-Forwarded-For`, `Forwarded`, `Via`).
+    pub is_forwarded: bool,
+    /// `Host`, raw; empty if there is none.
+    pub host: Box<[u8]>,
 }
 
 /// Parses a request head at the start of `bytes`: the request and the head's length, or `None` if more bytes are needed.
@@ -111,6 +115,10 @@ pub fn parse_head(bytes: &[u8]) -> Result<Option<(Request, usize)>, RequestError
         is_xhr: requested_with.eq_ignore_ascii_case(b"XMLHttpRequest"),
         last_event_id: fields.last("last-event-id").into(),
         forwarded_for: fields.all("x-forwarded-for").map(Box::from).collect(),
+        is_forwarded: ["x-forwarded-for", "forwarded", "via"]
+            .into_iter()
+            .any(|name| fields.all(name).next().is_some()),
+        host: fields.last("host").into(),
     };
     Ok(Some((request, head_len)))
 }

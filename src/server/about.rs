@@ -9,6 +9,28 @@ use crate::http::{CloseReason, Key, Request, forwarded, target};
 use crate::limits;
 use crate::time::Time;
 
+/// Who sent a request.
+#[derive(Clone, Copy, Debug)]
+pub struct Client {
+    /// The address according to trusted proxies, or else that of the connection.
+    pub ip: IpAddr,
+    /// Whether it is a program on this machine. A proxy on it is not meant, but those whose requests it passes on.
+    pub is_local: bool,
+    /// Whether it came through the admin's door.
+    pub is_admin: bool,
+}
+
+impl Client {
+    /// The client that sent a request over a connection from this address, behind so many trusted proxies.
+    pub fn new(request: &Request, peer_ip: IpAddr, is_admin: bool, trusted: usize) -> Client {
+        Client {
+            ip: forwarded::client_address(&request.forwarded_for, trusted).unwrap_or(peer_ip),
+            is_local: peer_ip.to_canonical().is_loopback() && !request.is_forwarded,
+            is_admin,
+        }
+    }
+}
+
 /// What is known of a stream, most of it for reports.
 pub struct About {
     /// Its connection.
@@ -28,13 +50,7 @@ pub struct About {
 
 impl About {
     /// A stream of these topics that is requested now.
-    pub fn new(
-        key: Key,
-        topics: &[Topic],
-        request: &Request,
-        client_ip: IpAddr,
-        now: Time,
-    ) -> About {
+    pub fn new(key: Key, topics: &[Topic], request: &Request, client: Client, now: Time) -> About {
         let (path, query) =
             target::split(&request.target).map_or(("", ""), |target| (target.path, target.query));
         let tag = match topics {
@@ -45,7 +61,7 @@ impl About {
         About {
             key,
             subscribed_at: now,
-            client_ip,
+            client_ip: client.ip,
             path: shown_path(path, topics),
             tag,
             user_agent: shown(&request.user_agent),
@@ -72,12 +88,6 @@ pub fn last_event_id(request: &Request) -> Option<String> {
         Ok(id) => id.to_owned(),
     };
     Some(id).filter(|id| !id.is_empty())
-}
-
-/// The address of a request's client, according to trusted proxies.
-pub fn client_ip(request: &Request, peer_ip: IpAddr, trusted_proxies: usize) -> IpAddr {
-    let forwarded = forwarded::client_address(&request.forwarded_for, trusted_proxies);
-    forwarded.unwrap_or(peer_ip)
 }
 
 /// The token in a query, valid or not.

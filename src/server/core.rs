@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::net::IpAddr;
 
-use super::about::{self, About};
+use super::about::{self, About, Client};
 use super::cleanup::{self, CLEANUP_CHANNEL, Cleanup, CleanupRate};
 use super::endings::{self, DrainSchedule, stopping_reply};
 use super::messages::{self, Destination, is_own_channel};
@@ -315,7 +315,9 @@ impl Server {
         let Some((peer_ip, is_admin)) = self.streams.http().request_from(key) else {
             return;
         };
-        let action = route::route(&request, &self.settings, is_admin);
+        let trusted = self.settings.admission.trusted_proxies;
+        let client = Client::new(&request, peer_ip, is_admin, trusted);
+        let action = route::route(&request, &self.settings, client);
         // Probes are answered, and streams told when to return.
         let is_answered = matches!(action, Action::Show(_) | Action::Subscribe(_));
         if self.is_stopping && body.is_none() && !is_answered {
@@ -323,7 +325,7 @@ impl Server {
             return connection.refuse(&stopping_reply(), CloseReason::Drain);
         }
         match (action, body) {
-            (Action::Subscribe(topics), _) => self.subscribe(key, peer_ip, &topics, &request),
+            (Action::Subscribe(topics), _) => self.subscribe(key, client, &topics, &request),
             (Action::ShowStream, _) => {
                 let extra = self.settings.streams.head_extra();
                 self.streams.at(key).show_stream_head(extra);
@@ -334,16 +336,16 @@ impl Server {
             }
             (action, body) => {
                 let body = body.unwrap_or_default();
-                self.answer(key, peer_ip, action, &request, &body);
+                self.answer(key, client, action, &request, &body);
             }
         }
     }
 
     /// Answers a complete request that is not for a stream.
-    fn answer(&mut self, key: Key, peer: IpAddr, action: Action, request: &Request, body: &[u8]) {
+    fn answer(&mut self, key: Key, client: Client, action: Action, request: &Request, body: &[u8]) {
         let reply = match action {
             Action::Reply(reply) => reply,
-            Action::CleanUp(cleanup) => self.clean_up(&cleanup, self.client_ip(request, peer)),
+            Action::CleanUp(cleanup) => self.clean_up(&cleanup, client.ip),
             Action::Publish { is_authorized } => {
                 let line = self.streams.bus().line();
                 match submissions::judge(request, is_authorized, body, &self.settings, line) {
@@ -392,10 +394,10 @@ impl Server {
     }
 
     /// Begins a stream or a long poll, or refuses it.
-    fn subscribe(&mut self, key: Key, peer_ip: IpAddr, topics: &[Topic], request: &Request) {
+    fn subscribe(&mut self, key: Key, client: Client, topics: &[Topic], request: &Request) {
         let now = self.clock.now;
-        let client_ip = self.client_ip(request, peer_ip);
-        let about = Box::new(About::new(key, topics, request, client_ip, now));
+        let client_ip = client.ip;
+        let about = Box::new(About::new(key, topics, request, client, now));
         let has_channels = topics.iter().any(|it| it.stream == Stream::Channels);
         let is_poll = request.is_xhr && topics.iter().all(|it| it.stream == Stream::Channels);
         if self.is_stopping || !self.streams.admits(client_ip, has_channels) {
@@ -479,10 +481,6 @@ impl Server {
             let now = self.clock.now;
             self.log(|| about.shown_end(reason, now));
         }
-    }
-
-    fn client_ip(&self, request: &Request, peer_ip: IpAddr) -> IpAddr {
-        about::client_ip(request, peer_ip, self.settings.admission.trusted_proxies)
     }
 
     fn update_demand(&mut self) {

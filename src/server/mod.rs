@@ -2,7 +2,7 @@
 //! knows no connections: it is told what happened (`handle_…`) and asked what to do (`poll_…`), and makes no system call.
 //!
 //! Its parts own their fields and return decisions. `streams` joins connections and subscribers; `route`, `topics` and
-//! `about` interpret a request; `admission`, `cleanup` and `endings` decide who may have a stream, and when it ends;
+//! `about` interpret a request; `access` decides who may see the private documents; `admission`, `cleanup` and `endings` decide who may have a stream, and when it ends;
 //! `submissions` and `demand` are about channels; `messages` tells where on the bus a message belongs. Beside the server,
 //! the reactor owns [`Doors`], [`Publications`], [`Reports`] and [`Shutdown`].
 //!
@@ -11,6 +11,7 @@
 //! [`Server::end_turn`].
 
 mod about;
+mod access;
 mod admission;
 mod cleanup;
 mod core;

@@ -95,7 +95,7 @@ impl Reports {
             Document::Cluster => return self.inquire(key, Inquiry::Nodes, desk),
             Document::Page => return self.inquire(key, Inquiry::Scores, desk),
         };
-        let reply = guarded(document, reply, desk);
+        let reply = guarded(document, reply);
         self.replies.push_back((key, reply));
     }
 
@@ -258,7 +258,7 @@ impl Reports {
         desk: &Desk<N>,
     ) {
         let reply = match inquiry {
-            Inquiry::Nodes | Inquiry::Row(_) => guarded(Document::Cluster, reply, desk),
+            Inquiry::Nodes | Inquiry::Row(_) => guarded(Document::Cluster, reply),
             Inquiry::Scores => reply,
         };
         let keys = self
@@ -299,9 +299,9 @@ impl Reports {
     }
 }
 
-/// Hides private documents from pages of other origins if they are protected at all.
-fn guarded<N: Net>(document: Document, reply: Reply, desk: &Desk<N>) -> Reply {
-    match document.is_private() && desk.server.settings().access.is_guarded() {
+/// Hides private documents from pages of other origins.
+fn guarded(document: Document, reply: Reply) -> Reply {
+    match document.is_private() {
         true => reply.for_own_origin(),
         false => reply,
     }

@@ -1,12 +1,12 @@
 //! Routes: what to do about a request. It owns the table of paths and methods; it must not touch a connection, so that
 //! every row can be tested as a value.
 
-use super::about::{is_token, token_of};
+use super::about::{Client, is_token, token_of};
+use super::access;
 use super::cleanup::Cleanup;
 use super::settings::Settings;
 use super::topics::{self, CHANNEL_FIELDS, Topic};
 use crate::bus::Stream;
-use crate::http::authorization::CHALLENGE;
 use crate::http::head::Method;
 use crate::http::reply::Reply;
 use crate::http::target::{self, TargetError};
@@ -69,7 +69,7 @@ pub enum Document {
 }
 
 impl Document {
-    /// Whether it is about the server, and may be protected.
+    /// Whether it is about the server and its clients: see `access`.
     pub fn is_private(self) -> bool {
         !matches!(
             self,
@@ -78,8 +78,8 @@ impl Document {
     }
 }
 
-/// Decides about a request that came through the admin's door or the public one.
-pub fn route(request: &Request, settings: &Settings, is_admin: bool) -> Action {
+/// Decides about a client's request.
+pub fn route(request: &Request, settings: &Settings, client: Client) -> Action {
     let target = target::split(&request.target);
     if let Ok(target) = &target
         && target.path == "*"
@@ -99,39 +99,38 @@ pub fn route(request: &Request, settings: &Settings, is_admin: bool) -> Action {
     // Probes are behind both doors, so that a monitor need not know which ports there are.
     let is_probe = matches!(segments[..], ["healthz"] | ["readyz"]);
     let is_private = matches!(segments[..], ["admin", ..] | ["metrics"] | ["stats"]);
-    if settings.access.admin_is_apart && !is_probe && is_private != is_admin {
+    if settings.access.admin_is_apart && !is_probe && is_private != client.is_admin {
         return nothing_here();
     }
-    let is_guarded = is_private && settings.access.is_guarded();
-    let token = settings.access.admin_token.as_ref().filter(|_| is_private);
-    let may_enter = token.is_none_or(|token| token.is_in(&request.authorization));
-    let action = if may_enter || request.method == Method::Options {
-        answer(request, query, &segments, settings, is_guarded)
-    } else {
-        // Also for paths that do not exist, because which ones exist is private as well.
-        let message = "send the admin token as a bearer token or as a password";
-        Action::Reply(Reply::error(401, message).with_extra(CHALLENGE))
+    if !is_private {
+        return answer(request, query, &segments, settings, false);
+    }
+    // Also for paths that do not exist, because which ones exist is private as well.
+    let refusal = match request.method {
+        Method::Options => None,
+        _ => access::refuse(request, client, &settings.access).map(Action::Reply),
     };
-    match action {
-        Action::Reply(reply) if is_guarded => Action::Reply(reply.for_own_origin()),
+    match refusal.unwrap_or_else(|| answer(request, query, &segments, settings, true)) {
+        // A browser can reach places that others cannot, such as a port on loopback.
+        Action::Reply(reply) => Action::Reply(reply.for_own_origin()),
         action => action,
     }
 }
 
-/// Decides about a request of a client who may see the path. `is_guarded` is whether others may not.
+/// Decides about a request of a client who may see the path.
 fn answer(
     request: &Request,
     query: &str,
     segments: &[&str],
     settings: &Settings,
-    is_guarded: bool,
+    is_private: bool,
 ) -> Action {
     let Some(resource) = find(segments, query, settings) else {
         return nothing_here();
     };
     let (methods, header_names) = (resource.methods(), resource.header_names());
     match (request.method, resource) {
-        (Method::Options, _) if is_guarded => {
+        (Method::Options, _) if is_private => {
             Action::Reply(Reply::bare(204, format!("Allow: {methods}\r\n")))
         }
         (Method::Options, _) => Action::Reply(options(methods, header_names)),
@@ -301,6 +300,8 @@ fn bad_target(error: TargetError) -> Action {
 
 #[cfg(test)]
 mod tests {
+    use std::net::IpAddr;
+
     use super::*;
     use crate::http::authorization::Secret;
     use crate::http::head::parse_head;
@@ -311,10 +312,18 @@ mod tests {
         routed_with("", line, settings, false)
     }
 
+    fn client(is_admin: bool) -> Client {
+        Client {
+            ip: IpAddr::from([127, 0, 0, 1]),
+            is_local: true,
+            is_admin,
+        }
+    }
+
     fn routed_with(fields: &str, line: &str, settings: &Settings, is_admin: bool) -> String {
-        let head = format!("{line} HTTP/1.1\r\nHost: a\r\n{fields}\r\n");
+        let head = format!("{line} HTTP/1.1\r\nHost: localhost\r\n{fields}\r\n");
         let (request, _) = parse_head(head.as_bytes()).unwrap().unwrap();
-        match route(&request, settings, is_admin) {
+        match route(&request, settings, client(is_admin)) {
             Action::Subscribe(topics) => topics
                 .iter()
                 .map(|topic| format!("{:?} {:?}", topic.stream, topic.child))
@@ -446,7 +455,7 @@ mod tests {
     fn the_admin_page_is_a_folder() {
         let head = "GET /admin HTTP/1.0\r\n\r\n";
         let (request, _) = parse_head(head.as_bytes()).unwrap().unwrap();
-        let Action::Reply(reply) = route(&request, &settings(), false) else {
+        let Action::Reply(reply) = route(&request, &settings(), client(false)) else {
             panic!("not a reply");
         };
         assert_eq!(reply.extra, "Location: /admin/\r\n");
@@ -497,7 +506,63 @@ mod tests {
     }
 
     #[test]
-    fn what_is_guarded_is_not_for_other_origins() {
+    fn without_a_token_what_is_private_is_for_this_machine() {
+        let default = settings();
+        let (mut open, mut apart, mut named) = (settings(), settings(), settings());
+        open.access.admin_is_open = true;
+        apart.access.admin_is_apart = true;
+        named.access.admin_hosts = vec!["streamer.example".to_owned()];
+        // The connection's address, `Host` and other fields, and the status for each of the settings.
+        #[rustfmt::skip]
+        let table = [
+            ("127.0.0.1", "Host: localhost:8001", [200, 200, 200, 200]),
+            ("127.8.8.8", "Host: 127.0.0.1", [200, 200, 200, 200]),
+            ("::1", "Host: [::1]:8001", [200, 200, 200, 200]),
+            ("::ffff:127.0.0.1", "Host: 10.0.0.1", [200, 200, 200, 200]),
+            ("10.0.0.1", "Host: 10.0.0.2", [403, 200, 200, 403]),
+            ("::ffff:10.0.0.1", "Host: localhost", [403, 200, 200, 403]),
+            ("127.0.0.1", "Host: localhost\r\nX-Forwarded-For: 127.0.0.1", [403, 200, 200, 403]),
+            ("127.0.0.1", "Host: localhost\r\nX-Forwarded-For:", [403, 200, 200, 403]),
+            ("127.0.0.1", "Host: localhost\r\nForwarded: for=127.0.0.1", [403, 200, 200, 403]),
+            ("::1", "Host: localhost\r\nvia: 1.1 proxy", [403, 200, 200, 403]),
+            ("127.0.0.1", "Host: evil.example", [403, 403, 403, 403]),
+            ("10.0.0.1", "Host: evil.example", [403, 403, 403, 403]),
+            ("127.0.0.1", "Host: Streamer.example:8001", [403, 403, 403, 200]),
+        ];
+        for (peer, fields, expected) in table {
+            let head = format!("GET /metrics HTTP/1.1\r\n{fields}\r\n\r\n");
+            let (request, _) = parse_head(head.as_bytes()).unwrap().unwrap();
+            let all = [&default, &open, &apart, &named];
+            let statuses = all.map(|settings| {
+                let is_admin = settings.access.admin_is_apart;
+                let client = Client::new(&request, peer.parse().unwrap(), is_admin, 0);
+                match route(&request, settings, client) {
+                    Action::Reply(reply) => reply.status,
+                    action => {
+                        assert_eq!(action, Action::Show(Document::Metrics));
+                        200
+                    }
+                }
+            });
+            assert_eq!(statuses, expected, "{fields} from {peer}");
+        }
+        // Nothing else is concerned, nor is a client that cannot send `Host`.
+        let (request, _) = parse_head(b"GET /metrics HTTP/1.0\r\n\r\n")
+            .unwrap()
+            .unwrap();
+        let shown = Action::Show(Document::Metrics);
+        assert_eq!(route(&request, &default, client(false)), shown);
+        let stranger = "GET /healthz HTTP/1.1\r\nHost: evil.example\r\nVia: 1.1 proxy\r\n\r\n";
+        let (request, _) = parse_head(stranger.as_bytes()).unwrap().unwrap();
+        let probe = Client::new(&request, [10, 0, 0, 1].into(), false, 0);
+        assert_eq!(
+            route(&request, &default, probe),
+            Action::Show(Document::Health)
+        );
+    }
+
+    #[test]
+    fn what_is_private_is_not_for_other_origins() {
         let mut open = settings();
         open.reports.page_enabled = true;
         let mut with_token = open.clone();
@@ -506,10 +571,10 @@ mod tests {
         apart.access.admin_is_apart = true;
         let origins = |line: &str, settings: &Settings, is_admin| {
             let fields = "Authorization: Bearer sesame\r\n";
-            let head = format!("{line} HTTP/1.1\r\nHost: a\r\n{fields}\r\n");
+            let head = format!("{line} HTTP/1.1\r\nHost: localhost\r\n{fields}\r\n");
             let (request, _) = parse_head(head.as_bytes()).unwrap().unwrap();
-            match route(&request, settings, is_admin) {
-                Action::Show(document) => !(document.is_private() && settings.access.is_guarded()),
+            match route(&request, settings, client(is_admin)) {
+                Action::Show(document) => !document.is_private(),
                 Action::Reply(reply) => {
                     let is_told = reply.extra.contains("Access-Control-");
                     assert!(reply.is_for_all_origins || !is_told, "{line}");
@@ -526,7 +591,7 @@ mod tests {
                 let line = format!("{method} {path}");
                 assert!(!origins(&line, &with_token, false), "{line}");
                 assert!(!origins(&line, &apart, true), "{line}");
-                assert!(origins(&line, &open, false), "{line}");
+                assert!(!origins(&line, &open, false), "{line}");
             }
         }
         for line in [

@@ -84,13 +84,17 @@ pub struct Admission {
     pub connections_per_ip_max: usize,
 }
 
-/// Who may see the pages about the server.
+/// Who may see the pages about the server: see `server::access`.
 #[derive(Clone, Debug, Default)]
 pub struct Access {
-    /// The token that the private pages require; without one, they are open to everybody.
+    /// The token that the private pages require.
     pub admin_token: Option<Secret>,
     /// Whether they are served only through the admin's door.
     pub admin_is_apart: bool,
+    /// Whether they are served to everybody.
+    pub admin_is_open: bool,
+    /// The names in lower case by which they may be requested, besides `localhost`.
+    pub admin_hosts: Vec<String>,
 }
 
 /// What pages and reports contain.
@@ -150,14 +154,6 @@ impl Admission {
     }
 }
 
-impl Access {
-    /// Whether the private pages are protected, by the token or by the door. If so, pages of other origins must not read
-    /// them either, because a browser can reach places that others cannot, such as a port on loopback.
-    pub fn is_guarded(&self) -> bool {
-        self.admin_is_apart || self.admin_token.is_some()
-    }
-}
-
 impl Streams {
     /// When a connection with these topics ends, and how soon its client returns.
     pub fn reconnect(&self, topics: &[Topic]) -> Reconnect {
@@ -206,10 +202,7 @@ pub(super) mod tests {
                 connections_max: 1,
                 connections_per_ip_max: 1,
             },
-            access: Access {
-                admin_token: None,
-                admin_is_apart: false,
-            },
+            access: Access::default(),
             reports: Reports {
                 page_enabled: false,
                 status_rows_max: 1,

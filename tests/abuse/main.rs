@@ -96,7 +96,7 @@ impl Attempt {
 }
 
 fn get(target: &str) -> String {
-    format!("GET {target} HTTP/1.1\r\nHost: a\r\n\r\n")
+    format!("GET {target} HTTP/1.1\r\nHost: localhost\r\n\r\n")
 }
 
 fn documents_that_grow(attempt: &Attempt) -> Vec<TcpStream> {
@@ -144,7 +144,7 @@ fn repeated_reports(attempt: &Attempt) -> Vec<TcpStream> {
     let targets = ["/stats", "/metrics", "/admin/status.json", "/admin"];
     attempt.again(|number| {
         let target = targets[number % targets.len()];
-        format!("HEAD {target} HTTP/1.1\r\nHost: a\r\n\r\n").repeat(10)
+        format!("HEAD {target} HTTP/1.1\r\nHost: localhost\r\n\r\n").repeat(10)
     })
 }
 

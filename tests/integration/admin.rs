@@ -1,7 +1,7 @@
 //! Administration: the admin pages, `ADMIN_TOKEN`, `ADMIN_LISTEN`, the health check, and the lines logged at startup.
 
 use std::fs;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
@@ -144,23 +144,93 @@ fn the_rest_stays_open() {
     subscriber.next_event();
 }
 
+/// A stranger on the same network, a visitor of a proxy on the same machine, and a page that has resolved its name to the
+/// server.
+#[test]
+fn without_settings_nothing_private_leaves_the_machine() {
+    let local = ServerOptions::demo().everywhere().start();
+    let open = ServerOptions::demo()
+        .everywhere()
+        .variable("ADMIN_OPEN", "1");
+    let open = open.variable("ADMIN_HOSTS", "streamer.example").start();
+    local.wait_for_log("/admin/, /metrics and /stats are open to loopback clients only");
+    open.wait_for_log("/admin/, /metrics and /stats are open to everybody (ADMIN_OPEN)");
+    let port = |server: &Server| server.address().port();
+    let at = |server: &Server| SocketAddr::from((Ipv4Addr::LOCALHOST, port(server)));
+    let asked = |server: &Server, path: &str, fields: &str| {
+        let mut connection = Connection::open(at(server));
+        connection.send(format!("GET {path} HTTP/1.1\r\n{fields}\r\n\r\n"));
+        connection.read_reply()
+    };
+    #[rustfmt::skip]
+    let table = [
+        ("Host: localhost", true, true),
+        ("Host: 10.0.0.1:80", true, true),
+        ("Host: localhost\r\nX-Forwarded-For: 10.0.0.1", false, true),
+        ("Host: localhost\r\nForwarded: for=10.0.0.1", false, true),
+        ("Host: localhost\r\nVia: 1.1 proxy", false, true),
+        ("Host: streamer.example", false, true),
+        ("Host: evil.example", false, false),
+    ];
+    for (fields, is_local, is_open) in table {
+        for path in PRIVATE {
+            for (server, is_shown) in [(&local, is_local), (&open, is_open)] {
+                let reply = asked(server, path, fields);
+                let is_refused = reply.head.status() == 403;
+                assert_eq!(is_refused, !is_shown, "{path} with {fields:?}");
+                assert!(
+                    !is_refused || reply.text().contains("ADMIN_TOKEN"),
+                    "{}",
+                    reply.text()
+                );
+            }
+        }
+        for path in ["/healthz", "/readyz"] {
+            assert_eq!(
+                asked(&local, path, fields).head.status(),
+                200,
+                "{path} with {fields:?}"
+            );
+        }
+    }
+    // The machine's own address is none of loopback.
+    let Some(own) = own_address() else { return };
+    for (server, expected) in [(&local, 403), (&open, 200)] {
+        let address = SocketAddr::from((own, port(server)));
+        assert_eq!(status(address, "GET", "/metrics", ""), expected);
+        assert_eq!(status(address, "GET", "/healthz", ""), 200);
+    }
+}
+
+/// The address from which this machine would reach others, if it has a network. Nothing is sent.
+fn own_address() -> Option<IpAddr> {
+    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).ok()?;
+    socket.connect("192.0.2.1:9").ok()?;
+    let own = socket.local_addr().ok()?.ip();
+    (!own.is_loopback() && !own.is_unspecified()).then_some(own)
+}
+
 #[test]
 fn what_is_kept_from_others_is_kept_from_other_origins() {
     const CORS: &str = "Access-Control-Allow-Origin";
-    let open = ServerOptions::demo().start();
+    let local = ServerOptions::demo().start();
+    let open = ServerOptions::demo().variable("ADMIN_OPEN", "1").start();
     let apart = ServerOptions::demo()
         .variable("ADMIN_LISTEN", "127.0.0.1:0")
         .start();
     let asking = with_token();
-    let (open, asking, admin) = (open.address(), asking.address(), admin_address(&apart));
+    let (asking, admin) = (asking.address(), admin_address(&apart));
+    let answering = [
+        (local.address(), ""),
+        (open.address(), ""),
+        (admin, ""),
+        (asking, BEARER),
+        (asking, ""),
+    ];
     for path in PRIVATE {
-        let allowed = |address, fields| {
+        for (address, fields) in answering {
             let head = ask(address, "GET", path, fields).head;
-            head.field(CORS).map(str::to_owned)
-        };
-        assert_eq!(allowed(open, ""), Some("*".to_owned()), "{path}");
-        for (address, fields) in [(admin, ""), (asking, BEARER), (asking, "")] {
-            assert_eq!(allowed(address, fields), None, "{path} with {fields:?}");
+            assert_eq!(head.field(CORS), None, "{path} with {fields:?}");
             assert_eq!(ask_for_head(address, path, fields).field(CORS), None);
             let mut connection = send(address, "OPTIONS", path, "Origin: http://b\r\n");
             let head = connection.read_head();
@@ -169,8 +239,8 @@ fn what_is_kept_from_others_is_kept_from_other_origins() {
         }
     }
     // Again, because some documents are given out twice.
-    for (address, fields) in [(admin, ""), (asking, BEARER)] {
-        let reply = ask(address, "GET", "/admin/cluster.json", fields);
+    for (address, fields) in &answering[..4] {
+        let reply = ask(*address, "GET", "/admin/cluster.json", fields);
         assert_eq!((reply.head.status(), reply.head.field(CORS)), (200, None));
     }
     for address in [apart.address(), asking] {

@@ -180,7 +180,9 @@ fn a_client_that_disconnects_from_nginx_frees_its_place() {
 #[test]
 fn one_connection_serves_many_requests() {
     for directives in [HTTP_10, HTTP_11] {
-        let Some(setup) = Setup::start(directives, &[]) else {
+        // Clients of a proxy are not on this machine, and nginx asks for the upstream's name.
+        let settings = [("ADMIN_OPEN", "true"), ("ADMIN_HOSTS", "streamer")];
+        let Some(setup) = Setup::start(directives, &settings) else {
             return;
         };
         let mut connection = setup.connect();
@@ -203,6 +205,21 @@ fn one_connection_serves_many_requests() {
         assert_eq!(connection.read_reply().json()["closed"], 0);
         connection.send(request("HEAD", "/subscribe/eps"));
         assert_eq!(connection.read_head().status(), 200);
+    }
+}
+
+#[test]
+fn nothing_private_is_shown_behind_nginx() {
+    for directives in [HTTP_10, HTTP_11] {
+        let Some(setup) = Setup::start(directives, &[]) else {
+            return;
+        };
+        let mut connection = setup.connect();
+        for (path, status) in [("/metrics", 403), ("/admin/", 403), ("/healthz", 200)] {
+            connection.send(request("GET", path));
+            assert_eq!(connection.read_reply().head.status(), status, "{path}");
+        }
+        assert_eq!(setup.server.ask("GET", "/metrics").head.status(), 200);
     }
 }
 

@@ -19,7 +19,6 @@ fn unknown_paths_are_answered_with_a_short_json_error() {
         "/subscriber/raw",
         "/raw",
         "//subscribe/raw",
-        "/admin/status",
     ];
     for path in paths {
         for method in ["GET", "POST", "OPTIONS"] {
@@ -71,7 +70,8 @@ fn other_methods_get_an_allow_header() {
 #[test]
 fn other_origins_may_ask_for_streams() {
     let server = ServerOptions::demo().start();
-    for path in PATHS {
+    // The last one is not for them.
+    for path in &PATHS[..3] {
         let mut connection = server.connect();
         connection.send(format!(
             "OPTIONS {path} HTTP/1.1\r\nHost: a\r\nOrigin: http://b\r\n\

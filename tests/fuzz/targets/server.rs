@@ -74,6 +74,8 @@ impl World {
             accept_failures: 0,
         };
         let mut settings = Settings::default();
+        settings.access.admin_is_open = true;
+        settings.access.admin_hosts = vec!["a".to_owned()];
         settings.streams.raw_enabled = true;
         settings.streams.kiosk_enabled = true;
         settings.channels.patterns = ["a", "b", "room.*"].map(Glob::new).to_vec();
