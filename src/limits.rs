@@ -162,14 +162,25 @@ pub const LINGER: Duration = Duration::from_secs(30);
 pub const CLEANUPS_PER_WINDOW: u32 = 60;
 /// The window for counting cleanups.
 pub const CLEANUP_WINDOW: Duration = Duration::from_secs(10);
-/// Addresses counted in one window; cleanups from further ones wait for the next.
-pub const CLEANUP_ADDRESSES_MAX: usize = 8 * 1024;
+/// Networks counted in one window, some 50 bytes each; further ones wait for the next.
+pub const RATE_NETWORKS_MAX: usize = 8 * 1024;
 /// The most streams that one cleanup closes; a page has a handful.
 pub const CLEANUP_CLOSES_MAX: usize = 128;
 
 /// The longest token. A UUID has 36 bytes.
 pub const TOKEN_BYTES_MAX: usize = 64;
 
+/// Wrong secrets from one network in one window; further secrets are then refused unread, so that a correct guess cannot
+/// be told from a wrong one. A person makes one mistake at a time.
+pub const AUTH_FAILURES_PER_WINDOW: u32 = 5;
+/// The window for counting wrong secrets: others behind the same address wait no longer than this for an attack to end.
+pub const AUTH_WINDOW: Duration = Duration::from_secs(1);
+/// The shortest time between two log lines about wrong secrets.
+pub const AUTH_LOG_INTERVAL: Duration = Duration::from_secs(60);
+
+/// The shortest secret that is not warned of: 16 hexadecimal digits take longer to guess at
+/// [`AUTH_FAILURES_PER_WINDOW`] than anybody has, even from all networks that are counted at once.
+pub const SECRET_BYTES_ADVISED: usize = 16;
 /// The longest secret that can be configured: any kind of key fits, and it is far shorter than a request head.
 pub const SECRET_BYTES_MAX: usize = 256;
 

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use emojitrack_streamer::broker::{self, Setup, Topics, demo};
 use emojitrack_streamer::config::{self, Command, Config, NAME_AND_VERSION};
+use emojitrack_streamer::http::authorization::Secret;
 use emojitrack_streamer::level::Level;
 use emojitrack_streamer::limits;
 use emojitrack_streamer::net::mio::MioNet;
@@ -64,6 +65,9 @@ fn run(mut config: Config) -> io::Result<()> {
     };
     for line in greeting(&net, &config, &setup) {
         net.log(Level::Info, &line);
+    }
+    for line in warnings(&config.server) {
+        net.log(Level::Warn, &line);
     }
     let reports = reports(&config);
     let server = Server::new(config.server, now, unix_seconds);
@@ -128,6 +132,20 @@ fn greeting(net: &MioNet, config: &Config, setup: &Setup) -> Vec<String> {
     };
     lines.push(format!("/admin/, /metrics and /stats are open {audience}"));
     lines
+}
+
+/// Secrets that may be guessed.
+fn warnings(settings: &server::Settings) -> impl Iterator<Item = String> {
+    let secrets = [
+        ("ADMIN_TOKEN", &settings.access.admin_token),
+        ("PUBLISH_KEY", &settings.channels.publish_key),
+    ];
+    let is_short = |secret: &Option<Secret>| secret.as_ref().is_some_and(Secret::is_short);
+    let short = secrets.into_iter().filter(move |(_, it)| is_short(it));
+    short.map(|(name, _)| {
+        let advised = limits::SECRET_BYTES_ADVISED;
+        format!("{name} has fewer than {advised} bytes and may be guessed: use the output of openssl rand -hex 16")
+    })
 }
 
 fn host_name() -> Option<String> {

@@ -10,6 +10,7 @@ use crate::level::Level;
 use crate::limits;
 use crate::net::{Door, Event, Net, Token};
 use crate::report;
+use crate::server::stats::Stream;
 use crate::server::{self, Desk, Doors, Effect, Outcome, Publications, Reports, Server, Shutdown};
 use crate::time::Time;
 
@@ -386,13 +387,14 @@ impl<N: Net> Reactor<N> {
 
     /// Tells the broker whether there are subscribers, and until when its messages can wait.
     fn tell_broker(&mut self) {
+        let line = self.server.bus().line();
         let audience = Audience {
             is_there: self.server.subscribers() > 0,
-            wants_tweets: self.server.wants_tweets(),
+            wants_tweets: !line.registry().has_only(&[Stream::Raw, Stream::Eps]),
         };
         let source = self.brokers.source();
         source.set_audience(audience, self.now);
-        source.rest(self.server.bus().line().rest_until(), &mut self.net);
+        source.rest(line.rest_until(), &mut self.net);
     }
 }
 

@@ -4,7 +4,7 @@
 use std::fmt;
 use std::hint::black_box;
 
-use crate::limits::SECRET_BYTES_MAX;
+use crate::limits::{SECRET_BYTES_ADVISED, SECRET_BYTES_MAX};
 
 /// The header line of a reply to a request without the secret. It makes browsers ask for a name and a password.
 pub const CHALLENGE: &str =
@@ -21,6 +21,11 @@ impl Secret {
         let is_visible = text.bytes().all(|byte| byte.is_ascii_graphic());
         let fits = (1..=SECRET_BYTES_MAX).contains(&text.len()) && is_visible;
         fits.then(|| Secret(text.as_bytes().into()))
+    }
+
+    /// Whether it may be guessed in time.
+    pub fn is_short(&self) -> bool {
+        self.0.len() < SECRET_BYTES_ADVISED
     }
 
     /// Whether the value of an `Authorization` field contains the secret: as a bearer token, or as any user's password.

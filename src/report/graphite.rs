@@ -235,6 +235,7 @@ mod tests {
             ("bytes.out", "18446744073709551615"),
             ("conflations", "115"),
             ("publications", "117"),
+            ("auth.failures", "118"),
             ("ticks.count", "116"),
             ("connections.closed.client", "200"),
             ("connections.closed.reset", "201"),

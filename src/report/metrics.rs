@@ -203,6 +203,7 @@ mod tests {
             ("bytes_sent_total", "18446744073709551615"),
             ("conflations_total", "115"),
             ("publications_total", "117"),
+            ("auth_failures_total", "118"),
             ("ticks_total", "116"),
             (r#"subscribers{stream="raw"}"#, "2"),
             (r#"subscribers{stream="eps"}"#, "7"),

@@ -59,7 +59,7 @@ pub fn no_answer(broker: &str, unanswered: &Unanswered) -> (Reply, Duration) {
 
 /// Each counter: its key in the status, the metric of Prometheus with its help text, the path in Graphite, the value.
 #[rustfmt::skip]
-fn totals(snapshot: &Snapshot<'_>) -> [(&'static str, &'static str, &'static str, &'static str, u64); 12] {
+fn totals(snapshot: &Snapshot<'_>) -> [(&'static str, &'static str, &'static str, &'static str, u64); 13] {
     const REPLAYS: &str = "Clients that reconnected with an event id, by whether the replay was possible.";
     let (counters, bus) = (snapshot.counters, snapshot.bus);
     [
@@ -77,6 +77,8 @@ fn totals(snapshot: &Snapshot<'_>) -> [(&'static str, &'static str, &'static str
             "conflations", bus.conflations),
         ("publications", "publications_total", "Publications accepted from clients.", "publications",
             counters.published),
+        ("auth_failures", "auth_failures_total", "Requests refused for a wrong secret, or for too many of them.",
+            "auth.failures", counters.auth_failures),
         ("ticks", "ticks_total", "Ticks that had something to send.", "ticks.count", bus.ticks),
     ]
 }
@@ -150,6 +152,7 @@ mod example {
                 // No floating-point number has this value.
                 bytes_out: u64::MAX,
                 published: 117,
+                auth_failures: 118,
             },
             bus: bus::Counters {
                 oversized: 109,

@@ -18,6 +18,8 @@ pub struct Client {
     pub is_local: bool,
     /// Whether it came through the admin's door.
     pub is_admin: bool,
+    /// For how many seconds no secret from its network is looked at, after many wrong ones.
+    pub must_wait: Option<u64>,
 }
 
 impl Client {
@@ -27,6 +29,7 @@ impl Client {
             ip: forwarded::client_address(&request.forwarded_for, trusted).unwrap_or(peer_ip),
             is_local: peer_ip.to_canonical().is_loopback() && !request.is_forwarded,
             is_admin,
+            must_wait: None,
         }
     }
 }

@@ -1,18 +1,15 @@
-//! Cleanups: a client closes its own streams, because the router in between will not tell us that it has left. It owns how
-//! often a client may do so, which streams are closed, and what copies of the server tell each other; it must not know how
-//! a stream is closed.
+//! Cleanups: a client closes its own streams, because the router in between will not tell us that it has left. It owns
+//! which streams are closed, and what copies of the server tell each other; it must not know how a stream is closed.
 
-use std::collections::HashMap;
 use std::net::IpAddr;
 
 use super::about::is_token;
-use super::admission::network_of;
+use super::rate::Rate;
 use super::streams::Streams;
 use crate::bus::{Name, Stream};
 use crate::http::Key;
 use crate::http::reply::Reply;
 use crate::limits;
-use crate::time::Time;
 
 /// The channel on which copies of the server tell each other of cleanups.
 pub const CLEANUP_CHANNEL: &str = "stream.admin.cleanup";
@@ -24,13 +21,6 @@ pub struct Cleanup {
     pub detail: Option<String>,
     /// By which a page identifies its own streams. With one, the address does not matter.
     pub token: Option<String>,
-}
-
-/// How many cleanups each network has requested in the present window.
-#[derive(Default)]
-pub struct CleanupRate {
-    requested: HashMap<IpAddr, u32>,
-    since: Time,
 }
 
 impl Cleanup {
@@ -67,31 +57,16 @@ impl Cleanup {
     }
 }
 
-impl CleanupRate {
-    /// A client requests a cleanup.
-    ///
-    /// # Errors
-    /// The refusal, if it has requested too many.
-    pub fn handle_request(&mut self, client_ip: IpAddr, now: Time) -> Result<(), Reply> {
-        if now.since(self.since) >= limits::CLEANUP_WINDOW {
-            self.requested.clear();
-            self.since = now;
-        }
-        let is_full = self.requested.len() >= limits::CLEANUP_ADDRESSES_MAX;
-        let network = network_of(client_ip);
-        if !is_full || self.requested.contains_key(&network) {
-            let requested = self.requested.entry(network).or_default();
-            *requested += 1;
-            if *requested <= limits::CLEANUPS_PER_WINDOW {
-                return Ok(());
-            }
-        }
-        let window_ends_in = (self.since + limits::CLEANUP_WINDOW).since(now);
-        let seconds = window_ends_in.as_secs() + 1;
-        let limit = limits::CLEANUPS_PER_WINDOW;
-        let message = format!("more than {limit} cleanups from this address; retry in {seconds} s");
-        Err(Reply::error(429, &message).with_retry_after(seconds))
-    }
+/// How often cleanups may be requested.
+pub fn rate() -> Rate {
+    Rate::new(limits::CLEANUPS_PER_WINDOW, limits::CLEANUP_WINDOW)
+}
+
+/// The reply to a client that has requested too many cleanups and may do so again in so many seconds.
+pub fn too_many(seconds: u64) -> Reply {
+    let limit = limits::CLEANUPS_PER_WINDOW;
+    let message = format!("more than {limit} cleanups from this address; retry in {seconds} s");
+    Reply::error(429, &message).with_retry_after(seconds)
 }
 
 /// The reply to a cleanup that closed so many streams here.
@@ -152,24 +127,5 @@ mod tests {
                 String::from_utf8_lossy(payload)
             );
         }
-    }
-
-    #[test]
-    fn an_address_may_ask_so_often_and_again_later() {
-        let mut rate = CleanupRate::default();
-        let address: IpAddr = [10, 0, 0, 1].into();
-        let neighbour: IpAddr = [10, 0, 0, 2].into();
-        let now = Time::from_micros(100_000_000);
-        for _ in 0..limits::CLEANUPS_PER_WINDOW {
-            assert_eq!(rate.handle_request(address, now), Ok(()));
-        }
-        let refusal = rate.handle_request(address, now).unwrap_err();
-        assert_eq!(
-            (refusal.status, &*refusal.extra),
-            (429, "Retry-After: 11\r\n")
-        );
-        assert_eq!(rate.handle_request(neighbour, now), Ok(()));
-        let later = now + limits::CLEANUP_WINDOW;
-        assert_eq!(rate.handle_request(address, later), Ok(()));
     }
 }

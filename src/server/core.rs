@@ -5,9 +5,11 @@ use std::io;
 use std::net::IpAddr;
 
 use super::about::{self, About, Client};
-use super::cleanup::{self, CLEANUP_CHANNEL, Cleanup, CleanupRate};
+use super::access::{self, Failures};
+use super::cleanup::{self, CLEANUP_CHANNEL, Cleanup};
 use super::endings::{self, DrainSchedule, stopping_reply};
 use super::messages::{self, Destination, is_own_channel};
+use super::rate::Rate;
 use super::route::{self, Action};
 use super::settings::Settings;
 use super::stats::{ChannelRow, Clock, Counters, Process, Snapshot, SourceState};
@@ -28,7 +30,8 @@ pub struct Server {
     settings: Settings,
     clock: Clock,
     streams: Streams,
-    cleanups: CleanupRate,
+    cleanups: Rate,
+    failures: Failures,
     drain: DrainSchedule,
     random: Random,
     counters: Counters,
@@ -47,7 +50,8 @@ impl Server {
                 startup_time: unix_seconds,
             },
             streams: Streams::new(&settings, now),
-            cleanups: CleanupRate::default(),
+            cleanups: cleanup::rate(),
+            failures: Failures::new(),
             drain: DrainSchedule::default(),
             random: Random::new(settings.epoch),
             counters: Counters::default(),
@@ -85,6 +89,9 @@ impl Server {
     pub fn handle_time(&mut self) {
         self.streams.bus_mut().line_mut().handle_time();
         self.streams.release_held(self.is_stopping);
+        if let Some(line) = self.failures.poll_line(self.clock.now) {
+            self.effects.push_back(Effect::Log(Level::Warn, line));
+        }
         while let Some(key) = self.drain.poll(self.clock.now) {
             self.end_stream(key, CloseReason::Drain);
         }
@@ -196,6 +203,7 @@ impl Server {
             self.bus().line().deadline(),
             self.streams.demand().deadline(),
             self.drain.deadline(),
+            self.failures.deadline(),
             self.streams.http().deadline(),
         ];
         deadlines.into_iter().flatten().min()
@@ -208,12 +216,6 @@ impl Server {
             || !self.effects.is_empty()
             || line.has_visits()
             || line.registry().has_demand_changes()
-    }
-
-    /// Whether there are subscribers to anything but scores.
-    pub fn wants_tweets(&self) -> bool {
-        let scores = [Stream::Raw, Stream::Eps];
-        !self.bus().line().registry().has_only(&scores)
     }
 
     /// Whether another connection can be accepted through the admin's door or the public one.
@@ -316,7 +318,8 @@ impl Server {
             return;
         };
         let trusted = self.settings.admission.trusted_proxies;
-        let client = Client::new(&request, peer_ip, is_admin, trusted);
+        let mut client = Client::new(&request, peer_ip, is_admin, trusted);
+        client.must_wait = self.failures.wait(client.ip, self.clock.now);
         let action = route::route(&request, &self.settings, client);
         // Probes are answered, and streams told when to return.
         let is_answered = matches!(action, Action::Show(_) | Action::Subscribe(_));
@@ -359,13 +362,17 @@ impl Server {
             Action::Show(it) => return self.effects.push_back(Effect::Render(key, it)),
             Action::Subscribe(_) | Action::ShowStream => return,
         };
+        if access::is_failure(&reply, request, body, client) {
+            self.counters.auth_failures += 1;
+            self.failures.handle(client.ip, self.clock.now);
+        }
         self.streams.at(key).complete_request(&reply);
     }
 
     /// Ends a client's own streams here, and has the other copies of the server do the same.
     fn clean_up(&mut self, cleanup: &Cleanup, client_ip: IpAddr) -> Reply {
-        if let Err(reply) = self.cleanups.handle_request(client_ip, self.clock.now) {
-            return reply;
+        if let Some(seconds) = self.cleanups.count(client_ip, self.clock.now) {
+            return cleanup::too_many(seconds);
         }
         let closed = self.close_matching(cleanup, client_ip);
         let relay = cleanup.relay(client_ip, self.settings.epoch, &self.settings.node);
@@ -432,14 +439,9 @@ impl Server {
 
     /// Answers a long poll with these events, or with none.
     fn answer_poll(&mut self, key: Key, events: &[u8]) {
-        let mut body = Vec::new();
-        let retry_ms = self.settings.streams.detail.retry_ms;
-        if let Some(retry_ms) = retry_ms.filter(|_| !events.is_empty()) {
-            sse::encode_retry(&mut body, retry_ms);
-        }
-        body.extend_from_slice(events);
         self.counters.events_out += u64::from(!events.is_empty());
-        self.end_poll(key, &Reply::finite_stream(body));
+        let retry_ms = self.settings.streams.detail.retry_ms;
+        self.end_poll(key, &endings::poll_reply(retry_ms, events));
     }
 
     fn end_poll(&mut self, key: Key, reply: &Reply) {

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use super::settings::Reconnect;
+use crate::bus::sse;
 use crate::http::Key;
 use crate::http::reply::Reply;
 use crate::limits;
@@ -51,6 +52,16 @@ impl DrainSchedule {
     pub fn deadline(&self) -> Option<Time> {
         self.next_at
     }
+}
+
+/// The reply to a long poll: these events, or none.
+pub fn poll_reply(retry_ms: Option<u32>, events: &[u8]) -> Reply {
+    let mut body = Vec::new();
+    if let Some(retry_ms) = retry_ms.filter(|_| !events.is_empty()) {
+        sse::encode_retry(&mut body, retry_ms);
+    }
+    body.extend_from_slice(events);
+    Reply::finite_stream(body)
 }
 
 /// When a stream that begins now is to end. The times are spread, so that clients that came together do not all return

@@ -20,6 +20,7 @@ mod doors;
 mod endings;
 mod messages;
 mod publications;
+mod rate;
 mod reports;
 mod route;
 mod rows;

@@ -103,14 +103,14 @@ pub fn route(request: &Request, settings: &Settings, client: Client) -> Action {
         return nothing_here();
     }
     if !is_private {
-        return answer(request, query, &segments, settings, false);
+        return answer(request, query, &segments, settings, client, false);
     }
     // Also for paths that do not exist, because which ones exist is private as well.
     let refusal = match request.method {
         Method::Options => None,
         _ => access::refuse(request, client, &settings.access).map(Action::Reply),
     };
-    match refusal.unwrap_or_else(|| answer(request, query, &segments, settings, true)) {
+    match refusal.unwrap_or_else(|| answer(request, query, &segments, settings, client, true)) {
         // A browser can reach places that others cannot, such as a port on loopback.
         Action::Reply(reply) => Action::Reply(reply.for_own_origin()),
         action => action,
@@ -123,6 +123,7 @@ fn answer(
     query: &str,
     segments: &[&str],
     settings: &Settings,
+    client: Client,
     is_private: bool,
 ) -> Action {
     let Some(resource) = find(segments, query, settings) else {
@@ -146,6 +147,9 @@ fn answer(
             }),
         },
         (Method::Post, Resource::Publish) => {
+            if let Some(refusal) = access::refuse_guess(client) {
+                return Action::Reply(refusal);
+            }
             let key = settings.channels.publish_key.as_ref();
             let is_authorized = key.is_some_and(|key| key.is_in(&request.authorization));
             Action::Publish { is_authorized }
@@ -317,6 +321,7 @@ mod tests {
             ip: IpAddr::from([127, 0, 0, 1]),
             is_local: true,
             is_admin,
+            must_wait: None,
         }
     }
 

@@ -48,6 +48,8 @@ pub struct Counters {
     pub dropped_unknown: u64,
     /// Publications accepted from clients.
     pub published: u64,
+    /// Requests with a wrong secret, and those refused unread after too many of them.
+    pub auth_failures: u64,
     /// Relayed cleanups dropped because they could not be parsed.
     pub dropped_relays: u64,
     /// Events written, summed over clients.

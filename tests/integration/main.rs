@@ -24,6 +24,7 @@ mod channels;
 mod cleanup;
 mod demo;
 mod drain;
+mod guesses;
 mod hidden_departures;
 mod long_poll;
 mod malformed;
