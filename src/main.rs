@@ -123,6 +123,16 @@ fn greeting(net: &MioNet, config: &Config, setup: &Setup) -> Vec<String> {
     if config.admin_listen.is_empty() {
         lines.push(format!("admin page: {url}/admin/"));
     }
+    lines.push(match config.server.admission.trusted_proxies {
+        0 => "client addresses are those of the connections (TRUST_PROXY=0)".to_owned(),
+        hops => {
+            let reason = match config.is_on_heroku {
+                true => "on Heroku, because of the variables DYNO and PORT",
+                false => "as TRUST_PROXY says",
+            };
+            format!("client addresses are entry {hops} from the right of X-Forwarded-For, {reason}")
+        }
+    });
     let access = &config.server.access;
     let audience = match access.admin_token {
         Some(_) => "to who has ADMIN_TOKEN",

@@ -62,6 +62,8 @@ pub struct Config {
     pub amqp: Option<broker::amqp::Endpoint>,
     /// Where metrics are sent, if `GRAPHITE_URL` or `HOSTEDGRAPHITE_APIKEY` is set.
     pub graphite: Option<Graphite>,
+    /// Whether `TRUST_PROXY` is left to its default on Heroku, whose router is trusted.
+    pub is_on_heroku: bool,
     /// The settings of the server.
     pub server: Settings,
     typed: Typed,
@@ -128,8 +130,9 @@ pub fn parse(
     if let Mode::Print(text) = mode {
         return Ok(Command::Print(text));
     }
-    take_variables(&mut texts, env)?;
     let mut config = Config::blank();
+    config.is_on_heroku = rules::is_on_heroku(&env);
+    take_variables(&mut texts, env)?;
     for (option, text) in OPTIONS.iter().zip(texts) {
         let given = match (text, &option.default) {
             (Some(given), _) => given,
@@ -210,6 +213,7 @@ impl Config {
             source: SourceConfig::None,
             amqp: None,
             graphite: None,
+            is_on_heroku: false,
             server: Settings {
                 epoch: random::process_seed(),
                 admission: Admission {
@@ -411,7 +415,6 @@ mod tests {
             ("SSE_SCORE_FORCECLOSE_SEC", "7", |config| format!("{:?}", config.server.streams.score.lifetime), "None"),
             ("SSE_DETAIL_FORCECLOSE_SEC", "7", |config| format!("{:?}", config.server.streams.detail.lifetime), "None"),
             ("TRUST_PROXY", "2", |config| config.server.admission.trusted_proxies.to_string(), "2"),
-            ("DYNO", "web.1", |config| config.server.admission.trusted_proxies.to_string(), "1"),
             ("MAX_CONNECTIONS", "7", |config| config.server.admission.connections_max.to_string(), "7"),
             ("MAX_CONNECTIONS_PER_IP", "7", |config| config.server.admission.connections_per_ip_max.to_string(), "7"),
             ("STATUS_CONNECTIONS_MAX", "1250", |config| config.server.reports.status_rows_max.to_string(), "1250"),

@@ -1,10 +1,12 @@
 //! Rules: everything that depends on more than one option. It owns these dependencies; it must not parse values,
 //! except for the addresses of Redis, which the demo ignores.
 
+use std::ffi::OsString;
 use std::mem;
 use std::net::SocketAddr;
 
 use super::addresses::{hosted, place_segments, redis_endpoints};
+use super::given::digits;
 use super::{Config, Graphite, Misuse, SourceConfig, Typed};
 use crate::level::Level;
 use crate::net::Listen;
@@ -51,20 +53,31 @@ pub(super) fn apply(
         endpoint.exchange_type = kind;
     }
 
-    // Heroku sets DYNO; its router is a proxy that can be trusted, and clients cannot bypass it.
-    let is_on_heroku = config.typed.dyno.is_some();
+    // Heroku's router is a proxy that can be trusted, and clients cannot bypass it.
     let trusted_proxies = config.typed.trusted_proxies;
-    config.server.admission.trusted_proxies = trusted_proxies.unwrap_or(is_on_heroku.into());
+    config.is_on_heroku &= trusted_proxies.is_none();
+    let default = usize::from(config.is_on_heroku);
+    config.server.admission.trusted_proxies = trusted_proxies.unwrap_or(default);
 
     let host_name = || host_name().filter(|name| !name.is_empty());
+    let is_named = config.typed.dyno.is_some();
     let dyno = config.typed.dyno.take().or_else(host_name);
     let place = dyno.unwrap_or_else(|| "localhost".to_owned());
     let unfit = |letter: char| letter.is_control() || letter.is_whitespace();
     let environment = &config.typed.environment;
     config.server.node = format!("rust-{environment}-{place}").replace(unfit, "-");
-    config.graphite = graphite(&config.typed, place_segments(&place, is_on_heroku))?;
+    config.graphite = graphite(&config.typed, place_segments(&place, is_named))?;
     config.typed.dyno = Some(place);
     Ok(())
+}
+
+/// Whether the environment is that of a dyno that Heroku's router sends requests to: `PORT` is set, and `DYNO` is a name
+/// such as `web.1`. Others set `DYNO` to name a copy, and need not have a proxy.
+pub(super) fn is_on_heroku(env: impl Fn(&str) -> Option<OsString>) -> bool {
+    let is_set = |name| env(name).is_some_and(|value| !value.is_empty());
+    let dyno = env("DYNO").unwrap_or_default();
+    let number = dyno.to_str().and_then(|name| name.strip_prefix("web."));
+    is_set("PORT") && number.is_some_and(|number| digits::<u32>(number).is_some())
 }
 
 /// `DEMO` wins over the variable `REDIS_URL`, which is then ignored, and conflicts with the flag `--redis-url`.
@@ -127,7 +140,6 @@ fn graphite(typed: &Typed, place: String) -> Result<Option<Graphite>, Misuse> {
 
 #[cfg(test)]
 mod tests {
-    use std::ffi::OsString;
     use std::time::Duration;
 
     use super::super::parse;
@@ -143,8 +155,35 @@ mod tests {
             server.streams.detail.lifetime,
             Some(Duration::from_secs(300))
         );
-        let flags = ["--dyno=web.1", "--trust-proxy=0"];
-        assert_eq!(config(&flags, &[]).server.admission.trusted_proxies, 0);
+    }
+
+    #[test]
+    fn a_proxy_is_trusted_on_heroku_only() {
+        let (dyno, port) = (("DYNO", "web.1"), ("PORT", "5000"));
+        #[rustfmt::skip]
+        let table: &[(&[&str], Variables<'_>, usize)] = &[
+            (&[], &[], 0),
+            (&[], &[dyno, port], 1),
+            (&[], &[("DYNO", "web.23"), port], 1),
+            (&[], &[dyno], 0),
+            (&[], &[port], 0),
+            (&["--dyno=web.1"], &[port], 0),
+            (&["--port=5000"], &[dyno], 0),
+            (&["--port=5000", "--dyno=a"], &[dyno, port], 1),
+            (&[], &[dyno, ("PORT", "")], 0),
+            (&[], &[("DYNO", "copy.1"), port], 0),
+            (&[], &[("DYNO", "web.a"), port], 0),
+            (&[], &[("DYNO", "web."), port], 0),
+            (&[], &[("DYNO", "web"), port], 0),
+            (&["--trust-proxy=0"], &[dyno, port], 0),
+            (&[], &[dyno, port, ("TRUST_PROXY", "2")], 2),
+        ];
+        for (flags, variables, expected) in table {
+            let config = config(flags, variables);
+            let trusted = config.server.admission.trusted_proxies;
+            assert_eq!(trusted, *expected, "{flags:?} {variables:?}");
+            assert_eq!(config.is_on_heroku, trusted == 1, "{flags:?} {variables:?}");
+        }
     }
 
     #[test]

@@ -138,7 +138,7 @@ options! {
         |c, v| c.server.streams.detail.lifetime = Some(v.seconds(1..=limits::LIFETIME_SEC_MAX)?),
         |c| or_none(c.server.streams.detail.lifetime.map(|span| span.as_secs()));
 
-    "TRUST_PROXY", [], "NUMBER", Words("0, or 1 if DYNO is set"), "number of trusted proxies in front of the server",
+    "TRUST_PROXY", [], "NUMBER", Words("0, or 1 on Heroku"), "number of trusted proxies in front of the server",
         |c, v| c.typed.trusted_proxies = Some(v.number(0..=limits::TRUSTED_PROXIES_MAX)?),
         |c| c.server.admission.trusted_proxies;
     "MAX_CONNECTIONS", [], "NUMBER", Words("up to the descriptor limit"), "maximum number of open streams",
@@ -259,7 +259,7 @@ mod tests {
             (&[], "DRAIN_SEC", "7", &[]),
             (&[], "KEEPALIVE_SEC", "7", &[]),
             (&[], "LOG_BYTES_MAX", "1m", &[]),
-            (&[], "DYNO", "a", &["TRUST_PROXY"]),
+            (&[], "DYNO", "a", &[]),
             (&[], "STREAMER_ENV", "a", &[]),
             (&[], "GRAPHITE_URL", "udp://h", &[]),
             (&[], "HOSTEDGRAPHITE_APIKEY", "a", &["GRAPHITE_URL"]),

@@ -14,6 +14,8 @@ use crate::time::Time;
 pub struct Client {
     /// The address according to trusted proxies, or else that of the connection.
     pub ip: IpAddr,
+    /// Whether that is the address of a proxy that is not trusted to name its clients.
+    pub is_hidden: bool,
     /// Whether it is a program on this machine. A proxy on it is not meant, but those whose requests it passes on.
     pub is_local: bool,
     /// Whether it came through the admin's door.
@@ -25,8 +27,10 @@ pub struct Client {
 impl Client {
     /// The client that sent a request over a connection from this address, behind so many trusted proxies.
     pub fn new(request: &Request, peer_ip: IpAddr, is_admin: bool, trusted: usize) -> Client {
+        let named_ip = forwarded::client_address(&request.forwarded_for, trusted);
         Client {
-            ip: forwarded::client_address(&request.forwarded_for, trusted).unwrap_or(peer_ip),
+            ip: named_ip.unwrap_or(peer_ip),
+            is_hidden: named_ip.is_none() && !request.forwarded_for.is_empty(),
             is_local: peer_ip.to_canonical().is_loopback() && !request.is_forwarded,
             is_admin,
             must_wait: None,
@@ -41,6 +45,8 @@ pub struct About {
     pub subscribed_at: Time,
     /// The client's address, according to trusted proxies.
     pub client_ip: IpAddr,
+    /// Whether that is the address of a proxy which many clients may share.
+    pub is_hidden: bool,
     /// The path of the request.
     pub path: Box<str>,
     /// The ID of a detail stream.
@@ -65,6 +71,7 @@ impl About {
             key,
             subscribed_at: now,
             client_ip: client.ip,
+            is_hidden: client.is_hidden,
             path: shown_path(path, topics),
             tag,
             user_agent: shown(&request.user_agent),

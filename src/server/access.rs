@@ -1,61 +1,13 @@
-//! Access: who may see the private documents, which are about the server and its clients, and how often a secret may be
-//! wrong. It owns these rules; it must not know which documents are private, or what else secrets are for.
+//! Access: who may see the private documents, which are about the server and its clients, and which
+//! replies refuse a secret. It owns these rules; it must not know which documents are private, or what else secrets are for.
 
 use std::net::IpAddr;
 
 use super::about::Client;
-use super::rate::Rate;
 use super::settings::Access;
 use crate::http::Request;
 use crate::http::authorization::CHALLENGE;
 use crate::http::reply::Reply;
-use crate::limits;
-use crate::time::Time;
-
-/// Requests that were refused for a wrong secret, or for too many of them.
-pub struct Failures {
-    rate: Rate,
-    /// How many since the last line in the log, and the client of the last one.
-    unlogged: Option<(u64, IpAddr)>,
-    /// When the next line may be logged.
-    logs_at: Time,
-}
-
-impl Failures {
-    pub fn new() -> Failures {
-        Failures {
-            rate: Rate::new(limits::AUTH_FAILURES_PER_WINDOW, limits::AUTH_WINDOW),
-            unlogged: None,
-            logs_at: Time::ZERO,
-        }
-    }
-
-    /// A request of this client was refused.
-    pub fn handle(&mut self, client_ip: IpAddr, now: Time) {
-        self.rate.count(client_ip, now);
-        let count = self.unlogged.map_or(0, |(count, _)| count);
-        self.unlogged = Some((count + 1, client_ip));
-    }
-
-    /// The next line for the log, if it is due.
-    pub fn poll_line(&mut self, now: Time) -> Option<String> {
-        let (count, client_ip) = self.unlogged.take_if(|_| self.logs_at <= now)?;
-        self.logs_at = now + limits::AUTH_LOG_INTERVAL;
-        Some(format!(
-            "requests with a wrong secret since the last such line: {count}, the last of them from {client_ip}"
-        ))
-    }
-
-    /// When a line is due.
-    pub fn deadline(&self) -> Option<Time> {
-        self.unlogged.map(|_| self.logs_at)
-    }
-
-    /// For how many seconds no secret from this client's network is looked at.
-    pub fn wait(&self, client_ip: IpAddr, now: Time) -> Option<u64> {
-        self.rate.wait(client_ip, now)
-    }
-}
 
 /// The refusal of a secret that is not looked at, if so.
 pub fn refuse_guess(client: Client) -> Option<Reply> {

@@ -148,6 +148,7 @@ mod tests {
             },
             subscribed_at: Time::ZERO,
             client_ip: address.parse().unwrap(),
+            is_hidden: false,
             path: Box::default(),
             tag: None,
             user_agent: Box::default(),

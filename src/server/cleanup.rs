@@ -28,7 +28,8 @@ impl Cleanup {
     pub fn find(&self, client_ip: IpAddr, streams: &Streams) -> Vec<Key> {
         let candidates = streams.candidates(self.token.as_deref(), client_ip);
         let meant = candidates.into_iter().filter(|it| {
-            let is_own = self.token.is_some() || it.about.client_ip == client_ip;
+            let is_client = it.about.client_ip == client_ip && !it.about.is_hidden;
+            let is_own = self.token.is_some() || is_client;
             is_own && streams.bus().is_subscribed(it.subscriber, self.name())
         });
         // These may include another page at the same address: it reconnects, and loses nothing.

@@ -5,7 +5,6 @@ use std::io;
 use std::net::IpAddr;
 
 use super::about::{self, About, Client};
-use super::access::{self, Failures};
 use super::cleanup::{self, CLEANUP_CHANNEL, Cleanup};
 use super::endings::{self, DrainSchedule, stopping_reply};
 use super::messages::{self, Destination, is_own_channel};
@@ -15,7 +14,8 @@ use super::settings::Settings;
 use super::stats::{ChannelRow, Clock, Counters, Process, Snapshot, SourceState};
 use super::streams::{Stage, Step, Streams};
 use super::topics::{self, Topic};
-use super::{Effect, Write, admission, rows, submissions};
+use super::warnings::Warnings;
+use super::{Effect, Write, access, admission, rows, submissions};
 use crate::broker::Message;
 use crate::bus::{Bus, Start, Stream, sse};
 use crate::http::head::Framing;
@@ -31,7 +31,7 @@ pub struct Server {
     clock: Clock,
     streams: Streams,
     cleanups: Rate,
-    failures: Failures,
+    warnings: Warnings,
     drain: DrainSchedule,
     random: Random,
     counters: Counters,
@@ -51,7 +51,7 @@ impl Server {
             },
             streams: Streams::new(&settings, now),
             cleanups: cleanup::rate(),
-            failures: Failures::new(),
+            warnings: Warnings::new(),
             drain: DrainSchedule::default(),
             random: Random::new(settings.epoch),
             counters: Counters::default(),
@@ -89,7 +89,7 @@ impl Server {
     pub fn handle_time(&mut self) {
         self.streams.bus_mut().line_mut().handle_time();
         self.streams.release_held(self.is_stopping);
-        if let Some(line) = self.failures.poll_line(self.clock.now) {
+        if let Some(line) = self.warnings.poll_line(self.clock.now) {
             self.effects.push_back(Effect::Log(Level::Warn, line));
         }
         while let Some(key) = self.drain.poll(self.clock.now) {
@@ -203,7 +203,7 @@ impl Server {
             self.bus().line().deadline(),
             self.streams.demand().deadline(),
             self.drain.deadline(),
-            self.failures.deadline(),
+            self.warnings.deadline(),
             self.streams.http().deadline(),
         ];
         deadlines.into_iter().flatten().min()
@@ -319,7 +319,7 @@ impl Server {
         };
         let trusted = self.settings.admission.trusted_proxies;
         let mut client = Client::new(&request, peer_ip, is_admin, trusted);
-        client.must_wait = self.failures.wait(client.ip, self.clock.now);
+        client.must_wait = self.warnings.handle_request(client, self.clock.now);
         let action = route::route(&request, &self.settings, client);
         // Probes are answered, and streams told when to return.
         let is_answered = matches!(action, Action::Show(_) | Action::Subscribe(_));
@@ -348,7 +348,7 @@ impl Server {
     fn answer(&mut self, key: Key, client: Client, action: Action, request: &Request, body: &[u8]) {
         let reply = match action {
             Action::Reply(reply) => reply,
-            Action::CleanUp(cleanup) => self.clean_up(&cleanup, client.ip),
+            Action::CleanUp(cleanup) => self.clean_up(&cleanup, client),
             Action::Publish { is_authorized } => {
                 let line = self.streams.bus().line();
                 match submissions::judge(request, is_authorized, body, &self.settings, line) {
@@ -364,20 +364,23 @@ impl Server {
         };
         if access::is_failure(&reply, request, body, client) {
             self.counters.auth_failures += 1;
-            self.failures.handle(client.ip, self.clock.now);
+            self.warnings.handle_wrong_secret(client.ip, self.clock.now);
         }
         self.streams.at(key).complete_request(&reply);
     }
 
     /// Ends a client's own streams here, and has the other copies of the server do the same.
-    fn clean_up(&mut self, cleanup: &Cleanup, client_ip: IpAddr) -> Reply {
-        if let Some(seconds) = self.cleanups.count(client_ip, self.clock.now) {
+    fn clean_up(&mut self, cleanup: &Cleanup, client: Client) -> Reply {
+        if let Some(seconds) = self.cleanups.count(client.ip, self.clock.now) {
             return cleanup::too_many(seconds);
         }
-        let closed = self.close_matching(cleanup, client_ip);
-        let relay = cleanup.relay(client_ip, self.settings.epoch, &self.settings.node);
-        let relay = Effect::TellCopies(CLEANUP_CHANNEL, relay);
-        self.effects.push_back(relay);
+        if client.is_hidden && cleanup.token.is_none() {
+            return cleanup::cleaned_up(0);
+        }
+        let closed = self.close_matching(cleanup, client.ip);
+        let relay = cleanup.relay(client.ip, self.settings.epoch, &self.settings.node);
+        self.effects
+            .push_back(Effect::TellCopies(CLEANUP_CHANNEL, relay));
         cleanup::cleaned_up(closed)
     }
 
@@ -402,8 +405,7 @@ impl Server {
 
     /// Begins a stream or a long poll, or refuses it.
     fn subscribe(&mut self, key: Key, client: Client, topics: &[Topic], request: &Request) {
-        let now = self.clock.now;
-        let client_ip = client.ip;
+        let (now, client_ip) = (self.clock.now, client.ip);
         let about = Box::new(About::new(key, topics, request, client, now));
         let has_channels = topics.iter().any(|it| it.stream == Stream::Channels);
         let is_poll = request.is_xhr && topics.iter().all(|it| it.stream == Stream::Channels);
@@ -455,8 +457,7 @@ impl Server {
 
     /// Ends a stream or a long poll, and tells its client where it stood and, if the server stops, when to return.
     fn end_stream(&mut self, key: Key, reason: CloseReason) {
-        let is_drain = reason == CloseReason::Drain;
-        let pause = is_drain.then(|| endings::drain_pause(&mut self.random));
+        let pause = endings::drain_pause(reason, &mut self.random);
         match (self.streams.find(key), pause) {
             (Some((_, Stage::Poll)), None) => self.answer_poll(key, &[]),
             (Some((_, Stage::Poll)), Some(pause)) => {

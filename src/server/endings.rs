@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use super::settings::Reconnect;
 use crate::bus::sse;
-use crate::http::Key;
 use crate::http::reply::Reply;
+use crate::http::{CloseReason, Key};
 use crate::limits;
 use crate::random::Random;
 use crate::time::Time;
@@ -72,9 +72,10 @@ pub fn lifetime_over(reconnect: Reconnect, random: &mut Random, now: Time) -> Op
     Some(now + random.between(shortest.min(longest), longest))
 }
 
-/// After which time a client is to return whose stream ends because the server stops.
-pub fn drain_pause(random: &mut Random) -> Duration {
-    random.between(limits::DRAIN_RETRY_MIN, limits::DRAIN_RETRY_MAX)
+/// After which time a client is to return whose stream ends for this reason, if that is because the server stops.
+pub fn drain_pause(reason: CloseReason, random: &mut Random) -> Option<Duration> {
+    let is_drain = reason == CloseReason::Drain;
+    is_drain.then(|| random.between(limits::DRAIN_RETRY_MIN, limits::DRAIN_RETRY_MAX))
 }
 
 /// The reply to requests while the server stops.

@@ -31,6 +31,7 @@ mod streams;
 mod submissions;
 mod topics;
 mod waiters;
+mod warnings;
 
 #[cfg(test)]
 mod tests;

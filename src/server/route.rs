@@ -319,6 +319,7 @@ mod tests {
     fn client(is_admin: bool) -> Client {
         Client {
             ip: IpAddr::from([127, 0, 0, 1]),
+            is_hidden: false,
             is_local: true,
             is_admin,
             must_wait: None,

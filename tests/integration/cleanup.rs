@@ -128,12 +128,45 @@ fn the_sockets_own_address_counts_where_no_proxy_is_trusted() {
     let mut neighbour = Subscriber::open(from(3), "/subscribe/eps");
     let mut connection = from(2);
     connection.send(format!(
-        "POST {SCORE_CLEANUP} HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 127.0.0.3\r\nContent-Length: 0\r\n\r\n"
+        "POST {SCORE_CLEANUP} HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n"
     ));
     expect_closed(&connection.read_reply(), 1);
     assert_eq!(own.read_to_end().1, End::Proper);
     neighbour.next_event();
     assert_eq!(server.connections()[0]["client_ip"], "127.0.0.3");
+}
+
+/// All visitors have the address of a proxy, for whom a cleanup of any of them must not be meant.
+#[test]
+fn behind_a_proxy_that_is_not_trusted_only_a_token_closes() {
+    let Some(redis) = redis_or_skip() else { return };
+    // Neither the proxy's word is taken, nor is there as much of it as was promised.
+    for trusted in ["0", "2"] {
+        let start = || {
+            let options = ServerOptions::redis(&redis);
+            options.variable("TRUST_PROXY", trusted).start()
+        };
+        let (server, copy) = (start(), start());
+        let visitors: Vec<Subscriber> = (1..=20)
+            .map(|last| subscribe_as(&server, "/subscribe/eps", &format!("10.0.0.{last}")))
+            .collect();
+        let elsewhere = subscribe_as(&copy, "/subscribe/eps", "10.0.0.1");
+        let direct = copy.subscribe("/subscribe/eps");
+        let with_token = subscribe_as(&server, "/subscribe/eps?token=mine", "10.0.0.1");
+        assert_eq!(server.count_log("TRUST_PROXY to the number"), 1);
+        expect_closed(&clean_up_as(&server, SCORE_CLEANUP, "10.0.0.1"), 0);
+        // Who connects from the proxy's address without it is somebody else.
+        expect_closed(&server.ask("POST", SCORE_CLEANUP), 0);
+        assert_eq!(server.connections().len(), visitors.len() + 1);
+        // That was told to the copy; the visitor's cleanup before it was not.
+        expect_ended(direct);
+        assert_eq!(copy.connections().len(), 1);
+        let own = format!("{SCORE_CLEANUP}?token=mine");
+        expect_closed(&clean_up_as(&server, &own, "10.0.0.9"), 1);
+        expect_ended(with_token);
+        assert_eq!(server.count_log("X-Forwarded-For came from 127.0.0.1"), 1);
+        drop((visitors, elsewhere));
+    }
 }
 
 #[test]
