@@ -35,6 +35,8 @@ struct Block {
     /// The number of the last score in it.
     last: u64,
     began_at: Time,
+    /// How many scores came before it since the start, and how many are in it.
+    before: usize,
     scores: usize,
     /// Bytes of the ids that were new when they came.
     id_bytes: usize,
@@ -73,6 +75,10 @@ impl Tape {
                 first: number,
                 last: number,
                 began_at: now,
+                before: self
+                    .blocks
+                    .back()
+                    .map_or(0, |last| last.before + last.scores),
                 scores: 0,
                 id_bytes: 0,
                 slots: Vec::with_capacity(BLOCK_SLOTS),
@@ -122,19 +128,20 @@ impl Tape {
         })
     }
 
-    /// How many scores have numbers in `(from, to]`; of whole blocks it is known.
+    /// How many scores have numbers in `(from, to]`.
     pub fn count(&self, from: u64, to: u64) -> usize {
-        let start = self.blocks.partition_point(|block| block.end() <= from + 1);
-        let blocks = self.blocks.range(start..);
-        let blocks = blocks.take_while(|block| block.first <= to);
-        let counts = blocks.map(|block| match block.first > from && block.last <= to {
-            true => block.scores,
-            false => {
-                let (_, slots) = block.slots_in(from, to);
-                slots.iter().filter(|&&symbol| symbol != NO_SCORE).count()
-            }
-        });
-        counts.sum()
+        self.count_to(to).saturating_sub(self.count_to(from))
+    }
+
+    /// How many scores have numbers up to this one, beside a constant for those that were evicted: no walk over the
+    /// blocks, of which a large log has some hundred thousand.
+    fn count_to(&self, number: u64) -> usize {
+        let next = self.blocks.partition_point(|block| block.first <= number);
+        let Some(block) = next.checked_sub(1).and_then(|place| self.blocks.get(place)) else {
+            return self.blocks.front().map_or(0, |first| first.before);
+        };
+        let (_, slots) = block.slots_in(block.first - 1, number);
+        block.before + slots.iter().filter(|&&symbol| symbol != NO_SCORE).count()
     }
 
     /// How many scores there are.

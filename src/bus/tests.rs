@@ -734,3 +734,36 @@ fn batches_that_were_used_last_are_kept_when_one_more_is_made() {
         }
     }
 }
+
+#[test]
+fn how_far_clients_are_behind_is_counted_without_a_walk_over_what_they_lack() {
+    let rooms: Vec<String> = (0..31).map(|number| format!("room.{number}")).collect();
+    let mut names: Vec<Name<'_>> = vec![(Stream::Raw, None)];
+    names.extend(
+        rooms
+            .iter()
+            .map(|room| (Stream::Channels, Some(room.as_bytes()))),
+    );
+    let mut bus = Bus::new(&Options {
+        log_bytes_max: 64 * 1024 * 1024,
+        ..Options::default()
+    });
+    // Each lacks something else.
+    let mut clients = Vec::new();
+    for round in 0..1_000 {
+        clients.push(bus.subscribe(&names, 0, FORM, None).0);
+        for number in 0..2_000 {
+            bus.line_mut().publish_score(b"1F4C2");
+            if number % 20 == 0 {
+                bus.line_mut().publish(names[1 + round % 31], None, b"x");
+            }
+        }
+    }
+    let begun = std::time::Instant::now();
+    for (client, lacks) in clients.into_iter().zip((1..=1_000_u64).rev()) {
+        assert_eq!(bus.events_behind(client), lacks * 2_100);
+    }
+    // It takes a millisecond; looking at each event would take seconds.
+    let elapsed = begun.elapsed();
+    assert!(elapsed < Duration::from_millis(100), "it took {elapsed:?}");
+}

@@ -132,7 +132,8 @@ pub struct ConnectionRow<'a> {
     pub user_agent: &'a str,
     /// Events sent.
     pub msgs_sent: u64,
-    /// Events that it has not accepted yet.
+    /// Events that it has not accepted yet; on `eps`, the one that sums up what it lacks. One for several of its channels
+    /// counts for each.
     pub behind: u64,
 }
 
