@@ -2,7 +2,9 @@
 //! what a symbol stands for.
 //!
 //! A block holds a run of consecutive numbers. A number of something else within the run takes a slot as well, so
-//! that a score is found by subtraction; a longer run of such numbers ends the block.
+//! that a score is found by subtraction; a longer run of such numbers ends the block. What a block has not used when it
+//! ends is given back: numbers cost nothing, so those that channels take when they come, however many, push nothing
+//! out of the log.
 
 use std::collections::VecDeque;
 
@@ -27,6 +29,7 @@ pub struct Tape {
     /// Bytes of new ids with which a block ends, so that evicting it does not free much more than is needed.
     id_bytes_max: usize,
     scores: usize,
+    bytes: usize,
 }
 
 struct Block {
@@ -49,6 +52,15 @@ impl Block {
         self.first + self.slots.len() as u64
     }
 
+    fn bytes(&self) -> usize {
+        size_of::<Block>() + self.slots.capacity() * size_of::<Symbol>()
+    }
+
+    /// Bytes of slots that are not used.
+    fn spare_bytes(&self) -> usize {
+        (self.slots.capacity() - self.slots.len()) * size_of::<Symbol>()
+    }
+
     /// The slots of the numbers in `(from, to]`, and the number of the first of them.
     fn slots_in(&self, from: u64, to: u64) -> (u64, &[Symbol]) {
         let place =
@@ -65,12 +77,18 @@ impl Tape {
             blocks: VecDeque::new(),
             id_bytes_max,
             scores: 0,
+            bytes: 0,
         }
     }
 
     /// Appends a score whose id took so many bytes if it was new. Numbers only grow.
     pub fn push(&mut self, number: u64, symbol: Symbol, id_bytes: usize, now: Time) {
-        if self.growth(number) > 0 {
+        let growth = self.growth(number);
+        if growth > 0 {
+            self.bytes += growth;
+            if let Some(last) = self.blocks.back_mut() {
+                last.slots.shrink_to_fit();
+            }
             self.blocks.push_back(Block {
                 first: number,
                 last: number,
@@ -103,6 +121,7 @@ impl Tape {
             release(symbol);
         }
         self.scores -= block.scores;
+        self.bytes -= block.bytes();
         Some(block.last)
     }
 
@@ -156,15 +175,15 @@ impl Tape {
             let has_slot = number - last.first < BLOCK_SLOTS as u64;
             is_near && has_slot && last.id_bytes < self.id_bytes_max
         };
-        match self.blocks.back().is_some_and(fits) {
-            true => 0,
-            false => BLOCK_BYTES,
+        match self.blocks.back() {
+            Some(last) if fits(last) => 0,
+            last => BLOCK_BYTES - last.map_or(0, Block::spare_bytes),
         }
     }
 
     /// Bytes of memory held.
     pub fn bytes(&self) -> usize {
-        self.blocks.len() * BLOCK_BYTES
+        self.bytes
     }
 }
 
@@ -188,6 +207,8 @@ mod tests {
             let (before, growth) = (tape.bytes(), tape.growth(number));
             tape.push(number, Symbol(round), random.below(30) as usize, Time::ZERO);
             assert_eq!(tape.bytes() - before, growth, "{number}");
+            let held: usize = tape.blocks.iter().map(Block::bytes).sum();
+            assert_eq!(tape.bytes(), held, "{number}");
             model.push((number, Symbol(round)));
             if random.one_in(3_000) {
                 let mut released = Vec::new();

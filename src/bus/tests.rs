@@ -767,3 +767,28 @@ fn how_far_clients_are_behind_is_counted_without_a_walk_over_what_they_lack() {
     let elapsed = begun.elapsed();
     assert!(elapsed < Duration::from_millis(100), "it took {elapsed:?}");
 }
+
+#[test]
+fn channels_that_come_and_go_push_nothing_out_of_the_log() {
+    let news: Name<'_> = (Stream::Channels, Some(b"news"));
+    let mut bus = Bus::new(&Options::default());
+    bus.subscribe(&[(Stream::Eps, None)], 0, FORM, None);
+    let (client, _) = bus.subscribe(&[news], 1, FORM, None);
+    bus.linger(client, Time::from_micros(1_000_000));
+    let resume = format!("0-{}", bus.line().log().head());
+    bus.unsubscribe(client);
+    for _ in 0..400 {
+        bus.line_mut().publish(news, None, b"x");
+    }
+    for number in 0..100_000 {
+        let name = number.to_string();
+        let name: Name<'_> = (Stream::Channels, Some(name.as_bytes()));
+        let (visitor, _) = bus.subscribe(&[name], 2, FORM, None);
+        bus.unsubscribe(visitor);
+        if number % 80 == 0 {
+            bus.line_mut().publish_score(b"1F4C2");
+        }
+    }
+    let (_, start) = bus.subscribe(&[news], 1, FORM, Some(&resume));
+    assert_eq!(start, Start::Missed);
+}
