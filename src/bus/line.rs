@@ -233,9 +233,14 @@ impl Line {
         self.passes.poll_visit(&mut self.registry)
     }
 
-    /// The next channel or pattern that may have become wanted or unwanted.
-    pub fn poll_demand(&mut self) -> Option<Box<[u8]>> {
-        self.registry.poll_demand_change()
+    /// The next channel or pattern that has become unwanted, unless it is wanted again.
+    pub fn poll_unwanted(&mut self) -> Option<Box<[u8]>> {
+        self.registry.poll_unwanted()
+    }
+
+    /// Gives up a namespace that is idle: see [`Registry::idle`].
+    pub fn evict(&mut self, name: Name<'_>) {
+        self.registry.evict(name);
     }
 
     /// What is kept.

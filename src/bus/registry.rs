@@ -6,8 +6,7 @@
 //! gone. Who subscribes to several namespaces at once subscribes to their *group*, which has no list of its own:
 //! what it has is the union of its members' lists, so that a thousand groups with one busy member cost one list.
 
-use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 
 use slab::Slab;
 
@@ -28,16 +27,18 @@ pub struct Registry {
     subscribers: [usize; Stream::ALL.len()],
     /// For each stream, the number up to which messages may be missing that the source never gave us.
     breaks: [u64; Stream::ALL.len()],
-    /// Namespaces that linger, and when each must be looked at, the earliest first. A namespace that was told to
-    /// linger again has one entry all the same, which comes early.
-    lingering: BinaryHeap<Reverse<(Time, NamespaceId)>>,
+    /// Namespaces that linger, and until when.
+    lingering: BTreeSet<(Time, NamespaceId)>,
+    /// Those among them that could go at any time, because nobody is there and nothing is kept: see
+    /// [`Namespace::is_idle`].
+    idle: BTreeSet<(Time, NamespaceId)>,
     /// Namespaces that were ever created, beside the roots.
     created: u32,
     /// Bytes of memory of the lists of all namespaces.
     list_bytes: usize,
-    /// Children of streams that are listened to on demand, which have become wanted or unwanted; some perhaps
-    /// more than once.
-    demand_changes: VecDeque<Box<[u8]>>,
+    /// Children of streams that are listened to on demand, which have become unwanted; some perhaps more than once, or
+    /// wanted again.
+    unwanted: VecDeque<Box<[u8]>>,
 }
 
 impl Default for Registry {
@@ -53,10 +54,11 @@ impl Default for Registry {
             children: Default::default(),
             subscribers: [0; Stream::ALL.len()],
             breaks: [0; Stream::ALL.len()],
-            lingering: BinaryHeap::new(),
+            lingering: BTreeSet::new(),
+            idle: BTreeSet::new(),
             created: 0,
             list_bytes: 0,
-            demand_changes: VecDeque::new(),
+            unwanted: VecDeque::new(),
         }
     }
 }
@@ -85,6 +87,7 @@ impl Registry {
         self.subscribers[namespace.stream as usize] += 1;
         let slot = namespace.listeners.add(subscriber);
         self.each_member(id, |member| member.audience += 1);
+        self.update_idle(id);
         slot
     }
 
@@ -103,30 +106,30 @@ impl Registry {
     /// members have kept.
     pub fn linger(&mut self, id: NamespaceId, until: Time) {
         let mut lingering = std::mem::take(&mut self.lingering);
-        self.each_member(id, |member| match &mut member.lingers_until {
-            Some(known) => *known = until.max(*known),
-            none => {
-                *none = Some(until);
-                lingering.push(Reverse((until, member.id)));
-            }
+        self.each_member(id, |member| {
+            let known = member.lingers_until.unwrap_or_default();
+            lingering.remove(&(known, member.id));
+            lingering.insert((until.max(known), member.id));
+            member.lingers_until = Some(until.max(known));
         });
         self.lingering = lingering;
     }
 
     /// Ends the lingering of those whose time has come.
     pub fn expire(&mut self, now: Time) {
-        while let Some(&Reverse((at, id))) = self.lingering.peek()
-            && at <= now
+        while let Some(&(until, id)) = self.lingering.first()
+            && until <= now
         {
-            self.lingering.pop();
-            let namespace = &mut self.namespaces[id.index as usize];
-            match namespace.lingers_until {
-                Some(until) if until > now => self.lingering.push(Reverse((until, id))),
-                _ => {
-                    namespace.lingers_until = None;
-                    self.after_loss(id);
-                }
-            }
+            self.stop_lingering(until, id);
+        }
+    }
+
+    /// Gives up a namespace that is idle. Whoever comes back to it is told that something may be missing.
+    pub fn evict(&mut self, name: Name<'_>) {
+        let namespace = self.find(name).and_then(|id| self.get(id));
+        let idle = namespace.filter(|it| it.is_idle());
+        if let Some((until, id)) = idle.and_then(|it| Some((it.lingers_until?, it.id))) {
+            self.stop_lingering(until, id);
         }
     }
 
@@ -143,6 +146,7 @@ impl Registry {
                 let growth = namespace.list_growth();
                 namespace.list(number);
                 self.list_bytes += growth;
+                self.update_idle(id);
             }
         }
     }
@@ -162,18 +166,25 @@ impl Registry {
             if let Some(namespace) = self.get_mut(id) {
                 let freed = namespace.evict(number);
                 self.list_bytes -= freed;
+                self.update_idle(id);
             }
         }
     }
 
-    /// The next child of a stream on demand that may have become wanted or unwanted.
-    pub fn poll_demand_change(&mut self) -> Option<Box<[u8]>> {
-        self.demand_changes.pop_front()
+    /// The next child of a stream on demand that has become unwanted, unless it is wanted again.
+    pub fn poll_unwanted(&mut self) -> Option<Box<[u8]>> {
+        self.unwanted.pop_front()
     }
 
     /// Whether there is one.
-    pub fn has_demand_changes(&self) -> bool {
-        !self.demand_changes.is_empty()
+    pub fn has_unwanted(&self) -> bool {
+        !self.unwanted.is_empty()
+    }
+
+    /// The channels that [`Registry::evict`] would give up, those that would be kept for the shortest first.
+    pub fn idle(&self) -> impl Iterator<Item = &[u8]> {
+        let idle = self.idle.iter().filter_map(|&(_, id)| self.get(id));
+        idle.map(|namespace| &*namespace.segment)
     }
 
     /// The namespace, which exists as long as somebody wants it. Roots always do.
@@ -225,8 +236,7 @@ impl Registry {
 
     /// The group in a place of a namespace's list of groups.
     pub fn group_at(&self, id: NamespaceId, place: usize) -> Option<NamespaceId> {
-        let (group, _) = self.get(id)?.groups.get(place)?;
-        Some(*group)
+        Some(self.get(id)?.groups.get(place)?.0)
     }
 
     /// The number of a namespace's first message after `number`.
@@ -245,10 +255,8 @@ impl Registry {
 
     /// The greatest number of a message of a namespace that was evicted, or of scores.
     pub fn evicted(&self, id: NamespaceId) -> u64 {
-        self.members(id)
-            .map(Namespace::evicted)
-            .max()
-            .unwrap_or(u64::MAX)
+        let evicted = self.members(id).map(Namespace::evicted);
+        evicted.max().unwrap_or(u64::MAX)
     }
 
     /// The number from which on nothing of a namespace is missing: neither was it evicted, nor did nobody want it
@@ -273,17 +281,14 @@ impl Registry {
 
     /// Whether no other streams than these have subscribers.
     pub fn has_only(&self, streams: &[Stream]) -> bool {
-        let counts = streams
-            .iter()
-            .map(|&stream| self.subscribers[stream as usize]);
-        self.subscribers() == counts.sum::<usize>()
+        let count = |&stream: &Stream| self.subscribers[stream as usize];
+        self.subscribers() == streams.iter().map(count).sum::<usize>()
     }
 
     /// The children of a stream, and the subscribers of each, alone or with others, in no order that means
     /// anything.
     pub fn children(&self, stream: Stream) -> impl Iterator<Item = (&[u8], usize)> {
-        let children = &self.children[stream as usize];
-        let children = children.iter();
+        let children = self.children[stream as usize].iter();
         children.map(|(segment, &id)| (&**segment, self.audience(id)))
     }
 
@@ -300,13 +305,12 @@ impl Registry {
 
     /// When [`Registry::expire`] has something to do.
     pub fn expires_at(&self) -> Option<Time> {
-        self.lingering.peek().map(|&Reverse((at, _))| at)
+        self.lingering.first().map(|&(until, _)| until)
     }
 
     /// All namespaces, in no order that means anything.
     pub fn iter(&self) -> impl Iterator<Item = (NamespaceId, &Namespace)> {
-        let namespaces = self.namespaces.iter();
-        namespaces.map(|(_, namespace)| (namespace.id, namespace))
+        self.namespaces.iter().map(|(_, it)| (it.id, it))
     }
 
     /// Panics with the name of what should hold between two turns, where it does not.
@@ -315,10 +319,12 @@ impl Registry {
     /// On a bug.
     pub fn check_invariants(&self, log: &Log) {
         let mut subscribers = 0;
-        let mut lingering = Vec::new();
+        let (mut lingering, mut idle) = (BTreeSet::new(), BTreeSet::new());
         for (id, namespace) in self.iter() {
             subscribers += namespace.listeners.len();
-            lingering.extend(namespace.lingers_until.map(|_| id));
+            let until = namespace.lingers_until.map(|until| (until, id));
+            lingering.extend(until);
+            idle.extend(until.filter(|_| namespace.is_idle()));
             // Listing asserts their order, so the ends speak for all.
             for number in namespace.listed().into_iter().flat_map(<[u64; 2]>::from) {
                 assert!(
@@ -343,10 +349,29 @@ impl Registry {
             self.subscribers(),
             "subscribers were miscounted"
         );
-        let mut queued: Vec<NamespaceId> = self.lingering.iter().map(|it| it.0.1).collect();
-        queued.sort_unstable();
-        lingering.sort_unstable();
-        assert_eq!(queued, lingering, "who lingers, and who is looked at");
+        assert_eq!(self.lingering, lingering, "those who linger");
+        assert_eq!(self.idle, idle, "those who could go at any time");
+    }
+
+    fn stop_lingering(&mut self, until: Time, id: NamespaceId) {
+        self.lingering.remove(&(until, id));
+        self.idle.remove(&(until, id));
+        self.namespaces[id.index as usize].lingers_until = None;
+        self.after_loss(id);
+    }
+
+    /// A namespace, or a group's members, may have begun or ceased to be idle.
+    fn update_idle(&mut self, id: NamespaceId) {
+        let mut idle = std::mem::take(&mut self.idle);
+        self.each_member(id, |member| {
+            if let Some(until) = member.lingers_until {
+                match member.is_idle() {
+                    true => idle.insert((until, member.id)),
+                    false => idle.remove(&(until, member.id)),
+                };
+            }
+        });
+        self.idle = idle;
     }
 
     /// Changes the members of a group, or the namespace itself where it is none.
@@ -429,15 +454,6 @@ impl Registry {
         let namespace = &mut self.namespaces[id.index as usize];
         if !namespace.is_wanted() {
             namespace.begin(head);
-            self.note_demand_change(id);
-        }
-    }
-
-    /// A namespace has become wanted or unwanted.
-    fn note_demand_change(&mut self, id: NamespaceId) {
-        let namespace = &self.namespaces[id.index as usize];
-        if namespace.stream.is_on_demand() && namespace.members.is_empty() {
-            self.demand_changes.push_back(namespace.segment.clone());
         }
     }
 
@@ -445,10 +461,12 @@ impl Registry {
     fn after_loss(&mut self, id: NamespaceId) {
         let namespace = &mut self.namespaces[id.index as usize];
         if namespace.is_wanted() {
-            return;
+            return self.update_idle(id);
         }
         self.list_bytes -= namespace.clear();
-        self.note_demand_change(id);
+        if namespace.stream.is_on_demand() && namespace.members.is_empty() {
+            self.unwanted.push_back(namespace.segment.clone());
+        }
         if id.generation == 0 {
             return;
         }
@@ -617,18 +635,17 @@ mod tests {
         let names: [Name<'_>; 2] = [(Channels, Some(b"a")), (Channels, Some(b"b"))];
         let group = registry.enter(&names, 0, 0);
         let slot = registry.add_subscriber(group, SubscriberId(1));
-        while registry.poll_demand_change().is_some() {}
         let (until, later) = (Time::from_micros(100), Time::from_micros(200));
         registry.linger(group, until);
         registry.linger(group, later);
         registry.remove_subscriber(group, slot);
-        assert!(registry.get(group).is_none() && !registry.has_demand_changes());
+        assert!(registry.get(group).is_none() && !registry.has_unwanted());
         registry.expire(until);
         assert!(names.iter().all(|&name| registry.is_wanted(name)));
         assert_eq!(registry.expires_at(), Some(later));
         registry.expire(later);
         assert!(names.iter().all(|&name| !registry.is_wanted(name)));
-        let mut changes: Vec<_> = std::iter::from_fn(|| registry.poll_demand_change()).collect();
+        let mut changes: Vec<_> = std::iter::from_fn(|| registry.poll_unwanted()).collect();
         changes.sort();
         assert_eq!(changes, [Box::from(*b"a"), Box::from(*b"b")]);
         assert_eq!(

@@ -1,5 +1,5 @@
-//! Admission: who may have a stream. It owns which streams each address and each token has, and the bounds
-//! on them; it must not refuse or close anything itself.
+//! Admission: who may have a stream, and new channels. It owns which streams each address and each token has, what
+//! each network's channels take, and the bounds on these; it must not refuse or close anything itself.
 
 use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
@@ -14,18 +14,37 @@ use crate::random::Random;
 
 pub struct Admission {
     bounds: settings::Admission,
-    /// How many streams each network has.
-    counts: HashMap<IpAddr, u32>,
+    networks: HashMap<IpAddr, Network>,
+    /// Bytes of memory that all channels take.
+    channel_bytes: usize,
     /// The streams of each network. As these are in order, none has to be searched for when it ends.
     by_network: BTreeSet<(IpAddr, Key)>,
     by_token: BTreeSet<(Box<str>, Key)>,
+}
+
+/// What a network has.
+#[derive(Default, PartialEq, Eq)]
+struct Network {
+    streams: usize,
+    /// Bytes of memory of the channels that one of its clients was the first to want.
+    channel_bytes: usize,
+}
+
+/// What there is no room in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Full {
+    /// What one network may have.
+    Network,
+    /// What there is for all.
+    All,
 }
 
 impl Admission {
     pub fn new(bounds: settings::Admission) -> Admission {
         Admission {
             bounds,
-            counts: HashMap::new(),
+            networks: HashMap::new(),
+            channel_bytes: 0,
             by_network: BTreeSet::new(),
             by_token: BTreeSet::new(),
         }
@@ -34,7 +53,7 @@ impl Admission {
     /// A stream begins.
     pub fn handle_begin(&mut self, about: &About) {
         let network = network_of(about.client_ip);
-        *self.counts.entry(network).or_default() += 1;
+        self.networks.entry(network).or_default().streams += 1;
         self.by_network.insert((network, about.key));
         if let Some(token) = &about.token {
             self.by_token.insert((token.clone(), about.key));
@@ -44,26 +63,51 @@ impl Admission {
     /// A stream ends.
     pub fn handle_end(&mut self, about: &About) {
         let network = network_of(about.client_ip);
-        if self.by_network.remove(&(network, about.key))
-            && let Some(count) = self.counts.get_mut(&network)
-        {
-            *count -= 1;
-            if *count == 0 {
-                self.counts.remove(&network);
-            }
+        if self.by_network.remove(&(network, about.key)) {
+            self.release(network, |it| it.streams -= 1);
         }
         if let Some(token) = &about.token {
             self.by_token.remove(&(token.clone(), about.key));
         }
     }
 
-    /// Whether a client of this address may have a stream besides so many others, and if it has channels, besides so
-    /// many that are listened to.
-    pub fn admits(&self, client_ip: IpAddr, subscribers: usize, listened: Option<usize>) -> bool {
-        let count = self.counts.get(&network_of(client_ip));
-        count.map_or(0, |&count| count as usize) < self.bounds.connections_per_ip_max
+    /// A client of this network is the first to want a channel, whose name has so many bytes.
+    pub fn handle_channel(&mut self, network: IpAddr, name_len: usize) {
+        let bytes = channel_bytes(name_len);
+        self.networks.entry(network).or_default().channel_bytes += bytes;
+        self.channel_bytes += bytes;
+    }
+
+    /// Nobody wants that channel any more.
+    pub fn handle_channel_gone(&mut self, network: IpAddr, name_len: usize) {
+        let bytes = channel_bytes(name_len);
+        self.release(network, |it| it.channel_bytes -= bytes);
+        self.channel_bytes -= bytes;
+    }
+
+    /// Whether a client of this address may have a stream besides so many others.
+    pub fn admits(&self, client_ip: IpAddr, subscribers: usize) -> bool {
+        let network = self.networks.get(&network_of(client_ip));
+        network.map_or(0, |it| it.streams) < self.bounds.connections_per_ip_max
             && subscribers < self.bounds.connections_max
-            && listened.is_none_or(|listened| listened < limits::CHANNELS_MAX)
+    }
+
+    /// Whether channels of so many bytes are more than a network may have, or more than there is room for. There are so many
+    /// subscribers.
+    pub fn full(&self, network: IpAddr, bytes: usize, subscribers: usize) -> Option<Full> {
+        let has_room = |held: usize, streams: usize, share: usize| {
+            // The stream that is to begin counts as well.
+            let of_streams = (streams + 1) * limits::CHANNEL_BYTES_PER_STREAM;
+            held + bytes <= share + of_streams
+        };
+        let own = self.networks.get(&network);
+        let (held, streams) = own.map_or((0, 0), |it| (it.channel_bytes, it.streams));
+        let share = limits::CHANNELS_BYTES_MAX;
+        match has_room(self.channel_bytes, subscribers, share) {
+            false => Some(Full::All),
+            true if has_room(held, streams, share / 2) => None,
+            true => Some(Full::Network),
+        }
     }
 
     /// The streams of an address's network; the caller compares the address.
@@ -97,13 +141,27 @@ impl Admission {
                 tokens += 1;
             }
         }
-        let counted: u32 = self.counts.values().sum();
-        assert_eq!(
-            (networks, networks),
-            (self.by_network.len(), counted as usize)
-        );
+        let counted: usize = self.networks.values().map(|it| it.streams).sum();
+        assert_eq!((networks, networks), (self.by_network.len(), counted));
+        let channel_bytes = self.networks.values().map(|it| it.channel_bytes);
+        assert_eq!(channel_bytes.sum::<usize>(), self.channel_bytes);
         assert_eq!(tokens, self.by_token.len());
     }
+
+    /// A network loses something, and is forgotten with the last that it had.
+    fn release(&mut self, network: IpAddr, change: impl FnOnce(&mut Network)) {
+        if let Some(known) = self.networks.get_mut(&network) {
+            change(known);
+            if *known == Network::default() {
+                self.networks.remove(&network);
+            }
+        }
+    }
+}
+
+/// Bytes of memory that a channel takes.
+pub fn channel_bytes(name_len: usize) -> usize {
+    limits::CHANNEL_BYTES + limits::CHANNEL_NAME_COPIES * name_len
 }
 
 /// What counts as one client: an IPv4 address, or an IPv6 network of 64 bits, in which a client can choose any address.
@@ -179,19 +237,18 @@ mod tests {
         };
         assert_eq!(indices(&mut admission.of_network(first.client_ip)), [1, 2]);
         assert_eq!(indices(&mut admission.of_token("a")), [1, 3]);
-        assert!(!admission.admits(first.client_ip, 4, None));
+        assert!(!admission.admits(first.client_ip, 4));
         admission.handle_end(first);
         // A stream ends once.
         admission.handle_end(first);
-        assert!(admission.admits(first.client_ip, 4, None));
-        assert!(!admission.admits(first.client_ip, 9, None));
-        assert!(!admission.admits(first.client_ip, 4, Some(limits::CHANNELS_MAX)));
+        assert!(admission.admits(first.client_ip, 4));
+        assert!(!admission.admits(first.client_ip, 9));
         assert_eq!(indices(&mut admission.of_token("a")), [3]);
         for about in &streams {
             admission.handle_end(about);
         }
         admission.check_invariants([].iter());
-        assert!(admission.counts.is_empty());
+        assert!(admission.networks.is_empty());
     }
 
     #[test]

@@ -215,7 +215,7 @@ impl Server {
         self.streams.http().has_work()
             || !self.effects.is_empty()
             || line.has_visits()
-            || line.registry().has_demand_changes()
+            || line.registry().has_unwanted()
     }
 
     /// Whether another connection can be accepted through the admin's door or the public one.
@@ -409,7 +409,7 @@ impl Server {
         let about = Box::new(About::new(key, topics, request, client, now));
         let has_channels = topics.iter().any(|it| it.stream == Stream::Channels);
         let is_poll = request.is_xhr && topics.iter().all(|it| it.stream == Stream::Channels);
-        if self.is_stopping || !self.streams.admits(client_ip, has_channels) {
+        if self.is_stopping || !self.streams.admits(client_ip, topics) {
             self.counters.shed += 1;
             self.log(|| format!("shed {} from {client_ip}", about.path));
             let takes_stream = request.accepts_stream && !is_poll;
@@ -434,7 +434,6 @@ impl Server {
             streams.bus().encode_start(id, start, &mut gap);
             self.answer_poll(key, &gap);
         } else if has_channels && !is_poll {
-            self.update_demand();
             self.streams.hold(key);
         }
     }

@@ -1,10 +1,12 @@
-//! Demand: which channels the source listens to, and which streams wait until it does. It owns how many confirmations are
-//! missing; it must not know a broker, or who wants a channel.
+//! Demand: which channels the source listens to, who was the first to want each, and which streams wait until it listens.
+//! It owns how many confirmations are missing; it must not know a broker, or who wants a channel now.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::IpAddr;
 
-use super::Effect;
-use crate::bus::{Registry, Stream};
+use super::admission::{Admission, Full, channel_bytes};
+use super::topics::Topic;
+use crate::bus::{Line, Registry, Stream};
 use crate::http::Key;
 use crate::limits;
 use crate::time::Time;
@@ -12,12 +14,14 @@ use crate::time::Time;
 /// Channels that are listened to, and streams that wait for that.
 #[derive(Default)]
 pub struct Demand {
-    /// Channels and patterns that the source was told to listen to.
-    listened: BTreeSet<Box<[u8]>>,
-    /// How many commands the source was given.
+    /// Channels and patterns that the source is to listen to, and the network whose client was the first to want each.
+    listened: BTreeMap<Box<[u8]>, IpAddr>,
+    /// What the source is to be told: names, and whether to begin or to stop listening.
+    changes: VecDeque<(Box<[u8]>, bool)>,
+    /// How many of these there were since the start.
     sent: u64,
-    /// How many of them it has confirmed; meaningless while it is away.
-    confirmed: u64,
+    /// How many of them wait for no answer.
+    answered: u64,
     /// Whether the source is connected, once that is known.
     is_live: Option<bool>,
     /// Streams that begin when so many commands are confirmed, or at this time at the latest, in order.
@@ -25,40 +29,80 @@ pub struct Demand {
 }
 
 impl Demand {
-    /// A channel or a pattern is wanted or not; the command for the source, if that has changed.
-    pub fn handle_demand_change(
+    /// A client of this network gets these topics.
+    pub fn handle_topics(&mut self, topics: &[Topic], network: IpAddr, admission: &mut Admission) {
+        for name in topics.iter().filter_map(Topic::channel).map(str::as_bytes) {
+            if self.listened.contains_key(name) {
+                continue;
+            }
+            self.listened.insert(name.into(), network);
+            self.tell(name.into(), true);
+            admission.handle_channel(network, name.len());
+        }
+    }
+
+    /// Forgets the channels and patterns that nobody wants any more.
+    pub fn handle_unwanted(&mut self, line: &mut Line, admission: &mut Admission) {
+        while let Some(name) = line.poll_unwanted() {
+            let is_wanted = line.registry().is_wanted((Stream::Channels, Some(&name)));
+            if !is_wanted && let Some(network) = self.listened.remove(&name) {
+                admission.handle_channel_gone(network, name.len());
+                self.tell(name, false);
+            }
+        }
+    }
+
+    /// Whether a client of this network may have those of these topics that are new channels. Idle channels go for them: those
+    /// of this network if it has as much as one may have, and any if there is no room at all.
+    pub fn make_room(
         &mut self,
-        name: Box<[u8]>,
-        is_pattern: bool,
-        is_wanted: bool,
-    ) -> Option<Effect> {
-        let has_changed = match is_wanted {
-            true => self.listened.insert(name.clone()),
-            false => self.listened.remove(&name),
-        };
-        self.sent += u64::from(has_changed);
-        has_changed.then_some(Effect::Listen {
-            name,
-            is_pattern,
-            is_wanted,
-        })
+        topics: &[Topic],
+        network: IpAddr,
+        line: &mut Line,
+        admission: &mut Admission,
+    ) -> bool {
+        loop {
+            let names = topics.iter().filter_map(Topic::channel).map(str::as_bytes);
+            let new = names.filter(|&name| !self.listened.contains_key(name));
+            let needed = new.map(|name| channel_bytes(name.len())).sum();
+            if needed == 0 {
+                return true;
+            }
+            let subscribers = line.registry().subscribers();
+            let Some(full) = admission.full(network, needed, subscribers) else {
+                return !self.is_behind();
+            };
+            let can_go = |name: &&[u8]| match full {
+                Full::Network => self.listened.get(*name) == Some(&network),
+                Full::All => true,
+            };
+            let idle = line.registry().idle();
+            let first = idle.take(limits::IDLE_CHANNELS_SEEN_MAX).find(can_go);
+            let Some(name) = first.map(Box::<[u8]>::from) else {
+                return false;
+            };
+            line.evict((Stream::Channels, Some(&name)));
+            self.handle_unwanted(line, admission);
+        }
+    }
+
+    /// The next thing that the source is to be told: a name, and whether to begin or to stop listening.
+    pub fn poll_change(&mut self) -> Option<(Box<[u8]>, bool)> {
+        self.changes.pop_front()
     }
 
     /// Whether the source is connected, and how many of our commands it has not confirmed. Returns whether messages may be
     /// lost: positions that are given out while it is away cannot be resumed either, because any number of connections may
     /// have come and gone.
     pub fn handle_channel_source(&mut self, is_live: bool, unanswered: usize) -> bool {
-        self.confirmed = match is_live {
-            true => self.sent.saturating_sub(unanswered as u64),
-            false => self.sent,
-        };
+        self.answered = self.sent.saturating_sub(unanswered as u64);
         let was_live = self.is_live.replace(is_live);
         was_live == Some(false) || !is_live
     }
 
     /// Holds a stream until the source has confirmed all commands so far, unless it has. Whether it is held.
     pub fn hold(&mut self, key: Key, now: Time) -> bool {
-        let is_held = self.is_live == Some(true) && self.confirmed < self.sent;
+        let is_held = self.confirmed() < self.sent;
         if is_held {
             self.held
                 .push_back((self.sent, now + limits::HOLD_MAX, key));
@@ -69,7 +113,7 @@ impl Demand {
     /// The next stream that need not wait any longer.
     pub fn poll_released(&mut self, now: Time, is_stopping: bool) -> Option<Key> {
         let &(sent, until, key) = self.held.front()?;
-        if sent > self.confirmed && until > now && !is_stopping {
+        if sent > self.confirmed() && until > now && !is_stopping {
             return None;
         }
         self.held.pop_front();
@@ -86,6 +130,26 @@ impl Demand {
         self.listened.len()
     }
 
+    /// Whether so much waits for the source's answers that it is to be told of no further channels. When it has come back, it
+    /// is told of all at once.
+    fn is_behind(&self) -> bool {
+        let unanswered = (self.sent - self.answered) as usize;
+        self.is_live.is_some() && unanswered > self.listened.len() + limits::CHANNEL_COMMANDS_MAX
+    }
+
+    fn tell(&mut self, name: Box<[u8]>, is_wanted: bool) {
+        self.changes.push_back((name, is_wanted));
+        self.sent += 1;
+    }
+
+    /// How many changes the source has confirmed. While it is away, none is waited for.
+    fn confirmed(&self) -> u64 {
+        match self.is_live {
+            Some(true) => self.answered,
+            _ => self.sent,
+        }
+    }
+
     /// Whether a stream waits for the source.
     pub fn is_held(&self, key: Key) -> bool {
         self.held.iter().any(|&(_, _, held)| held == key)
@@ -96,13 +160,13 @@ impl Demand {
     /// # Panics
     /// On a bug.
     pub fn check_invariants(&self, registry: &Registry) {
-        if registry.has_demand_changes() {
+        if registry.has_unwanted() {
             return;
         }
         let children = registry.children(Stream::Channels);
         let is_wanted = |name: &&[u8]| registry.is_wanted((Stream::Channels, Some(name)));
         let wanted: BTreeSet<&[u8]> = children.map(|(name, _)| name).filter(is_wanted).collect();
-        let listened: BTreeSet<&[u8]> = self.listened.iter().map(|name| &**name).collect();
+        let listened: BTreeSet<&[u8]> = self.listened.keys().map(|name| &**name).collect();
         assert_eq!(listened, wanted, "the channels that are listened to");
     }
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use super::Effect;
 use super::about::About;
-use super::admission::Admission;
+use super::admission::{Admission, network_of};
 use super::demand::Demand;
 use super::settings::Settings;
 use super::topics::{self, Topic};
@@ -133,6 +133,9 @@ impl Streams {
         about: Box<About>,
     ) -> (SubscriberId, Start) {
         self.admission.handle_begin(&about);
+        let network = network_of(about.client_ip);
+        self.demand
+            .handle_topics(topics, network, &mut self.admission);
         let names: Vec<Name<'_>> = topics.iter().map(Topic::name).collect();
         let index = about.key.index;
         let (subscriber, start) = self.bus.subscribe(&names, index, format, resume);
@@ -182,19 +185,16 @@ impl Streams {
 
     /// Whether to begin or to stop listening to a channel, for each that has become wanted or unwanted.
     pub fn poll_demand(&mut self, settings: &Settings) -> Option<Effect> {
-        while let Some(name) = self.bus.line_mut().poll_demand() {
-            let text = std::str::from_utf8(&name).unwrap_or_default();
-            let is_pattern = topics::is_pattern(text, settings);
-            let registry = self.bus.line().registry();
-            let is_wanted = registry.is_wanted((Stream::Channels, Some(&name)));
-            let effect = self
-                .demand
-                .handle_demand_change(name, is_pattern, is_wanted);
-            if effect.is_some() {
-                return effect;
-            }
-        }
-        None
+        let line = self.bus.line_mut();
+        self.demand.handle_unwanted(line, &mut self.admission);
+        let (name, is_wanted) = self.demand.poll_change()?;
+        let text = std::str::from_utf8(&name).unwrap_or_default();
+        let is_pattern = topics::is_pattern(text, settings);
+        Some(Effect::Listen {
+            name,
+            is_pattern,
+            is_wanted,
+        })
     }
 
     /// The state of the source; returns whether messages of channels may be lost.
@@ -420,11 +420,14 @@ impl Streams {
         &self.demand
     }
 
-    /// Whether there is room for another stream of a client with this address.
-    pub fn admits(&self, client_ip: IpAddr, has_channels: bool) -> bool {
+    /// Whether there is room for another stream of a client with this address, and for those of its channels that nobody
+    /// has. For these, idle channels go.
+    pub fn admits(&mut self, client_ip: IpAddr, topics: &[Topic]) -> bool {
         let subscribers = self.bus.line().registry().subscribers();
-        let listened = has_channels.then(|| self.demand.listened());
-        self.admission.admits(client_ip, subscribers, listened)
+        let (line, admission) = (self.bus.line_mut(), &mut self.admission);
+        let network = network_of(client_ip);
+        admission.admits(client_ip, subscribers)
+            && self.demand.make_room(topics, network, line, admission)
     }
 
     /// Streams that may be a client's own: those that carry its token, or else those of its network.

@@ -36,7 +36,7 @@ impl Topic {
     }
 
     /// The channel, if it is one.
-    fn channel(&self) -> Option<&str> {
+    pub fn channel(&self) -> Option<&str> {
         let child = self.child.as_deref();
         child.filter(|_| self.stream == Stream::Channels)
     }

@@ -1,5 +1,6 @@
-//! Abuse: what one stranger can do from one address, while a thousand honest clients receive `eps` from a server that
-//! has 64 MiB of address space. The server stays alive, honest clients miss nothing, and none of them waits for long.
+//! Abuse: what one stranger can do, while a thousand honest clients receive `eps` from a server that has 64 MiB of address
+//! space. The server stays alive, honest clients miss nothing, and none of them waits for long. One of a channel is away
+//! during each attack, and is sent what it missed when it comes back.
 //!
 //! A program of its own, so that no other tests run beside it. Without `redis-server` it reports that it is skipped; with
 //! `REQUIRE_REDIS=1` it fails instead.
@@ -17,6 +18,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::support::channels::{come_back, id_of};
 use crate::support::http::Connection;
 use crate::support::redis::SCORES;
 use crate::support::{Crowd, Redis, Server, ServerOptions, Sums, add_sums, redis_or_skip};
@@ -33,8 +35,11 @@ const ATTACK: Duration = Duration::from_secs(3);
 /// Requests that each attack has to get through at least, or it was none.
 const SENT_MIN: u64 = 50;
 
-/// Where the attacker comes from.
+/// Where the attacker comes from, and the first of its further addresses.
 const ATTACKER: Ipv4Addr = Ipv4Addr::new(127, 0, 66, 6);
+
+/// The stream of the honest client that comes and goes.
+const NEWS: &str = "/?channels=room.news";
 
 /// An attack in progress.
 struct Attempt {
@@ -50,7 +55,11 @@ type Attack = fn(&Attempt) -> Vec<TcpStream>;
 impl Attempt {
     /// A connection from the attacker's address; `None` if the server refuses it.
     fn dial(&self) -> Option<TcpStream> {
-        let stream = Connection::try_open_from(ATTACKER, self.address).ok()?;
+        self.dial_from(ATTACKER)
+    }
+
+    fn dial_from(&self, source: Ipv4Addr) -> Option<TcpStream> {
+        let stream = Connection::try_open_from(source, self.address).ok()?;
         let patience = Some(Duration::from_millis(200));
         stream.set_read_timeout(patience).ok()?;
         stream.set_write_timeout(patience).ok()?;
@@ -80,10 +89,16 @@ impl Attempt {
 
     /// Sends requests one after the other, each on a connection of its own, and waits for the beginning of each answer.
     fn again(&self, request: impl Fn(usize) -> String) -> Vec<TcpStream> {
+        self.again_from(1, request)
+    }
+
+    /// Does the same from so many addresses in turn.
+    fn again_from(&self, addresses: u32, request: impl Fn(usize) -> String) -> Vec<TcpStream> {
         let mut buffer = vec![0; 64 * 1024];
         let requests = (0..).map(request).take_while(|_| !self.is_over());
-        for request in requests {
-            let Some(mut stream) = self.dial() else {
+        for (number, request) in (0..).zip(requests) {
+            let source = u32::from(ATTACKER) + number % addresses;
+            let Some(mut stream) = self.dial_from(source.into()) else {
                 continue;
             };
             if stream.write_all(request.as_bytes()).is_ok() {
@@ -109,12 +124,42 @@ fn documents_that_grow(attempt: &Attempt) -> Vec<TcpStream> {
     attempt.again(|_| request.clone())
 }
 
+/// Thirty-two channels that nobody has asked for yet.
+fn new_channels(number: usize, len: usize) -> String {
+    let name = |index: usize| format!("{:x<len$}", format!("room.{number}.{index}."));
+    let names: Vec<String> = (0..32).map(name).collect();
+    format!("/?channels={}", names.join(","))
+}
+
 fn made_up_channels(attempt: &Attempt) -> Vec<TcpStream> {
-    attempt.again(|number| {
-        let name = |index: usize| format!("room.{number}.{index}.{}", "x".repeat(150));
-        let names: Vec<String> = (0..32).map(name).collect();
-        get(&format!("/?channels={}", names.join(",")))
-    })
+    attempt.again(|number| get(&new_channels(number, 200)))
+}
+
+fn made_up_channels_from_many_addresses(attempt: &Attempt) -> Vec<TcpStream> {
+    attempt.again_from(5_000, |number| get(&new_channels(number, 20)))
+}
+
+fn made_up_channels_that_stay(attempt: &Attempt) -> Vec<TcpStream> {
+    (0..)
+        .map_while(|number| {
+            (!attempt.is_over()).then(|| attempt.unread(1, &get(&new_channels(number, 200))))
+        })
+        .take(1_500)
+        .flatten()
+        .collect()
+}
+
+/// Each is given up at once, as if a script did not wait for an answer.
+fn long_polls_over_new_channels(attempt: &Attempt) -> Vec<TcpStream> {
+    let mut number = 0;
+    while !attempt.is_over() {
+        let target = new_channels(number, 200);
+        let head =
+            format!("GET {target} HTTP/1.1\r\nHost: a\r\nX-Requested-With: XMLHttpRequest\r\n\r\n");
+        drop(attempt.unread(1, &head));
+        number += 1;
+    }
+    Vec::new()
 }
 
 fn idle_sockets(attempt: &Attempt) -> Vec<TcpStream> {
@@ -181,9 +226,15 @@ fn guesses(attempt: &Attempt) -> Vec<TcpStream> {
     })
 }
 
-const ATTACKS: [(&str, Attack); 11] = [
+const ATTACKS: [(&str, Attack); 14] = [
     ("documents that grow", documents_that_grow),
     ("made-up channels", made_up_channels),
+    (
+        "made-up channels from many addresses",
+        made_up_channels_from_many_addresses,
+    ),
+    ("made-up channels that stay", made_up_channels_that_stay),
+    ("long polls over new channels", long_polls_over_new_channels),
     ("idle sockets", idle_sockets),
     ("unfinished heads", unfinished_heads),
     ("unfinished bodies", unfinished_bodies),
@@ -227,7 +278,12 @@ fn one_stranger_does_not_hurt_a_thousand_others_in_64_mib() {
     let mut client = redis.client();
     let mut sums: Vec<Sums> = vec![Sums::new(); CLIENTS];
     let mut published = 0;
+    let mut reader = server.subscribe(NEWS);
+    let mut told = 0;
     for (name, attack) in ATTACKS {
+        let id = id_of(&mut reader);
+        reader.reset();
+        let told_before = told;
         let attempt = Attempt {
             address: server.address(),
             is_over: AtomicBool::new(false),
@@ -243,6 +299,8 @@ fn one_stranger_does_not_hurt_a_thousand_others_in_64_mib() {
             while started.elapsed() < ATTACK {
                 client.command(&format!("PUBLISH {SCORES} 1F602"));
                 published += 1;
+                client.command(&format!("PUBLISH room.news {told}"));
+                told += 1;
                 let until = Instant::now() + Duration::from_millis(20);
                 crowd.run_until(
                     name,
@@ -273,6 +331,10 @@ fn one_stranger_does_not_hurt_a_thousand_others_in_64_mib() {
         );
         assert_eq!(crowd.ended(), 0, "{name}: honest clients were closed");
         assert_eq!(server.ask("GET", "/healthz").head.status(), 200, "{name}");
+        reader = come_back(&server, NEWS, &id);
+        let missed = reader.next_data((told - told_before) as usize);
+        let expected = (told_before..told).map(|number| number.to_string());
+        assert!(expected.eq(missed), "{name}: a channel lost messages");
         drop(kept);
     }
     let is_complete = |sums: &[Sums]| sums.iter().all(|it| total(it) == published);
