@@ -330,6 +330,7 @@ mod tests {
         let server = config.server;
         assert_eq!(server.node, "rust-development-box");
         assert!(server.channels.patterns.is_empty() && server.channels.publish_key.is_none());
+        assert!(!server.channels.patterns_enabled);
         assert_eq!(
             (server.channels.linger, server.reports.channel_stats_max),
             (Duration::from_secs(8), 100)
@@ -397,6 +398,7 @@ mod tests {
             ("REDIS_URL", "None", show_source, "None"),
             ("CHANNELS", "news, room.*,news", |config| format!("{:?}", config.server.channels.patterns),
                 "[Glob { text: \"news\" }, Glob { text: \"room.*\" }]"),
+            ("CHANNELS_PATTERNS", "1", |config| config.server.channels.patterns_enabled.to_string(), "true"),
             ("PUBLISH_KEY", "s", |config| format!("{:?}", config.server.channels.publish_key), "Some(Secret(***))"),
             ("REPLAY_SEC", "0", |config| format!("{:?}", config.server.channels.linger), "0ns"),
             ("REPLAY_SEC", "3600", |config| format!("{:?}", config.server.channels.linger), "3600s"),
@@ -482,7 +484,8 @@ mod tests {
             defaults,
             "PORT=8001 LISTEN=all REUSE_PORT=false REDIS_URL=redis://localhost:6379 DEMO=false \
              DEMO_RATE=none DEMO_SEED=none ENABLE_DEMO_PAGE=false ENABLE_RAW_STREAM=true \
-             ENABLE_KIOSK_INTERACTION_STREAM=false CHANNELS=none PUBLISH_KEY=none REPLAY_SEC=8 \
+             ENABLE_KIOSK_INTERACTION_STREAM=false CHANNELS=none CHANNELS_PATTERNS=false PUBLISH_KEY=none \
+             REPLAY_SEC=8 \
              CHANNEL_STATS_MAX=100 AMQP_URL=none AMQP_EXCHANGE=emojitrack \
              AMQP_EXCHANGE_TYPE=direct SSE_FORCE_REFRESH=false SSE_SCORE_RETRY_MS=none \
              SSE_DETAIL_RETRY_MS=none SSE_RECONNECT_MS=none SSE_SCORE_FORCECLOSE_SEC=none \
@@ -498,7 +501,7 @@ mod tests {
             (&["--demo", "--demo-seed=9"], " REDIS_URL=none DEMO=true DEMO_RATE=250 DEMO_SEED=9 ENABLE_DEMO_PAGE=true "),
             (&["--redis-url=redis://u:secret@a/1,redis+unix:///b"], " REDIS_URL=redis://u@a:6379/1,redis+unix:///b "),
             (&["--redis-url=none"], " REDIS_URL=none DEMO=false DEMO_RATE=none "),
-            (&["--channels=b,a.*", "--publish-key=secret"], " CHANNELS=b,a.* PUBLISH_KEY=*** REPLAY_SEC=8 "),
+            (&["--channels=b,a.*", "--publish-key=secret"], " CHANNELS=b,a.* CHANNELS_PATTERNS=false PUBLISH_KEY=*** REPLAY_SEC=8 "),
             (&["--listen=::1,127.0.0.1:9"], "PORT=8001 LISTEN=[::1]:8001,127.0.0.1:9 "),
             (&["--sse-force-refresh"], " SSE_SCORE_RETRY_MS=100 SSE_DETAIL_RETRY_MS=500 SSE_RECONNECT_MS=none \
                 SSE_SCORE_FORCECLOSE_SEC=300 "),

@@ -106,6 +106,8 @@ options! {
     "CHANNELS", [], "GLOB,...", Words("none"), "channels that clients may subscribe to, as in news,room.*",
         |c, v| c.server.channels.patterns = lists::patterns(v)?,
         |c| list(&c.server.channels.patterns.iter().map(Glob::text).collect::<Vec<_>>());
+    "CHANNELS_PATTERNS", [], "", Value("false"), "let clients subscribe to the globs themselves, and so to all that match",
+        |c, v| c.server.channels.patterns_enabled = v.boolean()?, |c| c.server.channels.patterns_enabled;
     "PUBLISH_KEY", [], "SECRET", Words("none"), "enable POST /publish, which requires this key",
         |c, v| c.server.channels.publish_key = Some(v.secret()?), |c| masked(c.server.channels.publish_key.as_ref());
     "REPLAY_SEC", [], "SECONDS", Value("8"), "how long to keep a channel after its last subscriber has left",
@@ -238,6 +240,7 @@ mod tests {
             (&[], "ENABLE_RAW_STREAM", "0", &[]),
             (&[], "ENABLE_KIOSK_INTERACTION_STREAM", "1", &[]),
             (&[], "CHANNELS", "a", &[]),
+            (&[], "CHANNELS_PATTERNS", "1", &[]),
             (&[], "PUBLISH_KEY", "a", &[]),
             (&[], "REPLAY_SEC", "7", &[]),
             (&[], "CHANNEL_STATS_MAX", "7", &[]),

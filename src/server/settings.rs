@@ -61,6 +61,8 @@ pub struct Reconnect {
 pub struct Channels {
     /// Which channels clients may subscribe to; if this is empty, there are no channels.
     pub patterns: Vec<Glob>,
+    /// Whether clients may subscribe to the patterns among these, and so to what is for one person alone.
+    pub patterns_enabled: bool,
     /// The key for publishing; without one, clients cannot publish.
     pub publish_key: Option<Secret>,
     /// Whether publications go to this process's subscribers directly instead of through a broker.
@@ -191,6 +193,7 @@ pub(super) mod tests {
             },
             channels: Channels {
                 patterns: Vec::new(),
+                patterns_enabled: false,
                 publish_key: None,
                 has_no_broker: false,
                 linger: Duration::ZERO,

@@ -172,6 +172,12 @@ fn channel(name: &str, is_named: bool, settings: &Settings) -> Result<Topic, Rep
         let message = format!("the channel {name:?} is not one that can be subscribed to");
         return Err(Reply::error(403, &message));
     }
+    if is_pattern(name, settings) && !settings.channels.patterns_enabled {
+        let message = format!(
+            "{name:?} is a pattern, to which clients may subscribe only if CHANNELS_PATTERNS=true"
+        );
+        return Err(Reply::error(403, &message));
+    }
     Ok(Topic {
         is_named,
         ..Topic::new(Stream::Channels, Some(name))
@@ -211,7 +217,51 @@ mod tests {
     fn count(query: &str) -> Option<usize> {
         let mut settings = settings();
         settings.channels.patterns = ["a*", "b", "*z"].map(Glob::new).into();
+        settings.channels.patterns_enabled = true;
         of_lists(query, &settings).ok().map(|topics| topics.len())
+    }
+
+    #[test]
+    fn a_pattern_can_be_asked_for_only_where_that_is_enabled() {
+        let mut settings = settings();
+        settings.channels.patterns = ["a*", "b", "c\\*"].map(Glob::new).into();
+        // What is not a pattern of the configuration is a name, whatever is in it.
+        for (names, is_refused) in [
+            ("a*", true),
+            ("b,a*", true),
+            ("a1", false),
+            ("b", false),
+            ("a?", false),
+            ("a**", false),
+            ("c*", false),
+        ] {
+            settings.channels.patterns_enabled = false;
+            let lists = [
+                (
+                    of_lists as fn(&str, &Settings) -> _,
+                    format!("channels={names}"),
+                ),
+                (
+                    of_namespaces,
+                    format!("ns=/channels/{}", names.replace(',', "&ns=/channels/")),
+                ),
+            ];
+            for (parse, query) in &lists {
+                match parse(query, &settings) {
+                    Ok(_) => assert!(!is_refused, "{query}"),
+                    Err(reply) => {
+                        assert!(is_refused, "{query}");
+                        assert_eq!(reply.status, 403);
+                        let text = String::from_utf8_lossy(&reply.body);
+                        assert!(text.contains("CHANNELS_PATTERNS"), "{text}");
+                    }
+                }
+            }
+            settings.channels.patterns_enabled = true;
+            for (parse, query) in &lists {
+                assert!(parse(query, &settings).is_ok(), "{query}");
+            }
+        }
     }
 
     #[test]

@@ -26,6 +26,7 @@ pub fn options(rabbit: &Rabbit, exchange: &str, exchange_type: &str) -> ServerOp
 pub fn with_exchange(options: ServerOptions, url: &str) -> ServerOptions {
     options
         .variable("CHANNELS", "*,room.*")
+        .variable("CHANNELS_PATTERNS", "true")
         .variable("PUBLISH_KEY", KEY)
         .variable("AMQP_URL", url)
 }

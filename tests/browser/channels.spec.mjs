@@ -10,7 +10,13 @@ import { Nginx } from './nginx.mjs';
 import { RecordingProxy } from './proxy.mjs';
 
 const KEY = 'open-sesame';
-const ENVIRONMENT = { CHANNELS: 'a,b,news.*', PUBLISH_KEY: KEY, TRUST_PROXY: '1', SSE_RECONNECT_MS: '100' };
+const ENVIRONMENT = {
+  CHANNELS: 'a,b,news.*',
+  CHANNELS_PATTERNS: 'true',
+  PUBLISH_KEY: KEY,
+  TRUST_PROXY: '1',
+  SSE_RECONNECT_MS: '100',
+};
 
 /** A backend that publishes by Redis. */
 class WithRedis {

@@ -418,7 +418,7 @@ fn the_start_shows_the_settings_without_their_secrets() {
         "info  settings: PORT=0 LISTEN=127.0.0.1:0 ",
         " REDIS_URL=redis://user@127.0.0.1:9/1 ",
         " ENABLE_DEMO_PAGE=true ",
-        " CHANNELS=none PUBLISH_KEY=*** ",
+        " CHANNELS=none CHANNELS_PATTERNS=false PUBLISH_KEY=*** ",
         " DYNO=\"web 1\" ",
         " GRAPHITE_URL=udp://127.0.0.1:9 ",
         " HOSTEDGRAPHITE_APIKEY=*** ",

@@ -217,6 +217,30 @@ fn names_that_no_channel_has_are_bad_requests() {
 }
 
 #[test]
+fn a_pattern_is_for_operators_unless_it_is_opened() {
+    for (value, status) in [("false", 403), ("true", 200)] {
+        let server = embedded()
+            .variable("CHANNELS", "room.*")
+            .variable("CHANNELS_PATTERNS", value)
+            .start();
+        for target in [
+            "/subscribe/channels/room.*",
+            "/subscribe/channels/room.%2A",
+            "/?channels=room.*",
+            "/?channels=room.1,room.*",
+            "/subscribe?ns=/channels/room.*",
+            "/subscribe?ns=/eps&ns=/channels/room.*",
+        ] {
+            let mut connection = server.connect();
+            connection.send(request("GET", target));
+            let head = connection.read_head();
+            assert_eq!(head.status(), status, "{target} with {value}");
+        }
+        server.subscribe("/subscribe/channels/room.1");
+    }
+}
+
+#[test]
 fn channels_outside_the_patterns_are_forbidden() {
     let server = embedded()
         .variable("CHANNELS", "news, room.*,[xy]?,st\\*r")

@@ -48,6 +48,7 @@ fn help_names_every_option() {
             "ENABLE_RAW_STREAM",
             "ENABLE_KIOSK_INTERACTION_STREAM",
             "CHANNELS",
+            "CHANNELS_PATTERNS",
             "PUBLISH_KEY",
             "REPLAY_SEC",
             "CHANNEL_STATS_MAX",

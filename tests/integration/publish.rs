@@ -237,6 +237,7 @@ fn what_cannot_be_published_is_refused_with_what_is_wrong() {
         embedded().variable("CHANNELS", "a,b,room.*").start(),
         ServerOptions::demo()
             .variable("CHANNELS", "a,b,room.*")
+            .variable("CHANNELS_PATTERNS", "true")
             .variable("PUBLISH_KEY", KEY)
             .start(),
     ];
@@ -439,6 +440,7 @@ fn without_a_broker_the_emoji_come_by_publications_as_well() {
 fn the_demo_has_channels_beside_its_own_emoji() {
     let server = ServerOptions::demo()
         .variable("CHANNELS", "a,room.*")
+        .variable("CHANNELS_PATTERNS", "true")
         .variable("PUBLISH_KEY", KEY)
         .start();
     let mut subscriber = server.subscribe("/?channels=a,room.*&event=channel");

@@ -84,6 +84,7 @@ impl seeds::World for World {
         let mut settings = server::settings(&mut random, forces);
         settings.channels = Channels {
             patterns: globs.iter().map(|text| Glob::new(text)).collect(),
+            patterns_enabled: true,
             publish_key: Secret::new(KEY),
             has_no_broker: source != Source::Redis,
             linger,

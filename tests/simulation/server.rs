@@ -44,6 +44,7 @@ pub fn settings(random: &mut Random, forces: bool) -> Settings {
         },
         channels: settings::Channels {
             patterns: Vec::new(),
+            patterns_enabled: true,
             publish_key: None,
             has_no_broker: false,
             linger: Duration::from_secs(1),

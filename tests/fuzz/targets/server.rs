@@ -79,6 +79,7 @@ impl World {
         settings.streams.raw_enabled = true;
         settings.streams.kiosk_enabled = true;
         settings.channels.patterns = ["a", "b", "room.*"].map(Glob::new).to_vec();
+        settings.channels.patterns_enabled = true;
         settings.channels.linger = Duration::from_secs(2);
         settings.channels.publish_key = Secret::new("k");
         settings.pacing.keepalive = Duration::from_secs(3);

@@ -23,6 +23,7 @@ pub fn embedded() -> ServerOptions {
 fn with_channels(options: ServerOptions) -> ServerOptions {
     options
         .variable("CHANNELS", "*")
+        .variable("CHANNELS_PATTERNS", "true")
         .variable("PUBLISH_KEY", KEY)
 }
 
