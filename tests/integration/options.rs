@@ -253,5 +253,5 @@ fn verbose_logs_connects_and_disconnects() {
     let quiet = ServerOptions::demo().start();
     drop(quiet.subscribe("/subscribe/eps"));
     quiet.wait_for_connections(0);
-    assert_eq!(quiet.count_log("connect"), 0);
+    assert_eq!(quiet.count_log("connect /"), 0);
 }
