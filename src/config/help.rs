@@ -87,10 +87,16 @@ pub(super) fn unexpected_argument() -> Misuse {
     ))
 }
 
+/// A flag that does not exist. It is shown only if it resembles one that does: anything else may be a secret that begins
+/// with a dash, or that follows a flag without a separator.
 pub(super) fn unknown_flag(flag: &str) -> Misuse {
-    let guess = nearest_flag(flag).map(|nearest| format!("did you mean {nearest}? "));
-    let (flag, guess) = (flag.escape_debug(), guess.unwrap_or_default());
-    Misuse(format!("unknown flag {flag}: {guess}{HELP_ADVICE}"))
+    let Some(nearest) = nearest_flag(flag) else {
+        return unexpected_argument();
+    };
+    let flag = flag.escape_debug();
+    Misuse(format!(
+        "unknown flag {flag}: did you mean {nearest}? {HELP_ADVICE}"
+    ))
 }
 
 /// The flag that was probably meant. An alias has no flag of its own, and suggests that of its option.
@@ -129,6 +135,8 @@ mod tests {
 
     #[test]
     fn unknown_flags_and_arguments() {
+        const NO_FLAG: &str = "an argument (not shown, it may be a password) belongs to no flag: use --flag=value, \
+            --help lists all flags";
         #[rustfmt::skip]
         let table: &[(&[&str], &str)] = &[
             (&["--prot", "1"], "unknown flag --prot: did you mean --port? --help lists all flags"),
@@ -138,11 +146,11 @@ mod tests {
             (&["--sse-reconnect"],
                 "unknown flag --sse-reconnect: did you mean --sse-reconnect-ms? --help lists all flags"),
             (&["--hlep"], "unknown flag --hlep: did you mean --help? --help lists all flags"),
-            (&["--frobnicate"], "unknown flag --frobnicate: --help lists all flags"),
-            (&["--a\nb"], "unknown flag --a\\nb: --help lists all flags"),
-            (&["-p80"], "unknown flag -p: --help lists all flags"),
-            (&["serve"], "an argument (not shown, it may be a password) belongs to no flag: use --flag=value, --help lists all flags"),
-            (&["--", "--demo"], "an argument (not shown, it may be a password) belongs to no flag: use --flag=value, --help lists all flags"),
+            (&["--frobnicate"], NO_FLAG),
+            (&["--dem\no"], "unknown flag --dem\\no: did you mean --demo? --help lists all flags"),
+            (&["-p80"], NO_FLAG),
+            (&["serve"], NO_FLAG),
+            (&["--", "--demo"], NO_FLAG),
         ];
         for (flags, expected) in table {
             assert_eq!(misuse(flags, &[]), *expected);

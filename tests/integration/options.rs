@@ -96,13 +96,13 @@ fn the_version_is_that_of_the_package() {
 fn a_wrong_flag_is_named() {
     let table: &[(&[&str], &str)] = &[
         (&["--prot", "80"], "--prot"),
-        (&["--nonsense"], "--nonsense"),
-        (&["-x"], "-x"),
         (&["--port"], "--port"),
         (&["--port", "eighty"], "--port"),
         (&["--port=65536"], "--port"),
         // It may be a password, and is not shown.
         (&["stray"], "an argument (not shown"),
+        (&["--nonsense"], "an argument (not shown"),
+        (&["-x"], "an argument (not shown"),
         (&["--demo=perhaps"], "--demo"),
         (
             &["--demo", "--redis-url", "redis://localhost"],
@@ -167,6 +167,53 @@ fn a_refused_redis_url_does_not_show_its_password() {
         let text = misuse(&[], &[("REDIS_URL", url)]);
         assert!(!text.contains("sec"), "{text}");
         assert!(text.contains("REDIS_URL"), "{text}");
+    }
+}
+
+#[test]
+fn no_mistake_shows_a_secret() {
+    #[rustfmt::skip]
+    let arguments: [&[&str]; 19] = [
+        &["sesame"],
+        &["healthcheck", "sesame"],
+        &["--", "sesame"],
+        &["-sesame"],
+        &["--sesame"],
+        &["--publish-key", "x", "sesame"],
+        &["--publish-key=x", "sesame"],
+        &["--publish-key", "sesame", "stray"],
+        &["--publish-kye=sesame"],
+        &["--publish-kye", "sesame"],
+        &["--publish-keysesame"],
+        &["--publish-key:sesame"],
+        &["--admin-token=sesame\u{e9}"],
+        &["--admin-token", "se same"],
+        &["--hostedgraphite-apikey", "sesame/sesame"],
+        &["--redis-url=redis://:sesame@host:port"],
+        &["--redis-url=redis://sesame@host"],
+        &["--redis-url=rediss://:sesame@host"],
+        &["--graphite-url=udp://sesame@host"],
+    ];
+    for arguments in arguments {
+        let text = misuse(arguments, &[]);
+        assert!(!text.contains("same"), "{arguments:?}: {text}");
+    }
+    let variables = [
+        ("PUBLISH_KEY", "sesame sesame"),
+        ("ADMIN_TOKEN", "sesame\t"),
+        ("HOSTEDGRAPHITE_APIKEY", "sesame sesame"),
+        ("REDIS_URL", "redis://user:sesame@host/x"),
+        ("REDIS_URL", "redis://host,redis://:sesame@"),
+        ("REDIS_URL", "//:sesame@host"),
+        ("BOXEN_REDIS_URL", "redis://:sesame#@host"),
+        ("AMQP_URL", "amqp://user:sesame@host:port"),
+        ("AMQP_URL", "amqps://user:sesame@host"),
+        ("AMQP_URL", "sesame@host"),
+        ("GRAPHITE_URL", "http://user:sesame@host"),
+    ];
+    for variable in variables {
+        let text = misuse(&[], &[variable]);
+        assert!(!text.contains("same"), "{variable:?}: {text}");
     }
 }
 
