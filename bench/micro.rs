@@ -150,6 +150,7 @@ mod server {
             pattern: None,
             channel: format!("stream.tweet_updates.{id}").into_bytes(),
             payload: TWEET.as_bytes().to_vec(),
+            is_too_large: false,
         }];
         bencher.bench_local(|| {
             let writes = hall.turn(&tweets);
@@ -434,5 +435,6 @@ fn score(id: &str) -> Message {
         pattern: None,
         channel: b"stream.score_updates".to_vec(),
         payload: id.as_bytes().to_vec(),
+        is_too_large: false,
     }
 }

@@ -247,9 +247,7 @@ impl<N: Net> Reactor<N> {
             let may_read = self.server.bus().line().wants_messages();
             match self.brokers.poll_message(&mut self.net, may_read, self.now) {
                 Some(Received::BySubscription(message)) => self.server.handle_message(&message),
-                Some(Received::Once(message)) => self
-                    .server
-                    .handle_channel_message(&message.channel, &message.payload),
+                Some(Received::Once(message)) => self.server.handle_channel_message(&message),
                 None => break,
             }
         }

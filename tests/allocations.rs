@@ -82,6 +82,7 @@ fn message(channel: &str, payload: &str) -> Message {
         pattern: None,
         channel: channel.as_bytes().to_vec(),
         payload: payload.as_bytes().to_vec(),
+        is_too_large: false,
     }
 }
 

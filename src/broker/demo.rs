@@ -189,6 +189,7 @@ fn message(channel: String, payload: String) -> Message {
         pattern: None,
         channel: channel.into_bytes(),
         payload: payload.into_bytes(),
+        is_too_large: false,
     }
 }
 

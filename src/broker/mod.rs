@@ -24,7 +24,7 @@ use link::dialer::Dialer;
 pub use setup::{Setup, SourceConfig, open};
 
 /// What a broker sends. A broker checks neither channel nor payload, which are raw bytes.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Message {
     /// The pattern that was subscribed to, unless it was the channel itself.
     pub pattern: Option<Vec<u8>>,
@@ -32,6 +32,8 @@ pub struct Message {
     pub channel: Vec<u8>,
     /// The payload, verbatim.
     pub payload: Vec<u8>,
+    /// Whether the payload was skipped, because it has more bytes than are taken.
+    pub is_too_large: bool,
 }
 
 /// How a message was received.

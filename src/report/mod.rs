@@ -95,7 +95,7 @@ fn dropped(snapshot: &Snapshot<'_>) -> [(&'static str, u64); 5] {
     [
         ("encoding", counters.dropped_encoding),
         ("channel", counters.dropped_channel),
-        ("oversized", snapshot.bus.oversized),
+        ("oversized", snapshot.bus.oversized + counters.dropped_size),
         ("unknown", counters.dropped_unknown),
         ("relay", counters.dropped_relays),
     ]
@@ -144,6 +144,7 @@ mod example {
                 replay_refused: 105,
                 closes: std::array::from_fn(|index| 200 + index as u64),
                 messages_in: 106,
+                dropped_size: 0,
                 dropped_encoding: 107,
                 dropped_channel: 108,
                 dropped_unknown: 110,

@@ -117,8 +117,8 @@ impl Server {
     }
 
     /// A message came without the subscription that it matched, as from the embedded broker.
-    pub fn handle_channel_message(&mut self, channel: &[u8], payload: &[u8]) {
-        match messages::by_subscription(channel, payload, &self.settings) {
+    pub fn handle_channel_message(&mut self, message: &Message) {
+        match messages::by_subscription(message, &self.settings) {
             Ok(messages) => messages.iter().for_each(|it| self.handle_message(it)),
             Err(drop) => self.counters.handle_drop(drop),
         }
@@ -126,13 +126,14 @@ impl Server {
 
     /// Publishes a client's message without a broker.
     pub fn publish_here(&mut self, channel: &str, message: &str) {
+        let message = Message {
+            channel: channel.into(),
+            payload: message.into(),
+            ..Message::default()
+        };
         match is_own_channel(channel.as_bytes()) {
-            true => self.handle_message(&Message {
-                pattern: None,
-                channel: channel.into(),
-                payload: message.into(),
-            }),
-            false => self.handle_channel_message(channel.as_bytes(), message.as_bytes()),
+            true => self.handle_message(&message),
+            false => self.handle_channel_message(&message),
         }
     }
 

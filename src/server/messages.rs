@@ -49,6 +49,8 @@ pub enum Destination<'a> {
 pub enum Drop {
     /// The message is not UTF-8.
     Encoding,
+    /// The broker's protocol would take more memory for it than one message may.
+    Size,
     /// The channel has control bytes.
     Channel,
     /// The channel feeds no stream.
@@ -106,7 +108,9 @@ fn of_channel<'a>(name: &'a [u8], message: &Message) -> Destination<'a> {
 /// Why a message cannot be sent, if so.
 fn unfit(message: &Message) -> Option<Drop> {
     let is_text = |bytes| std::str::from_utf8(bytes).is_ok();
-    if !is_text(&message.payload) || !is_text(&message.channel) {
+    if message.is_too_large {
+        Some(Drop::Size)
+    } else if !is_text(&message.payload) || !is_text(&message.channel) {
         Some(Drop::Encoding)
     } else if sse::has_control_bytes(&message.channel) {
         Some(Drop::Channel)
@@ -120,11 +124,8 @@ fn unfit(message: &Message) -> Option<Drop> {
 ///
 /// # Errors
 /// Why it is dropped instead.
-pub fn by_subscription(
-    channel: &[u8],
-    payload: &[u8],
-    settings: &Settings,
-) -> Result<Vec<Message>, Drop> {
+pub fn by_subscription(message: &Message, settings: &Settings) -> Result<Vec<Message>, Drop> {
+    let channel = message.channel.as_slice();
     // Permission to publish to channels includes neither the emoji streams nor cleanups.
     if is_own_channel(channel) {
         return Err(Drop::Unknown);
@@ -137,8 +138,7 @@ pub fn by_subscription(
     let itself = (!topics::is_pattern(name, settings)).then_some(None);
     let messages = itself.into_iter().chain(patterns).map(|pattern| Message {
         pattern,
-        channel: channel.to_vec(),
-        payload: payload.to_vec(),
+        ..message.clone()
     });
     Ok(messages.collect())
 }

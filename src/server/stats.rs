@@ -40,6 +40,8 @@ pub struct Counters {
     pub closes: [u64; CloseReason::ALL.len()],
     /// Messages from the broker.
     pub messages_in: u64,
+    /// Messages dropped because a broker did not take them, as they were too large.
+    pub dropped_size: u64,
     /// Messages dropped because they are not UTF-8.
     pub dropped_encoding: u64,
     /// Messages dropped because their channel has control bytes.
@@ -62,6 +64,7 @@ impl Counters {
     /// Counts a message that was dropped.
     pub fn handle_drop(&mut self, drop: Drop) {
         match drop {
+            Drop::Size => self.dropped_size += 1,
             Drop::Encoding => self.dropped_encoding += 1,
             Drop::Channel => self.dropped_channel += 1,
             Drop::Unknown => self.dropped_unknown += 1,

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::settings::tests::settings;
 use super::*;
+use crate::broker::Message;
 use crate::bus::Stream;
 use crate::glob::Glob;
 use crate::limits;
@@ -125,7 +126,7 @@ fn made_up_channels_lock_nobody_out_and_take_no_more_than_their_share() {
     for (len, networks, rounds) in [(20, 1, 1_000), (200, 1, 500), (200, 250, 800)] {
         let mut server = server_with_channels(Duration::from_secs(3_600));
         assert!(ask(&mut server, HONEST, "news,quiet", false));
-        server.handle_channel_message(b"news", b"kept");
+        server.publish_here("news", "kept");
         for round in 0..rounds {
             let attacker = [10, 1, 0, (round % networks) as u8];
             let is_taken = ask(&mut server, attacker, &new_names(round, 32, len), false);
@@ -189,4 +190,25 @@ fn no_new_channels_are_taken_while_the_source_has_to_answer_for_many() {
     assert!(commands <= 4 * 32, "{commands} too many");
     server.handle_channel_source(true, 0);
     assert!(ask(&mut server, [10, 1, 0, 1], "new", false));
+}
+
+#[test]
+fn what_a_broker_has_skipped_is_a_gap_for_the_channel() {
+    let mut server = server_with_channels(Duration::ZERO);
+    let now = Time::from_micros(9_000_000);
+    for names in ["a", "b"] {
+        assert!(ask(&mut server, [10, 0, 0, 1], names, true));
+    }
+    server.start_turn(now, 0);
+    server.handle_channel_message(&Message {
+        pattern: None,
+        channel: b"a".to_vec(),
+        payload: Vec::new(),
+        is_too_large: true,
+    });
+    let (_, written) = turn(&mut server, now, &mut None);
+    let text = String::from_utf8(written).unwrap();
+    assert_eq!(text.matches("event: gap").count(), 1, "{text}");
+    // One is for the pattern, which nobody subscribes to.
+    assert_eq!(server.counters().dropped_size, 2);
 }

@@ -128,9 +128,13 @@ fn bodies_of_any_size_up_to_the_bound_arrive_whole() {
     assert_eq!(publisher.publish("a", &vec![b'x'; bound + 1]), Ok(()));
     assert_eq!(publisher.publish("a", &vec![b'x'; bound + 2]), Ok(()));
     publish_all(&mut publisher, &[("a", "small")]);
+    listener.run_until("all are there", |listener| listener.messages.len() == 4);
+    // Those who listen are told of what was skipped.
+    let skipped: Vec<bool> = listener.messages.iter().map(|it| it.is_too_large).collect();
+    assert_eq!(skipped, [true, true, false, false]);
     assert_eq!(
-        listener.take_messages(2),
-        pairs(&[("a", "small"), ("end", "")])
+        listener.take_messages(4),
+        pairs(&[("a", ""), ("a", ""), ("a", "small"), ("end", "")])
     );
     let lines = listener
         .log

@@ -24,8 +24,8 @@ pub(super) enum Progress {
     Nothing,
     /// A whole message.
     Whole(Message),
-    /// The body has so many bytes, which is over the limit, and is skipped.
-    TooLarge(u64),
+    /// The body has so many bytes, which is over the limit, and is skipped: a message without it.
+    TooLarge(Message, u64),
 }
 
 impl Content {
@@ -43,16 +43,18 @@ impl Content {
         let Content::Announced(channel) = std::mem::take(self) else {
             return Err(unexpected());
         };
-        let is_too_large = channel.is_some() && len > AMQP_BODY_BYTES_MAX;
-        let message = channel.filter(|_| !is_too_large).map(|channel| Message {
+        let is_too_large = len > AMQP_BODY_BYTES_MAX;
+        let mut message = channel.map(|channel| Message {
             pattern: None,
             channel,
             payload: Vec::new(),
+            is_too_large,
         });
+        let skipped = message.take_if(|_| is_too_large);
         *self = Content::Body { message, left: len };
-        match is_too_large {
-            true => Ok(Progress::TooLarge(len)),
-            false => Ok(self.finish()),
+        match skipped {
+            Some(message) => Ok(Progress::TooLarge(message, len)),
+            None => Ok(self.finish()),
         }
     }
 
@@ -96,6 +98,7 @@ mod tests {
             pattern: None,
             channel: b"a".to_vec(),
             payload: payload.to_vec(),
+            is_too_large: false,
         }))
     }
 
@@ -128,7 +131,15 @@ mod tests {
             content.announce(Some(b"a".to_vec())).unwrap();
             let expected = match is_kept {
                 true => Progress::Nothing,
-                false => Progress::TooLarge(len),
+                false => {
+                    let skipped = Message {
+                        pattern: None,
+                        channel: b"a".to_vec(),
+                        payload: Vec::new(),
+                        is_too_large: true,
+                    };
+                    Progress::TooLarge(skipped, len)
+                }
             };
             assert_eq!(content.handle_header(len).ok(), Some(expected));
             let mut left = len as usize;

@@ -214,13 +214,13 @@ impl Session {
         match progress {
             Progress::Nothing => None,
             Progress::Whole(message) => Some(message),
-            Progress::TooLarge(len) => {
+            Progress::TooLarge(message, len) => {
                 let most = limits::AMQP_BODY_BYTES_MAX;
                 let line = format!(
                     "amqp: skipping messages of more than {most} bytes, such as one of {len} bytes"
                 );
                 self.dialer.log_once("size", line);
-                None
+                Some(message)
             }
         }
     }

@@ -29,6 +29,7 @@ pub(super) fn message_of(value: Value) -> Result<Message, Value> {
         pattern,
         channel: std::mem::take(channel),
         payload: std::mem::take(payload),
+        is_too_large: false,
     })
 }
 
