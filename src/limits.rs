@@ -317,8 +317,9 @@ pub const REFUSAL_RETRY: Duration = Duration::from_secs(60);
 pub const NODES_MAX: usize = 1_000;
 /// Rows of nodes that have not reported for so long are left out, as in the admin service.
 pub const NODE_SILENCE_MAX: Duration = Duration::from_secs(50);
-/// Bytes of the cluster view that lists of connections may fill: some fifteen thousand of them.
-pub const CLUSTER_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Bytes that lists of connections may fill in a document about one node or all of them: some fifteen thousand
+/// connections. Those that do not fit are left out, but their total is complete.
+pub const DOCUMENT_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// How long the scores that the live page starts with are reused.
 pub const SCORES_AGE_MAX: Duration = Duration::from_secs(1);
@@ -326,10 +327,11 @@ pub const SCORES_AGE_MAX: Duration = Duration::from_secs(1);
 /// The largest body that is copied for each client; longer ones are shared.
 pub const COPIED_BODY_BYTES_MAX: usize = 4 * 1024;
 
-/// How long a document about this node is reused, as long as no connection was opened or closed.
+/// How long a document about this node is reused.
 pub const DOCUMENT_AGE_MAX: Duration = Duration::from_millis(100);
-/// Versions of such a document that may be in transfer at a time; further requests get the newest of them.
-pub const DOCUMENT_VERSIONS_MAX: usize = 8;
+/// Versions of a document that may be in transfer at a time; further requests get the newest of them. With the longest
+/// documents, these are 16 MiB.
+pub const DOCUMENT_VERSIONS_MAX: usize = 4;
 
 /// The longest reply of a broker, which is buffered until it is complete. The largest message that fits into the
 /// default log is 2 MiB; a longer reply ends the session, because the stream can no longer be parsed.

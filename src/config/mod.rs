@@ -333,7 +333,7 @@ mod tests {
         assert!(!server.channels.patterns_enabled);
         assert_eq!(
             (server.channels.linger, server.reports.channel_stats_max),
-            (Duration::from_secs(8), 100)
+            (Duration::from_secs(8), 1_000)
         );
         assert!(
             server.streams.raw_enabled
@@ -486,7 +486,7 @@ mod tests {
              DEMO_RATE=none DEMO_SEED=none ENABLE_DEMO_PAGE=false ENABLE_RAW_STREAM=true \
              ENABLE_KIOSK_INTERACTION_STREAM=false CHANNELS=none CHANNELS_PATTERNS=false PUBLISH_KEY=none \
              REPLAY_SEC=8 \
-             CHANNEL_STATS_MAX=100 AMQP_URL=none AMQP_EXCHANGE=emojitrack \
+             CHANNEL_STATS_MAX=1000 AMQP_URL=none AMQP_EXCHANGE=emojitrack \
              AMQP_EXCHANGE_TYPE=direct SSE_FORCE_REFRESH=false SSE_SCORE_RETRY_MS=none \
              SSE_DETAIL_RETRY_MS=none SSE_RECONNECT_MS=none SSE_SCORE_FORCECLOSE_SEC=none \
              SSE_DETAIL_FORCECLOSE_SEC=none TRUST_PROXY=0 MAX_CONNECTIONS=none \

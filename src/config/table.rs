@@ -113,7 +113,7 @@ options! {
     "REPLAY_SEC", [], "SECONDS", Value("8"), "how long to keep a channel after its last subscriber has left",
         |c, v| c.server.channels.linger = v.seconds(0..=limits::REPLAY_SEC_MAX)?,
         |c| c.server.channels.linger.as_secs();
-    "CHANNEL_STATS_MAX", [], "NUMBER", Value("100"), "maximum number of channels in reports, largest first",
+    "CHANNEL_STATS_MAX", [], "NUMBER", Value("1000"), "maximum number of channels in reports, largest first",
         |c, v| c.server.reports.channel_stats_max = v.number(0..=limits::CHANNEL_STATS_MAX)?,
         |c| c.server.reports.channel_stats_max;
     "AMQP_URL", [], "URL", Words("none"), "additional AMQP broker for channels: amqp://user:password@host:5672/vhost",

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 
-use crate::limits::{CLUSTER_BYTES_MAX, NODE_SILENCE_MAX, NODES_MAX};
+use crate::limits::{DOCUMENT_BYTES_MAX, NODE_SILENCE_MAX, NODES_MAX};
 
 /// A cluster document under construction.
 pub struct Gathering {
@@ -59,7 +59,7 @@ impl Gathering {
         if !self.rows.is_empty() {
             self.rows.push(b',');
         }
-        if self.rows.len() + row.len() <= CLUSTER_BYTES_MAX {
+        if self.rows.len() + row.len() <= DOCUMENT_BYTES_MAX {
             self.rows.extend_from_slice(row.trim_ascii());
         } else {
             document.insert("connections".to_owned(), Value::Array(Vec::new()));
@@ -104,11 +104,11 @@ mod tests {
 
     #[test]
     fn lists_of_connections_do_not_exceed_the_limit_of_the_document() {
-        let list = "0,".repeat(CLUSTER_BYTES_MAX / 7);
+        let list = "0,".repeat(DOCUMENT_BYTES_MAX / 7);
         let row = format!(r#"{{"node":"n","reported_at":1,"connections":[{list}0]}}"#);
         let rows = (0..9).map(|number| (vec![number], row.clone().into_bytes()));
         let encoded = encode(rows.collect(), 1);
-        assert!(encoded.len() < CLUSTER_BYTES_MAX + 1_000);
+        assert!(encoded.len() < DOCUMENT_BYTES_MAX + 1_000);
         let document: Value = serde_json::from_slice(&encoded).unwrap();
         let lists = document["nodes"].as_array().unwrap().iter();
         let lens: Vec<usize> = lists

@@ -249,9 +249,9 @@ impl Server {
         &self.counters
     }
 
-    /// The channels with the most subscribers, ordered by their number and then by name.
-    pub fn channels(&self, rows_max: usize) -> Vec<ChannelRow<'_>> {
-        rows::channels(rows_max, self.bus())
+    /// As many channels as reports may list, those with the most subscribers first.
+    pub fn channels(&self) -> Vec<ChannelRow<'_>> {
+        rows::channels(self.settings.reports.channel_stats_max, self.bus())
     }
 
     /// The current state, with the oldest `rows_max` subscribers.

@@ -50,6 +50,8 @@ pub struct Reports {
     /// The admin page.
     admin: Arc<[u8]>,
     status: Recent,
+    metrics: Recent,
+    channels: Recent,
     cluster: Waiters,
     scores: Waiters,
     /// The rows of all nodes, as far as the broker has sent them.
@@ -69,6 +71,8 @@ impl Reports {
             page,
             admin: page::ADMIN.html.as_bytes().into(),
             status: Recent::default(),
+            metrics: Recent::default(),
+            channels: Recent::default(),
             cluster: Waiters::default(),
             scores: Waiters::default(),
             gathering: None,
@@ -85,12 +89,16 @@ impl Reports {
             Document::Health => report::probe_reply(Ok(())),
             Document::Readiness if self.is_stopping => report::probe_reply(Err("stopping")),
             Document::Readiness => report::probe_reply(desk.brokers.readiness(desk.now)),
-            Document::Status => Reply::json(200, self.status(desk)),
-            Document::Metrics => report::metrics_reply(&desk.snapshot(0)),
-            Document::Channels => {
-                let rows = desk.server.channels(usize::MAX);
-                Reply::json(200, status::encode_channels(&rows))
-            }
+            Document::Status => self.status.get_or_make(desk.now, || {
+                let snapshot = desk.snapshot(usize::MAX);
+                Reply::json(200, status::encode(&snapshot, limits::DOCUMENT_BYTES_MAX))
+            }),
+            Document::Metrics => self
+                .metrics
+                .get_or_make(desk.now, || report::metrics_reply(&desk.snapshot(0))),
+            Document::Channels => self.channels.get_or_make(desk.now, || {
+                Reply::json(200, status::encode_channels(&desk.server.channels()))
+            }),
             Document::Admin => page::ADMIN.reply(&self.admin),
             Document::Cluster => return self.inquire(key, Inquiry::Nodes, desk),
             Document::Page => return self.inquire(key, Inquiry::Scores, desk),
@@ -151,8 +159,7 @@ impl Reports {
             self.row.handle_sent(due);
         }
         if let Some(figures) = self.figures.as_mut().filter(|it| it.is_due(desk.now)) {
-            let rows_max = desk.server.settings().reports.channel_stats_max;
-            let channels = desk.server.channels(rows_max);
+            let channels = desk.server.channels();
             figures.report(&desk.snapshot(0), &channels, desk.now);
         }
         for inquiry in [Inquiry::Nodes, Inquiry::Scores] {
@@ -285,17 +292,6 @@ impl Reports {
             return self.give_out(&inquiry, reply, limits::REPORT_INTERVAL, desk);
         }
         self.ask(inquiry, desk);
-    }
-
-    /// The status with all connections, which is shared by requests that come together.
-    fn status<N: Net>(&mut self, desk: &Desk<N>) -> Arc<[u8]> {
-        let (counters, now) = (desk.server.counters(), desk.now);
-        let comings_and_goings = counters.subscribed + counters.closes.iter().sum::<u64>();
-        if let Some(document) = self.status.get(comings_and_goings, now) {
-            return document;
-        }
-        let document = status::encode(&desk.snapshot(usize::MAX), usize::MAX);
-        self.status.put(comings_and_goings, now, document)
     }
 }
 

@@ -106,7 +106,7 @@ pub struct Reports {
     pub page_enabled: bool,
     /// Connections listed in the status that is written to Redis.
     pub status_rows_max: usize,
-    /// Channels whose subscribers are counted in reports.
+    /// Channels that reports list, the largest first.
     pub channel_stats_max: usize,
 }
 

@@ -6,24 +6,18 @@ use std::time::Duration;
 use crate::http::Key;
 use crate::http::reply::Reply;
 use crate::limits::ANSWER_DEADLINE;
+use crate::report::recent::Recent;
 use crate::time::Time;
 
 /// Who waits for the answer to one question, and the last reply.
 #[derive(Default)]
 pub struct Waiters {
-    /// The last reply, and until when it is reused.
-    known: Option<(Time, Reply)>,
+    known: Recent,
     asked_at: Option<Time>,
     waiting: Vec<Key>,
 }
 
 impl Waiters {
-    /// The last reply, while it may be reused.
-    pub fn fresh(&self, now: Time) -> Option<&Reply> {
-        let (until, reply) = self.known.as_ref()?;
-        (*until > now).then_some(reply)
-    }
-
     /// Adds a client that waits; whether the question must be asked now.
     pub fn wait(&mut self, key: Key, now: Time) -> bool {
         self.waiting.push(key);
@@ -37,13 +31,18 @@ impl Waiters {
     /// Stores the reply, to be reused for so long; returns who waits for it.
     pub fn answer(&mut self, reply: Reply, age_max: Duration, now: Time) -> Vec<Key> {
         self.asked_at = None;
-        self.known = Some((now + age_max, reply));
+        self.known.put(reply, age_max, now);
         std::mem::take(&mut self.waiting)
     }
 
     /// Extends the deadline, because a part of the answer has come.
     pub fn renew(&mut self, now: Time) {
         self.asked_at = self.asked_at.map(|_| now);
+    }
+
+    /// The last reply, while it may be reused.
+    pub fn fresh(&mut self, now: Time) -> Option<&Reply> {
+        self.known.get(now)
     }
 
     /// Until when the waiting clients wait, if there are any.

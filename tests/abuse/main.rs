@@ -179,18 +179,32 @@ fn unfinished_bodies(attempt: &Attempt) -> Vec<TcpStream> {
     attempt.unread(5_000, &request)
 }
 
+/// The documents about the server.
+const REPORTS: [&str; 4] = ["/stats", "/metrics", "/admin/status.json", "/admin/"];
+
+/// Makes the documents long: streams of many channels.
+fn listed_channels(attempt: &Attempt) -> Vec<TcpStream> {
+    let streams = (0..150).flat_map(|number| attempt.unread(1, &get(&new_channels(number, 150))));
+    streams.collect()
+}
+
 fn unread_reports(attempt: &Attempt) -> Vec<TcpStream> {
-    let targets = ["/stats", "/metrics", "/admin/status.json", "/admin"];
-    let requests: String = targets.iter().cycle().take(40).map(|it| get(it)).collect();
-    attempt.unread(300, &requests)
+    let mut kept = listed_channels(attempt);
+    for number in 0..400 {
+        let mut targets = REPORTS.iter().cycle().skip(number % 4);
+        let requests: String = targets.by_ref().take(40).map(|it| get(it)).collect();
+        kept.extend(attempt.unread(1, &requests));
+    }
+    kept
 }
 
 fn repeated_reports(attempt: &Attempt) -> Vec<TcpStream> {
-    let targets = ["/stats", "/metrics", "/admin/status.json", "/admin"];
+    let kept = listed_channels(attempt);
     attempt.again(|number| {
-        let target = targets[number % targets.len()];
-        format!("HEAD {target} HTTP/1.1\r\nHost: localhost\r\n\r\n").repeat(10)
-    })
+        let target = REPORTS[number % REPORTS.len()];
+        format!("HEAD {target} HTTP/1.1\r\nHost: localhost\r\n\r\n").repeat(100)
+    });
+    kept
 }
 
 fn stalled_streams(attempt: &Attempt) -> Vec<TcpStream> {

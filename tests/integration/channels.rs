@@ -9,7 +9,7 @@ use crate::support::channels::{
 use crate::support::http::request;
 use crate::support::redis::{SCORES, TWEETS};
 use crate::support::{
-    Connection, End, Event, Item, Server, ServerOptions, Subscriber, redis_or_skip, wait_until,
+    Connection, End, Event, Item, Server, ServerOptions, Subscriber, redis_or_skip,
 };
 
 /// Messages, in the order in which they are published, and the lines of their events.
@@ -581,8 +581,7 @@ fn a_poll_is_answered_with_the_gap_that_a_dropped_message_leaves() {
 #[test]
 fn statistics_count_the_clients_of_each_channel() {
     let server = embedded().start();
-    let stats = || server.ask("GET", "/stats").json();
-    assert_eq!(stats(), json!([]));
+    server.wait_for_stats(&json!([]));
     let paths = [
         "/?channels=a",
         "/?channels=a&event=channel",
@@ -593,7 +592,7 @@ fn statistics_count_the_clients_of_each_channel() {
         "/subscribe/eps",
     ];
     let mut crowd: Vec<Subscriber> = paths.iter().map(|path| server.subscribe(path)).collect();
-    assert_eq!(stats(), json!([["a", 4], ["b", 2], ["*", 1], ["c", 1]]));
+    server.wait_for_stats(&json!([["a", 4], ["b", 2], ["*", 1], ["c", 1]]));
     let reply = server.ask("GET", "/stats");
     assert_eq!(
         reply.text(),
@@ -605,11 +604,9 @@ fn statistics_count_the_clients_of_each_channel() {
     // A lingering channel has no subscribers.
     crowd.remove(0).reset();
     crowd.remove(2).reset();
-    wait_until("the gone are not counted", || {
-        stats() == json!([["a", 3], ["*", 1], ["b", 1]])
-    });
+    server.wait_for_stats(&json!([["a", 3], ["*", 1], ["b", 1]]));
     crowd.clear();
-    wait_until("nobody is counted", || stats() == json!([]));
+    server.wait_for_stats(&json!([]));
 }
 
 #[test]

@@ -86,7 +86,7 @@ fn the_reply_is_exact_and_has_one_event() {
         assert_eq!(data, expected);
         id = next;
     }
-    assert_eq!(server.ask("GET", "/stats").json(), json!([]));
+    server.wait_for_stats(&json!([]));
 }
 
 #[test]
@@ -119,7 +119,7 @@ fn a_poll_is_empty_when_nothing_comes() {
         let content_type = "text/event-stream; charset=utf-8";
         assert_eq!(reply.head.field("Content-Type"), Some(content_type));
     }
-    assert_eq!(server.ask("GET", "/stats").json(), json!([]));
+    server.wait_for_stats(&json!([]));
 }
 
 #[test]
@@ -153,7 +153,7 @@ fn a_poll_whose_client_ends_its_side_is_over() {
         let reply = connection.read_reply();
         assert_eq!((reply.head.status(), reply.text().as_str()), (200, ""));
         connection.expect_end();
-        assert_eq!(server.ask("GET", "/stats").json(), json!([]));
+        server.wait_for_stats(&json!([]));
     }
 }
 

@@ -223,7 +223,7 @@ impl World {
             .into_iter()
             .flat_map(|it| it.attempts.iter().rev().take(9));
         let perhaps: BTreeSet<&str> = lately.flat_map(|it| it.wish.topics.clone()).collect();
-        let counts = self.reactor.server().channels(usize::MAX);
+        let counts = self.reactor.server().channels();
         let counted: BTreeSet<&str> = counts.iter().map(|row| row.name).collect();
         let is_right = |have: &BTreeSet<&str>| {
             wanted.is_subset(have)

@@ -24,6 +24,7 @@ mod caller;
 mod carbon;
 mod channels;
 mod client;
+mod documents;
 mod doors;
 mod emoji;
 mod emoji_verdict;

@@ -346,6 +346,7 @@ function describeMessages() {
     for (const path of paths) {
       await Listener.open(server.url(path));
     }
+    await until(async () => (await status()).connections.length === paths.length, 'all are listed');
     const { connections } = await status();
     assert.deepEqual(connections.map((connection) => connection.request_path), paths);
     assert.deepEqual(connections.map((connection) => connection.tag), [null, '2665', null]);

@@ -207,12 +207,29 @@ impl Server {
         connection.read_head()
     }
 
-    /// The status document.
+    /// A status document that was made after this call began: one that was made before may be shared for a moment.
     #[track_caller]
     pub fn status(&self) -> serde_json::Value {
-        let reply = self.ask("GET", "/admin/status.json");
-        assert_eq!(reply.head.status(), 200, "{}", reply.text());
-        reply.json()
+        let ask = || {
+            let reply = self.ask("GET", "/admin/status.json");
+            assert_eq!(reply.head.status(), 200, "{}", reply.text());
+            reply.json()
+        };
+        let known = ask();
+        let mut next = known.clone();
+        wait_until("there is a new status", || {
+            next = ask();
+            next["stats"]["uptime_ms"] != known["stats"]["uptime_ms"]
+        });
+        next
+    }
+
+    /// Waits until `/stats` lists these channels with their subscribers.
+    #[track_caller]
+    pub fn wait_for_stats(&self, expected: &serde_json::Value) {
+        wait_until(&format!("the channels are {expected}"), || {
+            self.ask("GET", "/stats").json() == *expected
+        });
     }
 
     /// The connections that the status document lists.
