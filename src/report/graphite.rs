@@ -62,9 +62,9 @@ pub fn encode(
     lines.push("descriptors", snapshot.process.descriptors);
 }
 
-/// Appends a line `<root>.channels.<name>.clients` with the number of subscribers for each of these channels. Channels
-/// whose names become equal by cleaning and truncation share a line. Each new name becomes a file in Graphite, so the
-/// caller limits their number; set it to zero if clients may invent names.
+/// Appends a line `<root>.channels.<name>.clients` with the number of subscribers for each of these channels and
+/// patterns. Those whose names become equal by cleaning and truncation share a line. Each new name becomes a file in
+/// Graphite, so no name may be a client's invention.
 pub fn encode_channels(out: &mut Vec<u8>, root: &str, rows: &[ChannelRow<'_>], at: u64) {
     let name_bytes_max = ROOT_BYTES_MAX.saturating_sub(root.len()) + CHANNEL_NAME_BYTES_MIN;
     let mut names: BTreeMap<String, usize> = BTreeMap::new();

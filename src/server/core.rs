@@ -254,6 +254,12 @@ impl Server {
         rows::channels(self.settings.reports.channel_stats_max, self.bus())
     }
 
+    /// The same for the names and patterns that are configured, whose number does not depend on clients.
+    pub fn channels_by_pattern(&self) -> Vec<ChannelRow<'_>> {
+        let rows_max = self.settings.reports.channel_stats_max;
+        rows::channels_by_pattern(rows_max, &self.settings.channels.patterns, self.bus())
+    }
+
     /// The current state, with the oldest `rows_max` subscribers.
     pub fn snapshot<'a>(
         &'a self,

@@ -159,7 +159,7 @@ impl Reports {
             self.row.handle_sent(due);
         }
         if let Some(figures) = self.figures.as_mut().filter(|it| it.is_due(desk.now)) {
-            let channels = desk.server.channels();
+            let channels = desk.server.channels_by_pattern();
             figures.report(&desk.snapshot(0), &channels, desk.now);
         }
         for inquiry in [Inquiry::Nodes, Inquiry::Scores] {

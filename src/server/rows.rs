@@ -4,6 +4,7 @@
 use super::stats::{ChannelRow, Clock, ConnectionRow};
 use super::streams::{Streams, Subscription};
 use crate::bus::{Bus, Stream, Subscriber};
+use crate::glob::Glob;
 
 /// The oldest subscribers, in order of age. A thousand of ten thousand take a third of a millisecond, all of them some
 /// four.
@@ -47,21 +48,56 @@ pub fn connections<'a>(
 
 /// The channels with the most subscribers, ordered by their number and then by name. A thousand of ten thousand take a
 /// millisecond.
-pub fn channels<'a>(rows_max: usize, bus: &'a Bus) -> Vec<ChannelRow<'a>> {
+pub fn channels(rows_max: usize, bus: &Bus) -> Vec<ChannelRow<'_>> {
+    largest(subscribed(bus).collect(), rows_max)
+}
+
+/// The subscribers of each of these names and patterns, the largest first. A channel counts for its name if that is
+/// among them, and otherwise for the first pattern that it matches, because clients choose its name.
+pub fn channels_by_pattern<'a>(
+    rows_max: usize,
+    patterns: &'a [Glob],
+    bus: &Bus,
+) -> Vec<ChannelRow<'a>> {
+    let mut rows: Vec<ChannelRow<'a>> = patterns
+        .iter()
+        .map(|pattern| ChannelRow {
+            name: pattern.text(),
+            subscribers: 0,
+        })
+        .collect();
+    for row in subscribed(bus) {
+        let named = patterns.iter().position(|it| it.text() == row.name);
+        let matching = || patterns.iter().position(|it| it.matches(row.name));
+        if let Some(index) = named.or_else(matching) {
+            rows[index].subscribers += row.subscribers;
+        }
+    }
+    rows.retain(|row| row.subscribers > 0);
+    largest(rows, rows_max)
+}
+
+/// The channels that have subscribers, in no order that means anything.
+fn subscribed(bus: &Bus) -> impl Iterator<Item = ChannelRow<'_>> {
     let children = bus.line().registry().children(Stream::Channels);
-    let mut rows: Vec<ChannelRow<'a>> = children
+    children
         .filter(|&(_, subscribers)| subscribers > 0)
         .map(|(name, subscribers)| ChannelRow {
             name: std::str::from_utf8(name).unwrap_or_default(),
             subscribers,
         })
-        .collect();
-    let by_size = |row: &ChannelRow<'a>| (std::cmp::Reverse(row.subscribers), row.name);
+}
+
+fn largest(mut rows: Vec<ChannelRow<'_>>, rows_max: usize) -> Vec<ChannelRow<'_>> {
+    let by_size = |one: &ChannelRow<'_>, other: &ChannelRow<'_>| {
+        let subscribers = other.subscribers.cmp(&one.subscribers);
+        subscribers.then_with(|| one.name.cmp(other.name))
+    };
     if rows_max < rows.len() {
         // Only those that are listed need to be sorted.
-        rows.select_nth_unstable_by_key(rows_max, by_size);
+        rows.select_nth_unstable_by(rows_max, by_size);
         rows.truncate(rows_max);
     }
-    rows.sort_unstable_by_key(by_size);
+    rows.sort_unstable_by(by_size);
     rows
 }

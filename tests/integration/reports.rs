@@ -11,7 +11,9 @@ use crate::support::redis::SCORES;
 use crate::support::redis::{free_port, is_installed_or_skip};
 use crate::support::resp::{RedisClient, Value as Answer};
 use crate::support::server::signal;
-use crate::support::{Redis, Server, ServerOptions, redis_or_skip, unix_seconds, wait_until};
+use crate::support::{
+    Redis, Server, ServerOptions, Subscriber, redis_or_skip, unix_seconds, wait_until,
+};
 
 fn cluster(server: &Server) -> Reply {
     server.ask("GET", "/admin/cluster.json")
@@ -302,11 +304,17 @@ fn datagrams_to_graphite_have_complete_lines() {
         .variable("GRAPHITE_URL", &url)
         .variable("HOSTEDGRAPHITE_APIKEY", "key")
         .variable("DYNO", "web.1")
+        .variable("CHANNELS", "room.*,news,*.x")
         .start();
-    let _subscribers = [
-        server.subscribe("/subscribe/eps"),
-        server.subscribe("/subscribe/eps"),
-    ];
+    let invented = (0..10).map(|number| {
+        let names: Vec<String> = (0..30)
+            .map(|index| format!("room.{number}-{index}.x"))
+            .collect();
+        format!("/?channels={}", names.join(","))
+    });
+    let others = ["/subscribe/eps", "/subscribe/eps", "/?channels=news,a.x"].map(str::to_owned);
+    let paths = invented.chain(others);
+    let _subscribers: Vec<Subscriber> = paths.map(|path| server.subscribe(&path)).collect();
     let now = unix_seconds();
     let mut lines: Vec<String> = Vec::new();
     while !lines
@@ -335,6 +343,17 @@ fn datagrams_to_graphite_have_complete_lines() {
         .find(|line| line.starts_with("key.web.1.stream.eps.clients "));
     let value = line.and_then(|line| line.split(' ').nth(1));
     assert_eq!(value, Some("2"), "{lines:?}");
+    // Nobody but the operator names metrics.
+    let channels = lines.iter().filter_map(|line| {
+        let figure = line.strip_prefix("key.web.1.channels.")?;
+        figure.split_once(".clients ")
+    });
+    let mut channels: Vec<(&str, &str)> = channels
+        .map(|(name, figure)| (name, figure.split(' ').next().unwrap_or_default()))
+        .collect();
+    channels.sort_unstable();
+    let expected = [("__x", "1"), ("news", "1"), ("room__", "300")];
+    assert_eq!(channels, expected, "{lines:?}");
 }
 
 #[test]

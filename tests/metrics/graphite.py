@@ -163,8 +163,14 @@ class Reporter:
             "GRAPHITE_URL": self.target,
             "GRAPHITE_PREFIX": "test",
             "DYNO": dyno,
+            "CHANNELS": "room.*,news",
         }
         self.streamer = Streamer(environment)
+        invented = [f"room.{name}" for name in range(60)]
+        self.channels = [
+            self.streamer.subscribe(f"/?channels={','.join(names)}")
+            for names in [invented[:30], invented[30:], ["news"]]
+        ]
         self.streams = {
             name: [self.streamer.subscribe(path) for _ in range(count)]
             for name, (path, count) in streams.items()
@@ -204,6 +210,12 @@ class Reporter:
             raise Failure(f"{self.title}: the time {at} is not now")
         if self.points("source.up")[at] != 1:
             raise Failure(f"{self.title}: the source is reported as down")
+        # Clients choose the names of channels, but not those of files.
+        folder = os.path.join(self.carbon.folder, "whisper", *f"{self.root}.channels".split("."))
+        if sorted(os.listdir(folder)) != ["news", "open.wsp", "room__"]:
+            raise Failure(f"{self.title}: channels are stored as {os.listdir(folder)}")
+        if 60 not in self.points("channels.room__.clients").values():
+            raise Failure(f"{self.title}: the channels that match a pattern are not added up")
 
     def check_log(self):
         """The log has one outage of Carbon."""
