@@ -221,6 +221,13 @@ pub const DESCRIPTORS_RESERVED: usize = 24;
 /// probes. If there are few sockets, each side gets half of them instead.
 pub const ADMIN_SOCKETS_RESERVED: usize = 8;
 
+/// Sockets that one network may have beside two for each of its streams: a browser keeps up to six to a host, and a
+/// school or an office may share an address.
+pub const SOCKETS_BESIDE_STREAMS: usize = 32;
+/// One part in so many of the sockets is never taken by a single network: half of those that are left for requests
+/// other than streams.
+pub const SOCKETS_FOR_OTHERS_PART: usize = 32;
+
 /// Addresses that `LISTEN` and `ADMIN_LISTEN` may each have: machines have few, each costs a descriptor, and the
 /// poll reserves a fixed number of tokens for them.
 pub const LISTEN_ADDRESSES_MAX: usize = 16;

@@ -25,6 +25,9 @@ pub enum CloseReason {
     Cleanup,
     /// There was no room for another stream.
     Shed,
+    /// There was no room for its socket: its network has too many, or it was the one without a request for the longest
+    /// time.
+    Crowded,
     /// The server stops.
     Drain,
     /// A system call of ours failed.
@@ -33,7 +36,7 @@ pub enum CloseReason {
 
 impl CloseReason {
     /// All reasons, in the order of the counters.
-    pub const ALL: [CloseReason; 12] = [
+    pub const ALL: [CloseReason; 13] = [
         CloseReason::Client,
         CloseReason::Reset,
         CloseReason::Timeout,
@@ -44,6 +47,7 @@ impl CloseReason {
         CloseReason::Lifetime,
         CloseReason::Cleanup,
         CloseReason::Shed,
+        CloseReason::Crowded,
         CloseReason::Drain,
         CloseReason::Failure,
     ];
@@ -75,6 +79,7 @@ impl CloseReason {
             CloseReason::Lifetime => "lifetime",
             CloseReason::Cleanup => "cleanup",
             CloseReason::Shed => "shed",
+            CloseReason::Crowded => "crowded",
             CloseReason::Drain => "drain",
             CloseReason::Failure => "failure",
         }

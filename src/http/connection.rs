@@ -83,6 +83,7 @@ impl<'a> Connection<'a> {
     /// A read would have blocked.
     pub fn handle_read_would_block(&mut self) {
         self.slot.read = ReadState::Drained;
+        self.shared.idle.update(self.slot);
         self.stop_reading();
         if self.slot.peer == Peer::HungUp {
             self.close(self.slot.hang_up_reason());
@@ -97,7 +98,9 @@ impl<'a> Connection<'a> {
         match self.slot.state {
             _ if before == Peer::HungUp => self.close(self.slot.hang_up_reason()),
             State::Streaming(..) | State::Polling(_) if before == Peer::Open => {
-                self.emit(Event::PeerEnded(self.slot.key));
+                self.shared
+                    .events
+                    .push_back(Event::PeerEnded(self.slot.key));
             }
             State::Reading(ref mut reading) => {
                 // Complete requests that are still in the buffer are answered first.
@@ -138,7 +141,10 @@ impl<'a> Connection<'a> {
     /// Neither the outbox nor the owner has anything for this client: goes on to the next request, or to the end.
     pub fn handle_nothing_to_write(&mut self) {
         match self.slot.state {
-            State::Reading(_) => self.poll_request(),
+            State::Reading(_) => {
+                self.poll_request();
+                self.shared.idle.update(self.slot);
+            }
             State::Ending(reason) => self.close(reason),
             State::Draining(reason) => self.shut_down(reason),
             _ => {}
@@ -150,10 +156,8 @@ impl<'a> Connection<'a> {
             return;
         }
         self.slot.armed_at = NEVER;
-        match self
-            .slot
-            .due(self.shared.now, self.shared.options.keepalive)
-        {
+        let keepalive = self.shared.options.keepalive;
+        match self.slot.due(self.shared.now, keepalive) {
             Due::Later => self.arm(),
             Due::Never => {}
             Due::Remind(event) => self.remind(event),
@@ -186,8 +190,8 @@ impl<'a> Connection<'a> {
     /// body that was not read, so that it is not known where the next request begins.
     pub fn complete_request(&mut self, reply: &Reply) {
         if let State::Rendering(reading) | State::Polling(reading) = &self.slot.state {
-            let (keep_alive, head_only) = (self.keeps_alive(reading), reading.head_only);
-            self.put_reply(reply, keep_alive, head_only);
+            let keep_alive = reading.keep_alive() && self.shared.refusal.is_none();
+            self.put_reply(reply, keep_alive, reading.head_only);
             self.go_on();
         }
     }
@@ -202,8 +206,7 @@ impl<'a> Connection<'a> {
     /// Answers a request, and accepts no further one.
     pub fn refuse(&mut self, reply: &Reply, reason: CloseReason) {
         if let State::Reading(reading) | State::Rendering(reading) = &self.slot.state {
-            let head_only = reading.head_only;
-            self.put_reply(reply, false, head_only);
+            self.put_reply(reply, false, reading.head_only);
             self.drain(State::Draining(reason));
         }
     }
@@ -266,7 +269,9 @@ impl<'a> Connection<'a> {
     pub fn close(&mut self, reason: CloseReason) {
         if !matches!(self.replace(State::Closed), State::Closed) {
             self.slot.outbox = Outbox::default();
-            self.emit(Event::Closed(self.slot.key, reason));
+            self.shared
+                .events
+                .push_back(Event::Closed(self.slot.key, reason));
             self.shared.actions.push_back(Action::Close(self.slot.key));
         }
     }
@@ -343,7 +348,7 @@ impl<'a> Connection<'a> {
             };
             self.enter(State::Rendering(reading), deadline);
         }
-        self.emit(event);
+        self.shared.events.push_back(event);
     }
 
     /// Refuses a request that the owner does not decide about.
@@ -370,14 +375,10 @@ impl<'a> Connection<'a> {
         Some(is_chunked)
     }
 
-    fn keeps_alive(&self, reading: &Reading) -> bool {
-        reading.keep_alive() && self.shared.refusal.is_none()
-    }
-
     /// A reply is in the outbox: goes on to the next request, or to the end.
     fn go_on(&mut self) {
         match self.take_reading() {
-            Some(mut reading) if self.keeps_alive(&reading) => {
+            Some(mut reading) if reading.keep_alive() && self.shared.refusal.is_none() => {
                 reading.finish();
                 self.slot.progress_at = self.shared.now;
                 self.begin(reading);
@@ -392,7 +393,9 @@ impl<'a> Connection<'a> {
         self.slot.progress_at = self.shared.now;
         self.enter(state, NEVER);
         if self.slot.peer == Peer::Ended {
-            self.emit(Event::PeerEnded(self.slot.key));
+            self.shared
+                .events
+                .push_back(Event::PeerEnded(self.slot.key));
         }
         // The owner may have something for it already.
         self.queue_write();
@@ -410,15 +413,15 @@ impl<'a> Connection<'a> {
         if self.slot.peer == Peer::Ended {
             return self.close(reason);
         }
-        let action = Action::ShutdownWrite(self.slot.key);
-        self.shared.actions.push_back(action);
+        (self.shared.actions).push_back(Action::ShutdownWrite(self.slot.key));
         let deadline = self.shared.now + limits::LINGER_DEADLINE;
         self.enter(State::Lingering(reason), deadline);
     }
 
     fn take_rendering(&mut self) -> Option<Box<Reading>> {
-        let is_rendering = self.slot.is_rendering();
-        is_rendering.then(|| self.take_reading()).flatten()
+        (self.slot.is_rendering())
+            .then(|| self.take_reading())
+            .flatten()
     }
 
     /// Takes the state of a connection that has a request; another state must be entered.
@@ -444,6 +447,7 @@ impl<'a> Connection<'a> {
     fn replace(&mut self, state: State) -> State {
         self.shared.unauthenticated_bytes -= self.slot.unauthenticated();
         let before = mem::replace(&mut self.slot.state, state);
+        self.shared.idle.update(self.slot);
         self.shared.unauthenticated_bytes += self.slot.unauthenticated();
         before
     }
@@ -459,14 +463,10 @@ impl<'a> Connection<'a> {
         Some(result)
     }
 
-    fn emit(&mut self, event: Event) {
-        self.shared.events.push_back(event);
-    }
-
     /// Emits an event about a stream or a long poll, and arms the timer again after the keepalive: what is sent in
     /// response counts only when it has been written.
     fn remind(&mut self, event: Event) {
-        self.emit(event);
+        self.shared.events.push_back(event);
         let again_at = self.shared.now + self.shared.options.keepalive;
         self.arm_at(again_at.min(self.slot.deadline));
     }
@@ -474,6 +474,7 @@ impl<'a> Connection<'a> {
     fn queue_read(&mut self) {
         if self.slot.read == ReadState::Readable && self.slot.room() > 0 {
             self.slot.read = ReadState::Queued;
+            self.shared.idle.update(self.slot);
             self.shared.read_queue.push_back(self.slot.key);
         }
     }

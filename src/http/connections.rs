@@ -8,8 +8,10 @@ use std::time::Duration;
 
 use slab::Slab;
 
+use super::CloseReason;
 use super::connection::Connection;
 use super::event::{Action, Event, Key};
+use super::idle::Idle;
 use super::reading::Reading;
 use super::reply::Reply;
 use super::slot::{NEVER, ReadState, Slot, State, WriteState};
@@ -46,6 +48,7 @@ pub struct Shared {
     /// Connections to be written to individually. Entries whose connection is not `Queued` any more are skipped.
     pub(super) write_queue: VecDeque<Key>,
     pub(super) timers: Timers,
+    pub(super) idle: Idle,
     pub(super) events: VecDeque<Event>,
     pub(super) actions: VecDeque<Action>,
     /// Bytes of incomplete requests whose senders have not authenticated yet.
@@ -80,6 +83,7 @@ impl Connections {
                 read_queue: VecDeque::new(),
                 write_queue: VecDeque::new(),
                 timers: Timers::default(),
+                idle: Idle::default(),
                 events: VecDeque::new(),
                 actions: VecDeque::new(),
                 unauthenticated_bytes: 0,
@@ -108,6 +112,15 @@ impl Connections {
         self.at(key)
             .begin(Box::new(Reading::new(peer_ip, is_admin)));
         key
+    }
+
+    /// If there are more than so many, closes the one that has been idle between two requests for the longest time.
+    pub fn make_room(&mut self, most: usize) {
+        if self.slots.len() > most
+            && let Some(key) = self.shared.idle.first()
+        {
+            self.at(key).close(CloseReason::Crowded);
+        }
     }
 
     /// The connection with this key. If it is gone, calls have no effect.
@@ -207,6 +220,11 @@ impl Connections {
         self.slots.is_empty()
     }
 
+    /// Whether a connection is idle between two requests.
+    pub fn has_idle(&self) -> bool {
+        self.shared.idle.first().is_some()
+    }
+
     /// Where the request came from, which may be a proxy, and whether through the admin's door, if the connection has a
     /// request that waits for a decision.
     pub fn request_from(&self, key: Key) -> Option<(IpAddr, bool)> {
@@ -243,7 +261,7 @@ impl Connections {
     /// On a bug.
     pub fn check_invariants(&self) {
         let count = |queue: &VecDeque<Key>, key| queue.iter().filter(|&&it| it == key).count();
-        let mut unauthenticated_bytes = 0;
+        let (mut unauthenticated_bytes, mut idle) = (0, 0);
         for (_, slot) in &self.slots {
             unauthenticated_bytes += slot.unauthenticated();
             if matches!(slot.state, State::Closed) {
@@ -257,10 +275,13 @@ impl Connections {
             let is_queued = slot.write == WriteState::Queued;
             assert!(has_place || !is_queued, "{key:?} is not in the write queue");
             assert!(slot.armed_at < NEVER, "{key:?} has no deadline");
+            idle += usize::from(slot.is_between_requests());
+            assert_eq!(slot.is_between_requests(), self.shared.idle.contains(slot));
             let is_stuck = slot.write == WriteState::Idle && !slot.outbox.is_empty();
             assert!(!is_stuck, "{key:?} is not sent its outbox");
         }
         assert_eq!(unauthenticated_bytes, self.shared.unauthenticated_bytes);
+        assert_eq!(idle, self.shared.idle.len());
     }
 
     #[cfg(test)]

@@ -24,6 +24,7 @@ mod error;
 mod event;
 pub mod forwarded;
 pub mod head;
+mod idle;
 mod outbox;
 pub mod publication;
 mod reading;

@@ -200,6 +200,11 @@ impl Reading {
         self.buffer.is_empty() && self.pending.is_none()
     }
 
+    /// Whether a request was answered on this connection before.
+    pub fn is_reused(&self) -> bool {
+        self.is_reused
+    }
+
     /// Whether the body of a request is being read.
     pub fn has_pending(&self) -> bool {
         self.pending.is_some()

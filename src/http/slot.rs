@@ -145,6 +145,15 @@ impl Slot {
         matches!(&self.state, State::Reading(reading) if reading.is_idle() && self.outbox.is_empty())
     }
 
+    /// Whether it came through the public door, was answered, and has sent nothing since.
+    pub fn is_between_requests(&self) -> bool {
+        let State::Reading(reading) = &self.state else {
+            return false;
+        };
+        let is_quiet = self.read == ReadState::Drained && self.write == WriteState::Idle;
+        is_quiet && !reading.is_admin && reading.is_reused() && self.is_idle()
+    }
+
     /// How many bytes are wanted from the client. While it does not accept its replies, its further requests stay in the
     /// kernel.
     pub fn room(&self) -> usize {

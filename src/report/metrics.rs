@@ -210,7 +210,7 @@ mod tests {
             (r#"subscribers{stream="details"}"#, "5"),
             (r#"subscribers{stream="kiosk_interaction"}"#, "3"),
             (r#"connections_closed_total{reason="client"}"#, "200"),
-            (r#"connections_closed_total{reason="failure"}"#, "211"),
+            (r#"connections_closed_total{reason="failure"}"#, "212"),
             (r#"messages_dropped_total{cause="encoding"}"#, "107"),
             (r#"messages_dropped_total{cause="channel"}"#, "108"),
             (r#"messages_dropped_total{cause="oversized"}"#, "109"),

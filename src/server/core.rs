@@ -43,12 +43,7 @@ impl Server {
     /// A server without clients.
     pub fn new(settings: Settings, now: Time, unix_seconds: u64) -> Server {
         Server {
-            clock: Clock {
-                now,
-                unix_seconds,
-                started_at: now,
-                startup_time: unix_seconds,
-            },
+            clock: Clock::new(now, unix_seconds),
             streams: Streams::new(&settings, now),
             cleanups: cleanup::rate(),
             warnings: Warnings::new(),
@@ -74,10 +69,17 @@ impl Server {
         self.streams.bus_mut().line_mut().end_turn(now);
     }
 
-    /// Adds a connection that was accepted through the admin's door or the public one.
-    pub fn accept(&mut self, client_ip: IpAddr, is_admin: bool) -> Key {
+    /// Adds a connection that was accepted through the admin's door or the public one, or closes it at once.
+    pub fn accept(&mut self, client_ip: IpAddr, is_admin: bool, is_crowded: bool) -> Key {
         self.counters.accepted += 1;
-        self.streams.http_mut().accept(client_ip, is_admin)
+        let most = self.settings.admission.sockets_max(is_admin);
+        let http = self.streams.http_mut();
+        let key = http.accept(client_ip, is_admin);
+        match is_crowded {
+            true => http.at(key).close(CloseReason::Crowded),
+            false => http.make_room(most),
+        }
+        key
     }
 
     /// A connection, for events of its socket and replies to its requests. If it is gone, calls have no effect.
@@ -143,8 +145,7 @@ impl Server {
         let is_broken = self.streams.handle_channel_source(is_live, unanswered);
         self.streams.release_held(self.is_stopping);
         if is_broken && !self.settings.channels.patterns.is_empty() {
-            let line = self.streams.bus_mut().line_mut();
-            line.publish_break(Stream::Channels);
+            (self.streams.bus_mut().line_mut()).publish_break(Stream::Channels);
         }
     }
 
@@ -221,7 +222,8 @@ impl Server {
 
     /// Whether another connection can be accepted through the admin's door or the public one.
     pub fn has_room(&self, is_admin: bool) -> bool {
-        self.streams.http().len() < self.settings.admission.sockets_max(is_admin)
+        let (bounds, http) = (&self.settings.admission, self.streams.http());
+        bounds.has_room(is_admin, http.len(), http.has_idle())
     }
 
     /// Whether there is no connection.
@@ -331,8 +333,7 @@ impl Server {
         // Probes are answered, and streams told when to return.
         let is_answered = matches!(action, Action::Show(_) | Action::Subscribe(_));
         if self.is_stopping && body.is_none() && !is_answered {
-            let mut connection = self.streams.at(key);
-            return connection.refuse(&stopping_reply(), CloseReason::Drain);
+            return (self.streams.at(key)).refuse(&stopping_reply(), CloseReason::Drain);
         }
         match (action, body) {
             (Action::Subscribe(topics), _) => self.subscribe(key, client, &topics, &request),
@@ -493,9 +494,8 @@ impl Server {
     }
 
     fn update_demand(&mut self) {
-        while let Some(effect) = self.streams.poll_demand(&self.settings) {
-            self.effects.push_back(effect);
-        }
+        let changes = std::iter::from_fn(|| self.streams.poll_demand(&self.settings));
+        self.effects.extend(changes);
     }
 
     fn log(&mut self, line: impl FnOnce() -> String) {

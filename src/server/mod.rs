@@ -4,7 +4,7 @@
 //! Its parts own their fields and return decisions. `streams` joins connections and subscribers; `route`, `topics` and
 //! `about` interpret a request; `access` decides who may see the private documents; `admission`, `cleanup` and `endings` decide who may have a stream, and when it ends;
 //! `submissions` and `demand` are about channels; `messages` tells where on the bus a message belongs. Beside the server,
-//! the reactor owns [`Doors`], [`Publications`], [`Reports`] and [`Shutdown`].
+//! the reactor owns [`Doors`], [`Publications`], [`Reports`], [`Shutdown`] and [`Sockets`].
 //!
 //! A turn goes: [`Server::start_turn`], the events, [`Server::handle_time`], then [`Server::poll_read`],
 //! [`Server::poll_effect`], [`Server::poll_write`] and again [`Server::poll_effect`], each until it has nothing left, and
@@ -26,6 +26,7 @@ mod route;
 mod rows;
 pub mod settings;
 mod shutdown;
+mod sockets;
 pub mod stats;
 mod streams;
 mod submissions;
@@ -45,6 +46,7 @@ pub use reports::{Desk, Reports};
 pub use route::Document;
 pub use settings::Settings;
 pub use shutdown::Shutdown;
+pub use sockets::Sockets;
 pub use stats::Snapshot;
 pub use submissions::published;
 

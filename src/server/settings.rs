@@ -78,6 +78,8 @@ pub struct Admission {
     pub trusted_proxies: usize,
     /// The most connections.
     pub sockets_max: usize,
+    /// The most connections of one network through the public door; `None` where they come from proxies.
+    pub sockets_per_network_max: Option<usize>,
     /// The number of connections at which no further ones are accepted through the public door.
     pub public_sockets_max: usize,
     /// The most subscribers.
@@ -143,10 +145,23 @@ impl Settings {
         admission.sockets_max = sockets_max;
         admission.public_sockets_max = public;
         admission.connections_max = admission.connections_max.min(room.max(1));
+        let beside_streams = limits::SOCKETS_BESIDE_STREAMS;
+        let of_network =
+            (admission.connections_per_ip_max.saturating_mul(2)).saturating_add(beside_streams);
+        let others = (public / limits::SOCKETS_FOR_OTHERS_PART).max(1);
+        let is_direct = admission.trusted_proxies == 0;
+        admission.sockets_per_network_max =
+            is_direct.then_some(of_network.min(public - others).max(1));
     }
 }
 
 impl Admission {
+    /// Whether another connection can be accepted besides so many. Where there is an idle one, which makes room, there may
+    /// be one too many until it is closed.
+    pub fn has_room(&self, is_admin: bool, sockets: usize, has_idle: bool) -> bool {
+        sockets < self.sockets_max(is_admin) || (has_idle && sockets <= self.sockets_max)
+    }
+
     /// The most connections, through the admin's door or through the public one.
     pub fn sockets_max(&self, is_admin: bool) -> usize {
         match is_admin {
@@ -201,6 +216,7 @@ pub(super) mod tests {
             admission: Admission {
                 trusted_proxies: 0,
                 sockets_max: 1,
+                sockets_per_network_max: None,
                 public_sockets_max: 1,
                 connections_max: 1,
                 connections_per_ip_max: 1,
@@ -249,6 +265,53 @@ pub(super) mod tests {
                 settings.admission.connections_max,
             );
             assert_eq!(bounds, expected, "{descriptors}");
+        }
+    }
+
+    #[test]
+    fn a_network_leaves_sockets_to_others() {
+        // Descriptors, trusted proxies, the bound on an address's streams, and that on a network's sockets.
+        let none = usize::MAX;
+        let table = [
+            (65_536, 0, none, Some(63_464)),
+            (65_536, 0, 4, Some(40)),
+            (65_536, 1, 4, None),
+            (64, 0, none, Some(38)),
+            (64, 0, 4, Some(38)),
+            (0, 0, none, Some(1)),
+        ];
+        for (descriptors, trusted_proxies, connections_per_ip_max, expected) in table {
+            let mut settings = settings();
+            settings.admission.trusted_proxies = trusted_proxies;
+            settings.admission.connections_per_ip_max = connections_per_ip_max;
+            settings.fit_into(descriptors, 1);
+            let most = settings.admission.sockets_per_network_max;
+            assert_eq!(most, expected, "{descriptors} {connections_per_ip_max}");
+        }
+    }
+
+    #[test]
+    fn an_idle_connection_is_room_for_one_more() {
+        let admission = Admission {
+            sockets_max: 9,
+            public_sockets_max: 6,
+            ..Admission::default()
+        };
+        // Whether for the admin, how many there are, whether one is idle, and whether there is room.
+        let table = [
+            (false, 5, false, true),
+            (false, 6, false, false),
+            (false, 6, true, true),
+            (false, 9, true, true),
+            (false, 10, true, false),
+            (true, 8, false, true),
+            (true, 9, false, false),
+            (true, 9, true, true),
+            (true, 10, true, false),
+        ];
+        for (is_admin, sockets, has_idle, expected) in table {
+            let has_room = admission.has_room(is_admin, sockets, has_idle);
+            assert_eq!(has_room, expected, "{is_admin} {sockets} {has_idle}");
         }
     }
 }

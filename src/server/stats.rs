@@ -23,6 +23,18 @@ pub struct Clock {
     pub startup_time: u64,
 }
 
+impl Clock {
+    /// The clock of a process that starts now.
+    pub fn new(now: Time, unix_seconds: u64) -> Clock {
+        Clock {
+            now,
+            unix_seconds,
+            started_at: now,
+            startup_time: unix_seconds,
+        }
+    }
+}
+
 /// Totals since the start.
 #[derive(Clone, Debug, Default)]
 pub struct Counters {

@@ -53,6 +53,7 @@ pub fn settings(random: &mut Random, forces: bool) -> Settings {
             trusted_proxies: 0,
             sockets_max: usize::MAX,
             public_sockets_max: usize::MAX,
+            sockets_per_network_max: None,
             connections_max: usize::MAX,
             connections_per_ip_max: usize::MAX,
         },
