@@ -11,7 +11,7 @@ use super::messages::{self, Destination, is_own_channel};
 use super::rate::Rate;
 use super::route::{self, Action};
 use super::settings::Settings;
-use super::stats::{ChannelRow, Clock, Counters, Process, Snapshot, SourceState};
+use super::stats::{Clock, Counters, Process, Snapshot, SourceState};
 use super::streams::{Stage, Step, Streams};
 use super::topics::{self, Topic};
 use super::warnings::Warnings;
@@ -249,17 +249,6 @@ impl Server {
     /// Totals since the start.
     pub fn counters(&self) -> &Counters {
         &self.counters
-    }
-
-    /// As many channels as reports may list, those with the most subscribers first.
-    pub fn channels(&self) -> Vec<ChannelRow<'_>> {
-        rows::channels(self.settings.reports.channel_stats_max, self.bus())
-    }
-
-    /// The same for the names and patterns that are configured, whose number does not depend on clients.
-    pub fn channels_by_pattern(&self) -> Vec<ChannelRow<'_>> {
-        let rows_max = self.settings.reports.channel_stats_max;
-        rows::channels_by_pattern(rows_max, &self.settings.channels.patterns, self.bus())
     }
 
     /// The current state, with the oldest `rows_max` subscribers.

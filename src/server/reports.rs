@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::route::Document;
 use super::waiters::Waiters;
-use super::{Server, Snapshot};
+use super::{Server, Snapshot, rows};
 use crate::broker::{Brokers, Command, Inquiry, Store, Unanswered, demo};
 use crate::http::Key;
 use crate::http::reply::Reply;
@@ -97,7 +97,7 @@ impl Reports {
                 .metrics
                 .get_or_make(desk.now, || report::metrics_reply(&desk.snapshot(0))),
             Document::Channels => self.channels.get_or_make(desk.now, || {
-                Reply::json(200, status::encode_channels(&desk.server.channels()))
+                Reply::json(200, status::encode_channels(&rows::channels(desk.server)))
             }),
             Document::Admin => page::ADMIN.reply(&self.admin),
             Document::Cluster => return self.inquire(key, Inquiry::Nodes, desk),
@@ -159,7 +159,7 @@ impl Reports {
             self.row.handle_sent(due);
         }
         if let Some(figures) = self.figures.as_mut().filter(|it| it.is_due(desk.now)) {
-            let channels = desk.server.channels_by_pattern();
+            let channels = rows::channels_by_pattern(desk.server);
             figures.report(&desk.snapshot(0), &channels, desk.now);
         }
         for inquiry in [Inquiry::Nodes, Inquiry::Scores] {

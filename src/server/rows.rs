@@ -3,8 +3,8 @@
 
 use super::stats::{ChannelRow, Clock, ConnectionRow};
 use super::streams::{Streams, Subscription};
+use super::{Server, Settings};
 use crate::bus::{Bus, Stream, Subscriber};
-use crate::glob::Glob;
 
 /// The oldest subscribers, in order of age. A thousand of ten thousand take a third of a millisecond, all of them some
 /// four.
@@ -48,25 +48,22 @@ pub fn connections<'a>(
 
 /// The channels with the most subscribers, ordered by their number and then by name. A thousand of ten thousand take a
 /// millisecond.
-pub fn channels(rows_max: usize, bus: &Bus) -> Vec<ChannelRow<'_>> {
-    largest(subscribed(bus).collect(), rows_max)
+pub fn channels(server: &Server) -> Vec<ChannelRow<'_>> {
+    largest(subscribed(server.bus()).collect(), server.settings())
 }
 
 /// The subscribers of each of these names and patterns, the largest first. A channel counts for its name if that is
 /// among them, and otherwise for the first pattern that it matches, because clients choose its name.
-pub fn channels_by_pattern<'a>(
-    rows_max: usize,
-    patterns: &'a [Glob],
-    bus: &Bus,
-) -> Vec<ChannelRow<'a>> {
-    let mut rows: Vec<ChannelRow<'a>> = patterns
+pub fn channels_by_pattern(server: &Server) -> Vec<ChannelRow<'_>> {
+    let patterns = &server.settings().channels.patterns;
+    let mut rows: Vec<ChannelRow<'_>> = patterns
         .iter()
         .map(|pattern| ChannelRow {
             name: pattern.text(),
             subscribers: 0,
         })
         .collect();
-    for row in subscribed(bus) {
+    for row in subscribed(server.bus()) {
         let named = patterns.iter().position(|it| it.text() == row.name);
         let matching = || patterns.iter().position(|it| it.matches(row.name));
         if let Some(index) = named.or_else(matching) {
@@ -74,7 +71,7 @@ pub fn channels_by_pattern<'a>(
         }
     }
     rows.retain(|row| row.subscribers > 0);
-    largest(rows, rows_max)
+    largest(rows, server.settings())
 }
 
 /// The channels that have subscribers, in no order that means anything.
@@ -88,7 +85,8 @@ fn subscribed(bus: &Bus) -> impl Iterator<Item = ChannelRow<'_>> {
         })
 }
 
-fn largest(mut rows: Vec<ChannelRow<'_>>, rows_max: usize) -> Vec<ChannelRow<'_>> {
+fn largest<'a>(mut rows: Vec<ChannelRow<'a>>, settings: &Settings) -> Vec<ChannelRow<'a>> {
+    let rows_max = settings.reports.channel_stats_max;
     let by_size = |one: &ChannelRow<'_>, other: &ChannelRow<'_>| {
         let subscribers = other.subscribers.cmp(&one.subscribers);
         subscribers.then_with(|| one.name.cmp(other.name))

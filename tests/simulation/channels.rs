@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use emojitrack_streamer::broker::redis::Redis;
 use emojitrack_streamer::broker::{self, Embedded};
+use emojitrack_streamer::bus::Stream;
 use emojitrack_streamer::glob::Glob;
 use emojitrack_streamer::http::authorization::Secret;
 use emojitrack_streamer::net::Net;
@@ -223,8 +224,12 @@ impl World {
             .into_iter()
             .flat_map(|it| it.attempts.iter().rev().take(9));
         let perhaps: BTreeSet<&str> = lately.flat_map(|it| it.wish.topics.clone()).collect();
-        let counts = self.reactor.server().channels();
-        let counted: BTreeSet<&str> = counts.iter().map(|row| row.name).collect();
+        let registry = self.reactor.server().bus().line().registry();
+        let channels = registry.children(Stream::Channels);
+        let counted: BTreeSet<&str> = channels
+            .filter(|&(_, subscribers)| subscribers > 0)
+            .map(|(name, _)| std::str::from_utf8(name).expect("a name is text"))
+            .collect();
         let is_right = |have: &BTreeSet<&str>| {
             wanted.is_subset(have)
                 && have
