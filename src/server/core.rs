@@ -194,7 +194,8 @@ impl Server {
     /// The next thing to do besides reads and writes.
     pub fn poll_effect(&mut self) -> Option<Effect> {
         self.handle_events();
-        self.update_demand();
+        let changes = std::iter::from_fn(|| self.streams.poll_demand(&self.settings));
+        self.effects.extend(changes);
         let effect = self.effects.pop_front();
         effect.or_else(|| self.streams.http_mut().poll_action().map(Effect::Socket))
     }
@@ -462,10 +463,7 @@ impl Server {
                 self.end_poll(key, &reply);
             }
             (Some((id, Stage::Stream)), pause) => {
-                let mut block = Vec::new();
-                if let Some(pause) = pause {
-                    sse::encode_retry(&mut block, pause.as_millis() as u32);
-                }
+                let mut block = endings::last_block(pause);
                 self.bus().encode_position(id, &mut block);
                 self.streams.at(key).send(&block);
                 self.streams.end(key, reason);
@@ -480,11 +478,6 @@ impl Server {
             let now = self.clock.now;
             self.log(|| about.shown_end(reason, now));
         }
-    }
-
-    fn update_demand(&mut self) {
-        let changes = std::iter::from_fn(|| self.streams.poll_demand(&self.settings));
-        self.effects.extend(changes);
     }
 
     fn log(&mut self, line: impl FnOnce() -> String) {

@@ -54,6 +54,15 @@ impl DrainSchedule {
     }
 }
 
+/// What a stream ends with before its position: when to return, if the server stops.
+pub fn last_block(pause: Option<Duration>) -> Vec<u8> {
+    let mut block = Vec::new();
+    if let Some(pause) = pause {
+        sse::encode_retry(&mut block, pause.as_millis() as u32);
+    }
+    block
+}
+
 /// The reply to a long poll: these events, or none.
 pub fn poll_reply(retry_ms: Option<u32>, events: &[u8]) -> Reply {
     let mut body = Vec::new();
