@@ -331,7 +331,7 @@ impl Server {
                 let extra = self.settings.streams.head_extra();
                 self.streams.at(key).show_stream_head(extra);
             }
-            (action, None) if request.framing != Framing::Length(0) => {
+            (action, None) if request.framing != Framing::Length(0) && !action.is_refusal() => {
                 let (bytes_max, used) = action.body();
                 self.streams.at(key).read_body(request, bytes_max, used);
             }

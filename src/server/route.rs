@@ -5,6 +5,7 @@ use super::about::{Client, is_token, token_of};
 use super::access;
 use super::cleanup::Cleanup;
 use super::settings::Settings;
+use super::submissions;
 use super::topics::{self, CHANNEL_FIELDS, Topic};
 use crate::bus::Stream;
 use crate::http::head::Method;
@@ -34,6 +35,11 @@ pub enum Action {
 }
 
 impl Action {
+    /// Whether it refuses a secret, for which the request's body is not read.
+    pub fn is_refusal(&self) -> bool {
+        matches!(self, Action::Reply(reply) if matches!(reply.status, 401 | 429))
+    }
+
     /// How many bytes the request's body may have, and what to do with them.
     pub fn body(&self) -> (u64, BodyUse) {
         let publication_max = limits::PUBLISH_BODY_BYTES_MAX;
@@ -152,7 +158,10 @@ fn answer(
             }
             let key = settings.channels.publish_key.as_ref();
             let is_authorized = key.is_some_and(|key| key.is_in(&request.authorization));
-            Action::Publish { is_authorized }
+            match is_authorized || request.authorization.is_empty() {
+                true => Action::Publish { is_authorized },
+                false => Action::Reply(submissions::wrong_key()),
+            }
         }
         (Method::Get | Method::Head, Resource::Stream(stream, child)) => {
             subscribe(request, Ok(vec![Topic::new(stream, child)]))

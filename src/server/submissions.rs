@@ -15,6 +15,12 @@ pub fn published() -> Reply {
     Reply::json(200, b"{\"status\": \"ok\"}\n".to_vec())
 }
 
+/// The refusal of a publication without the key.
+pub fn wrong_key() -> Reply {
+    let refusal = Reply::error(401, "send the key as the field key, or as a bearer token");
+    refusal.with_extra("WWW-Authenticate: Bearer\r\n")
+}
+
 /// Parses a publication and checks whether it is permitted. `is_authorized` is whether the head has the key.
 ///
 /// # Errors
@@ -31,8 +37,7 @@ pub fn judge(
     let key = settings.channels.publish_key.as_ref();
     let has_key = key.is_some_and(|key| given.is_some_and(|given| key.equals(given.as_bytes())));
     if !is_authorized && !has_key {
-        let refusal = Reply::error(401, "send the key as the field key, or as a bearer token");
-        return Err(refusal.with_extra("WWW-Authenticate: Bearer\r\n"));
+        return Err(wrong_key());
     }
     let channels = &publication.channels;
     if !channels.iter().all(|name| is_name(name)) {

@@ -774,3 +774,36 @@ fn a_message_that_no_log_takes_is_refused_with_a_broker_as_well() {
         assert_eq!(publish_over(&mut server.connect(), &form(len)), status);
     }
 }
+
+#[test]
+fn a_wrong_key_in_the_head_is_refused_before_the_body_is_read() {
+    let server = ServerOptions::new()
+        .variable("CHANNELS", "a")
+        .variable("PUBLISH_KEY", KEY)
+        .start();
+    let right = format!("Bearer {KEY}");
+    for (authorization, expect, status) in [
+        ("Bearer wrong", "", 401),
+        ("Bearer wrong", "Expect: 100-continue\r\n", 401),
+        ("Basic d3Jvbmc6d3Jvbmc=", "Expect: 100-continue\r\n", 401),
+        (&right, "Expect: 100-continue\r\n", 100),
+    ] {
+        let mut connection = server.connect();
+        connection.send(format!(
+            "POST /publish HTTP/1.1\r\nHost: a\r\nAuthorization: {authorization}\r\n{expect}\
+             Content-Type: {JSON}\r\nContent-Length: 1048576\r\n\r\n"
+        ));
+        let head = connection.read_head();
+        assert_eq!(head.status(), status, "{authorization} {expect}");
+        if status == 401 {
+            assert_eq!(head.field("Connection"), Some("close"));
+            assert_eq!(head.field("WWW-Authenticate"), Some("Bearer"));
+        }
+    }
+    // Without a body to be skipped, the connection can be used again.
+    let mut connection = server.connect();
+    for _ in 0..2 {
+        connection.send("POST /publish HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer wrong\r\n\r\n");
+        assert_eq!(connection.read_reply().head.status(), 401);
+    }
+}
