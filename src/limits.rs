@@ -132,7 +132,13 @@ pub const DEMO_RATE_MAX: u32 = 100_000;
 pub const SHOWN_BYTES_MAX: usize = 256;
 
 /// How long a client may take to send a whole request head, and a kept-alive connection its next request.
+/// [`BODY_BYTES_PER_SEC_MIN`] extends it by what has come of a body.
 pub const REQUEST_DEADLINE: Duration = Duration::from_secs(10);
+
+/// How fast a body has to come at least, on average after [`REQUEST_DEADLINE`]: a phone with a bad connection has twice
+/// that. The longest body has 74 s then, and a byte every nine seconds gains nothing: a client can hold its connection,
+/// and its part of [`UNAUTHENTICATED_BYTES_MAX`], only as long as it pays for them with bytes.
+pub const BODY_BYTES_PER_SEC_MIN: u64 = 16 * 1024;
 
 /// How long a connection lingers after we have shut it down until the client closes too, so that a reset does not
 /// destroy the last reply (RFC 9112 §9.6).
@@ -179,6 +185,10 @@ pub const CLEANUP_WINDOW: Duration = Duration::from_secs(10);
 pub const RATE_NETWORKS_MAX: usize = 8 * 1024;
 /// The most streams that one cleanup closes; a page has a handful.
 pub const CLEANUP_CLOSES_MAX: usize = 128;
+
+/// The longest cleanup that copies of the server tell each other: most have some 200 bytes, and an ID and a token of
+/// which every byte is escaped fit.
+pub const RELAY_BYTES_MAX: usize = 4 * 1024;
 
 /// The longest token. A UUID has 36 bytes.
 pub const TOKEN_BYTES_MAX: usize = 64;

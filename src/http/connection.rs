@@ -60,10 +60,9 @@ impl<'a> Connection<'a> {
     pub fn handle_input(&mut self, bytes: &[u8]) {
         let now = self.shared.now;
         match &mut self.slot.state {
-            State::Reading(_) => {
-                if self.with_reading(|reading| reading.push(bytes)) == Some(true) {
-                    self.slot.deadline = now + limits::REQUEST_DEADLINE;
-                }
+            State::Reading(reading) => {
+                self.slot.deadline = reading.deadline_after(bytes, self.slot.deadline, now);
+                self.with_reading(|reading| reading.push(bytes));
                 self.poll_request();
             }
             // This may be the next request.
@@ -994,6 +993,41 @@ mod tests {
             world.send(key, "p");
         }
         assert_eq!(world.received(key).0, [200, 200, 408]);
+    }
+
+    #[test]
+    fn a_body_has_time_while_it_comes() {
+        const MIB: usize = 1 << 20;
+        // How many bytes come at a time and every how many seconds, and after how many seconds at most which status.
+        let table = [
+            // 0.5 Mbit/s.
+            (62_500, 1, 17, 200),
+            (16 * 1024, 1, 64, 200),
+            (80_000, 4, 56, 200),
+            (10 * 1024, 1, 28, 408),
+            (1, 9, 10, 408),
+            (MIB - 1, 100, 75, 408),
+        ];
+        for (len, seconds, most, status) in table {
+            let mut world = World::new();
+            let head = format!("POST /upload HTTP/1.1\r\nHost: a\r\nContent-Length: {MIB}\r\n\r\n");
+            let key = world.open(&head);
+            let mut left = MIB;
+            while world.received(key).0.is_empty() {
+                for _ in 0..seconds {
+                    world.wait(Duration::from_secs(1));
+                    if !world.received(key).0.is_empty() {
+                        break;
+                    }
+                }
+                let piece = len.min(left);
+                left -= piece;
+                world.send(key, &"a".repeat(piece));
+            }
+            assert_eq!(world.received(key).0, [status], "{len} every {seconds} s");
+            let ended = world.now <= Time::ZERO + Duration::from_secs(most);
+            assert!(ended, "{len} every {seconds} s: {:?}", world.now);
+        }
     }
 
     #[test]

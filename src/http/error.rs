@@ -73,7 +73,10 @@ impl RequestError {
                 return Reply::error(413, &format!("the body may have {bytes_max} bytes"));
             }
             RequestError::Late => {
-                let text = format!("the request was not complete after {seconds} s");
+                let rate = limits::BODY_BYTES_PER_SEC_MIN;
+                let text = format!(
+                    "send the head within {seconds} s, and the body at {rate} bytes a second or faster"
+                );
                 return Reply::error(408, &text);
             }
             RequestError::Unanswered => {

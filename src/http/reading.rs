@@ -2,12 +2,14 @@
 //! an answer; a stream has none of it.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use super::body::Body;
 use super::error::RequestError;
 use super::event::{Event, Key};
 use super::head::{self, Framing, Method, Request};
 use crate::limits;
+use crate::time::Time;
 
 /// What is done with a request's body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,12 +78,23 @@ impl Reading {
         }
     }
 
-    /// Takes bytes in. Whether they begin the next request of a connection that was idle between two.
-    pub fn push(&mut self, bytes: &[u8]) -> bool {
-        let is_blank = bytes.iter().all(|byte| b"\r\n".contains(byte));
-        let begins = self.is_idle() && self.is_reused && !is_blank;
+    /// Takes bytes in.
+    pub fn push(&mut self, bytes: &[u8]) {
         self.buffer.extend_from_slice(bytes);
-        begins
+    }
+
+    /// The deadline of the request, which was this one, once these bytes are taken in. That of a head is fixed when it
+    /// begins. A body postpones it as it comes, so that one that takes its time is not refused halfway.
+    pub fn deadline_after(&self, bytes: &[u8], deadline: Time, now: Time) -> Time {
+        if self.pending.is_some() {
+            let micros = bytes.len() as u64 * 1_000_000 / limits::BODY_BYTES_PER_SEC_MIN;
+            return deadline + Duration::from_micros(micros);
+        }
+        let is_blank = bytes.iter().all(|byte| b"\r\n".contains(byte));
+        match self.is_idle() && self.is_reused && !is_blank {
+            true => now + limits::REQUEST_DEADLINE,
+            false => deadline,
+        }
     }
 
     /// No more bytes will come. What is there is parsed once more, so that the client learns what is wrong with it.
