@@ -1,6 +1,7 @@
 //! The log: writes lines to standard error without blocking the caller. It owns one thread and a bounded queue; it
 //! must not format messages.
 
+use std::borrow::Cow;
 use std::io::Write;
 use std::sync::mpsc::{self, SyncSender, TrySendError};
 use std::thread::{self, JoinHandle};
@@ -45,6 +46,7 @@ impl Log {
         let Some(lines) = self.lines.as_ref().filter(|_| level <= self.level) else {
             return;
         };
+        let line = one_line(line);
         let text = match self.dropped {
             0 => format!("{level:5} {line}\n"),
             dropped => format!("warn  log: {dropped} lines dropped\n{level:5} {line}\n"),
@@ -56,6 +58,21 @@ impl Log {
     }
 }
 
+/// Text on one line, whatever it quotes: control characters become escapes.
+fn one_line(text: &str) -> Cow<'_, str> {
+    if !text.contains(char::is_control) {
+        return Cow::Borrowed(text);
+    }
+    let mut line = String::with_capacity(text.len());
+    for letter in text.chars() {
+        match letter.is_control() {
+            true => line.extend(letter.escape_default()),
+            false => line.push(letter),
+        }
+    }
+    Cow::Owned(line)
+}
+
 impl Drop for Log {
     fn drop(&mut self) {
         self.lines = None;
@@ -64,6 +81,23 @@ impl Drop for Log {
             while !writer.is_finished() && Instant::now() < deadline {
                 thread::sleep(Duration::from_millis(1));
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whatever_is_quoted_stays_on_one_line() {
+        let table = [
+            ("redis: é is refused", "redis: é is refused"),
+            ("-ERR a\r\ninfo  b", "-ERR a\\r\\ninfo  b"),
+            ("\u{1b}[2J\u{85}\0\t", "\\u{1b}[2J\\u{85}\\u{0}\\t"),
+        ];
+        for (text, expected) in table {
+            assert_eq!(one_line(text), expected);
         }
     }
 }
