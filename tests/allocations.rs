@@ -9,6 +9,7 @@ use emojitrack_streamer::http::Key;
 use emojitrack_streamer::http::body::Body;
 use emojitrack_streamer::http::head::Framing;
 use emojitrack_streamer::http::publication;
+use emojitrack_streamer::report::cluster::Gathering;
 use emojitrack_streamer::server::Server;
 use emojitrack_streamer::time::Time;
 
@@ -224,5 +225,25 @@ fn a_body_of_any_content_takes_a_small_multiple_of_its_size() {
         let (bytes, bytes_max) = (counted.bytes_max as usize, BYTES * 4);
         let shown = &body[..40];
         assert!(bytes <= bytes_max, "{bytes} bytes for {shown}...");
+    }
+}
+
+#[test]
+fn a_row_of_any_content_takes_a_small_multiple_of_its_size() {
+    const BYTES: usize = 8 * 1024 * 1024;
+    for (start, part, end) in [
+        ("{\"reported_at\":1,\"x\":[", "{\"\":0},", "0]}"),
+        ("{\"reported_at\":1,\"connections\":[", "[],", "0]}"),
+        ("{\"reported_at\":1", ",\"\":0", "}"),
+        ("{\"reported_at\":", "[", ""),
+    ] {
+        let row = [start, &part.repeat(BYTES / part.len()), end].concat();
+        let counted = allocation_counter::measure(|| {
+            let mut gathering = Gathering::new(vec![b"node".to_vec()], 1);
+            gathering.add(row.as_bytes());
+            drop(gathering.encode());
+        });
+        let bytes = counted.bytes_max as usize;
+        assert!(bytes <= BYTES * 4, "{bytes} bytes for {start}...");
     }
 }

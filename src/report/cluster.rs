@@ -1,9 +1,11 @@
 //! The cluster document: the reports of all nodes. It owns which rows are included; it must not know how they are
 //! fetched.
 
+use std::fmt;
 use std::time::Duration;
 
-use serde_json::{Map, Value};
+use serde_core::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
+use serde_json::value::RawValue;
 
 use crate::limits::{DOCUMENT_BYTES_MAX, NODE_SILENCE_MAX, NODES_MAX};
 
@@ -45,9 +47,12 @@ impl Gathering {
     }
 
     /// Adds a row; one that lists thousands of connections takes some milliseconds. Rows that are stale or malformed
-    /// are left out and counted. Once the document has reached its limit, rows are added without their connections.
+    /// are left out and counted. Once the document has reached its limit, rows are added without
+    /// their connections; one that is too long even so counts as malformed.
     pub fn add(&mut self, row: &[u8]) {
-        let Some((mut document, reported_at)) = parse(row) else {
+        let parsed = serde_json::from_slice(row).ok();
+        let Some((row_alone, reported_at)) = parsed.and_then(|Row(alone, at)| Some((alone, at?)))
+        else {
             self.malformed += 1;
             return;
         };
@@ -56,15 +61,18 @@ impl Gathering {
             self.stale += 1;
             return;
         }
+        let row = match self.rows.len() + row.len() <= DOCUMENT_BYTES_MAX {
+            true => row.trim_ascii(),
+            false => &row_alone,
+        };
+        if self.rows.len() + row.len() > 2 * DOCUMENT_BYTES_MAX {
+            self.malformed += 1;
+            return;
+        }
         if !self.rows.is_empty() {
             self.rows.push(b',');
         }
-        if self.rows.len() + row.len() <= DOCUMENT_BYTES_MAX {
-            self.rows.extend_from_slice(row.trim_ascii());
-        } else {
-            document.insert("connections".to_owned(), Value::Array(Vec::new()));
-            let _infallible = serde_json::to_writer(&mut self.rows, &document);
-        }
+        self.rows.extend_from_slice(row);
     }
 
     /// Encodes the document as JSON, with each row as it was reported.
@@ -76,18 +84,50 @@ impl Gathering {
     }
 }
 
-/// A row and its time in Unix seconds; `None` if it is malformed. Servers in other languages may write a fraction.
-fn parse(row: &[u8]) -> Option<(Map<String, Value>, u64)> {
-    let Value::Object(document) = serde_json::from_slice(row).ok()? else {
-        return None;
-    };
-    let at = document.get("reported_at")?;
-    let at = at.as_u64().or_else(|| at.as_f64().map(|at| at as u64))?;
-    Some((document, at))
+/// A row without its connections, and its time in Unix seconds. No value is parsed, because a parsed document takes up to
+/// a hundred times its size, and anybody who has the broker's password may write one.
+struct Row(Vec<u8>, Option<u64>);
+
+impl<'de> Deserialize<'de> for Row {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Row, D::Error> {
+        deserializer.deserialize_map(RowVisitor)
+    }
+}
+
+struct RowVisitor;
+
+impl<'de> Visitor<'de> for RowVisitor {
+    type Value = Row;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("the row of a node")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Row, A::Error> {
+        let (mut alone, mut reported_at) = (b"{".to_vec(), None);
+        while let Some(name) = map.next_key::<String>()? {
+            if name == "connections" {
+                map.next_value::<IgnoredAny>()?;
+                continue;
+            }
+            let value = map.next_value::<&RawValue>()?.get();
+            if name == "reported_at" {
+                // Servers in other languages may write a fraction.
+                let seconds = serde_json::from_str::<f64>(value).ok();
+                reported_at = seconds.map(|seconds| seconds as u64);
+            }
+            let _infallible = serde_json::to_writer(&mut alone, &name);
+            alone.extend_from_slice(format!(":{value},").as_bytes());
+        }
+        alone.extend_from_slice(b"\"connections\":[]}");
+        Ok(Row(alone, reported_at))
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use serde_json::Value;
+
     use super::*;
 
     fn encode(mut rows: Vec<(Vec<u8>, Vec<u8>)>, unix_seconds: u64) -> Vec<u8> {
@@ -105,7 +145,9 @@ mod tests {
     #[test]
     fn lists_of_connections_do_not_exceed_the_limit_of_the_document() {
         let list = "0,".repeat(DOCUMENT_BYTES_MAX / 7);
-        let row = format!(r#"{{"node":"n","reported_at":1,"connections":[{list}0]}}"#);
+        let row = format!(
+            r#"{{"node":"n","reported_at":1,"x":{{"y":[1,"\""]}},"connections":[{list}0]}}"#
+        );
         let rows = (0..9).map(|number| (vec![number], row.clone().into_bytes()));
         let encoded = encode(rows.collect(), 1);
         assert!(encoded.len() < DOCUMENT_BYTES_MAX + 1_000);
@@ -116,6 +158,23 @@ mod tests {
             .collect();
         assert_eq!(lens.len(), 9);
         assert!(lens[0] > 0 && lens[8] == 0, "{lens:?}");
+        let figures: Vec<&Value> = document["nodes"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|it| &it["x"])
+            .collect();
+        assert_eq!(figures, [&serde_json::json!({"y": [1, "\""]}); 9]);
+    }
+
+    #[test]
+    fn rows_that_are_too_long_without_connections_are_left_out() {
+        let long = "0,".repeat(DOCUMENT_BYTES_MAX);
+        let row = format!(r#"{{"node":"n","reported_at":1,"x":[{long}0]}}"#);
+        let rows = (0..2).map(|number| (vec![number], row.clone().into_bytes()));
+        let document: Value = serde_json::from_slice(&encode(rows.collect(), 1)).unwrap();
+        assert_eq!(document["malformed"], 2);
+        assert_eq!(document["nodes"], serde_json::json!([]));
     }
 
     #[test]
