@@ -39,6 +39,8 @@ pub(super) struct Session {
     is_pinged: bool,
     decoder: Decoder,
     pipeline: Pipeline,
+    /// What the changes of subscriptions take that are not answered, those aside that begin the connection.
+    changing_bytes: usize,
     /// The first error of the server on this connection, such as that it has too many clients.
     reject_reason: Option<String>,
 }
@@ -74,6 +76,7 @@ impl Session {
             is_pinged: false,
             decoder: Decoder::default(),
             pipeline: Pipeline::default(),
+            changing_bytes: 0,
             reject_reason: None,
         }
     }
@@ -109,25 +112,33 @@ impl Session {
         }
     }
 
-    /// Subscribes to a channel or pattern, now and after each reconnect. The bytes that wait to be sent are bounded by
-    /// the number of channels that clients can want until a server that does not read is noticed.
+    /// Subscribes to a channel or pattern, now and after each reconnect.
     pub(super) fn subscribe(&mut self, name: &[u8], is_pattern: bool) {
         self.wanted.insert(name.into(), is_pattern);
-        if self.dialer.is_connected() {
-            self.pipeline.push_channel(subscribe(is_pattern), name);
-        }
+        self.change(subscribe(is_pattern), name);
     }
 
     /// Ends the subscription to a channel or pattern.
     pub(super) fn unsubscribe(&mut self, name: &[u8], is_pattern: bool) {
         self.wanted.remove(name);
-        if self.dialer.is_connected() {
-            let command: &[u8] = match is_pattern {
-                true => b"PUNSUBSCRIBE",
-                false => b"UNSUBSCRIBE",
-            };
+        let command: &[u8] = match is_pattern {
+            true => b"PUNSUBSCRIBE",
+            false => b"UNSUBSCRIBE",
+        };
+        self.change(command, name);
+    }
+
+    /// Changes what is subscribed to over this connection. If the server has not answered too many changes, it is given
+    /// up instead: over the next connection, everything is subscribed to that is wanted by then.
+    fn change(&mut self, command: &[u8], name: &[u8]) {
+        if self.dialer.is_connected() && !self.is_stuck() {
+            self.changing_bytes += change_bytes(name);
             self.pipeline.push_channel(command, name);
         }
+    }
+
+    fn is_stuck(&self) -> bool {
+        self.changing_bytes > limits::COMMAND_BYTES_MAX
     }
 
     /// Sends a command; the answer to a question comes from [`Session::poll_answer`]. False without a connection, or if
@@ -174,6 +185,9 @@ impl Session {
             }
             return;
         };
+        if let (Awaited::Channel(name), true) = (&awaited, self.is_live()) {
+            self.changing_bytes -= change_bytes(name);
+        }
         match (awaited, refusal) {
             (Awaited::Question(question), refusal) => {
                 let refused = |text| Err(Unanswered::Refused(text));
@@ -292,6 +306,7 @@ impl Conversation for Session {
     /// Logs in and subscribes, all in one write.
     fn begin(&mut self, now: Time) {
         self.pipeline.clear();
+        self.changing_bytes = 0;
         self.decoder = Decoder::default();
         let endpoint = self.servers.endpoint();
         if let Some(password) = &endpoint.password {
@@ -352,10 +367,17 @@ impl Conversation for Session {
     }
 
     fn talk_deadline(&self) -> Option<Time> {
-        Some(self.check_at)
+        Some(if self.is_stuck() {
+            Time::ZERO
+        } else {
+            self.check_at
+        })
     }
 
     fn on_talk_time(&mut self, now: Time) {
+        if self.is_stuck() {
+            return self.fail(Failure::Late("answers to subscriptions"), now);
+        }
         if self.is_pinged {
             return self.fail(Failure::Late("a reply to PING"), now);
         }
@@ -372,6 +394,11 @@ impl Conversation for Session {
     fn on_sent(&mut self, len: usize) {
         self.pipeline.handle_sent(len);
     }
+}
+
+/// What a change takes until it is answered: as a command, and as what the answer is for.
+fn change_bytes(name: &[u8]) -> usize {
+    2 * name.len() + 96
 }
 
 fn subscribe(is_pattern: bool) -> &'static [u8] {
@@ -485,5 +512,55 @@ mod tests {
         pair.commander.on_lost(None, pair.now);
         pair.now = pair.now + limits::BACKOFF_MAX;
         assert_eq!(pair.serve(&[]), [address(3)]);
+    }
+
+    #[test]
+    fn what_waits_for_a_server_that_has_stopped_reading_is_bounded() {
+        let mut pair = Pair::new();
+        pair.serve(&[1]);
+        pair.become_live();
+        pair.take_commands();
+        let payload = vec![b'x'; 1000];
+        for _ in 0..10_000 {
+            pair.commander
+                .send(Awaited::Optional, &[b"PUBLISH", &payload]);
+        }
+        assert!(pair.commander.unsent().len() <= limits::COMMAND_BYTES_MAX * 11 / 10);
+        // Channels that come and go.
+        for number in 0..100_000 {
+            let name = format!("{number:0200}");
+            pair.subscriber.subscribe(name.as_bytes(), false);
+            if number > 0 {
+                pair.subscriber.unsubscribe(name.as_bytes(), false);
+            }
+        }
+        assert!(pair.subscriber.unsent().len() <= limits::COMMAND_BYTES_MAX);
+        assert!(pair.subscriber.pipeline.awaited() * 300 <= limits::COMMAND_BYTES_MAX);
+        assert_eq!(pair.subscriber.deadline(), Some(Time::ZERO));
+        pair.subscriber.on_time(pair.now);
+        assert!(!pair.subscriber.is_live());
+
+        // The next connection begins with what is wanted, and goes on.
+        pair.now = pair.now + limits::BACKOFF_MAX;
+        pair.serve(&[1]);
+        pair.subscriber.on_connected(pair.now);
+        let sent = String::from_utf8_lossy(pair.subscriber.unsent()).into_owned();
+        assert_eq!(sent.matches("SUBSCRIBE").count(), 2, "{sent}");
+        pair.subscriber.subscribe(b"b", false);
+        let name = "0".repeat(200);
+        let reply = |name: &str| {
+            format!(
+                "*3\r\n$9\r\nsubscribe\r\n${}\r\n{name}\r\n:1\r\n",
+                name.len()
+            )
+        };
+        let input = ["+OK\r\n".to_owned(), reply("a"), reply(&name), reply("b")].concat();
+        assert_eq!(
+            pair.subscriber
+                .next_message(&mut input.as_bytes(), pair.now),
+            None
+        );
+        assert!(pair.subscriber.is_live());
+        assert_eq!(pair.subscriber.changing_bytes, 0);
     }
 }
