@@ -216,6 +216,11 @@ impl Publisher {
             if reply.status == 200 && body != "{\"status\": \"ok\"}\n" {
                 return Err(format!("{body:?}"));
             }
+            // A key in the head is judged before the body is read, so that no other request can follow.
+            if reply.status == 401 {
+                net.peer_close(pipe);
+                self.pipe = None;
+            }
             self.next_at = now + random.between(Duration::from_millis(1), self.pause_max);
         } else if net.peer_sees_end(pipe) {
             return Err(format!("no answer to {post:?}"));
