@@ -166,6 +166,13 @@ pub const PEER_TIMEOUT: Duration = Duration::from_secs(75);
 /// What is not yet in the kernel can still be conflated.
 pub const NOTSENT_BYTES: u32 = 16 * 1024;
 
+/// `SO_SNDBUF` of a client's socket, which the kernel doubles to leave room for its bookkeeping: what it may hold that a
+/// client has not acknowledged. A client that does not read acknowledges what fits into its own buffer, so that
+/// [`NOTSENT_BYTES`] is what counts; this bound is for one that opens its window and then acknowledges nothing, for which
+/// the kernel would hold up to 4 MB (`tcp_wmem`). A replay has some 128 KiB on the way, which are 2.5 MB a second over 50 ms
+/// and 0.6 MB a second over 200 ms.
+pub const SEND_BUFFER_BYTES: usize = 128 * 1024;
+
 /// Bytes of events in one write of a pass.
 pub const WRITE_BYTES: usize = 64 * 1024;
 /// Bytes of events in one write outside a pass: such a client usually needs a batch of its own, and the part that it

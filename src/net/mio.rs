@@ -379,6 +379,7 @@ fn bind(address: SocketAddr, dual_stack: bool, reuse_port: bool) -> io::Result<T
     {
         socket.set_tcp_user_timeout(Some(limits::PEER_TIMEOUT))?;
         socket.set_tcp_notsent_lowat(limits::NOTSENT_BYTES)?;
+        socket.set_send_buffer_size(limits::SEND_BUFFER_BYTES)?;
     }
     socket.bind(&address.into())?;
     socket.listen(limits::LISTEN_BACKLOG)?;
@@ -448,6 +449,9 @@ mod tests {
             Some(limits::PEER_TIMEOUT)
         );
         assert_eq!(socket.tcp_notsent_lowat().unwrap(), limits::NOTSENT_BYTES);
+        // The kernel doubles the number.
+        let sent = socket.send_buffer_size().unwrap();
+        assert_eq!(sent, 2 * limits::SEND_BUFFER_BYTES);
     }
 
     #[test]
