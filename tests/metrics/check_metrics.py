@@ -29,7 +29,7 @@ OWN = "emojitrack_streamer_"
 # series for each client.
 LABELS = {
     "stream": r"raw|eps|details|kiosk_interaction|channels|several",
-    "reason": "client|reset|timeout|slow|idle|answered|protocol|lifetime|cleanup|shed|drain|failure",
+    "reason": "client|reset|timeout|slow|idle|answered|protocol|lifetime|cleanup|shed|crowded|drain|failure",
     "cause": r"encoding|channel|oversized|unknown|relay",
     "source": r"redis|demo|embedded|amqp",
     "result": r"served|refused",
