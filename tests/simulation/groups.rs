@@ -17,7 +17,7 @@ use crate::steps::Steps;
 use crate::{seeds, server};
 
 /// Channels that there are.
-const CHANNELS: [&str; 2] = ["a", "b"];
+pub const CHANNELS: [&str; 2] = ["a", "b"];
 
 /// What a reader asks for beside `eps`.
 #[derive(Clone, Debug)]
@@ -68,11 +68,11 @@ pub struct Reader {
     room: usize,
     /// Bytes that it reads at a time, at most.
     read_max: usize,
-    next_at: Time,
+    pub next_at: Time,
 }
 
 impl Reader {
-    fn new(random: &mut Random, wish: Wish, is_anchor: bool) -> Reader {
+    pub fn new(random: &mut Random, wish: Wish, is_anchor: bool) -> Reader {
         Reader {
             wish,
             attempts: Vec::new(),
@@ -90,7 +90,7 @@ impl Reader {
     }
 
     /// Connects, or reads part of what is available, and sometimes disconnects within an event.
-    fn act(
+    pub fn act(
         &mut self,
         stage: &mut Stage,
         random: &mut Random,
@@ -159,7 +159,7 @@ impl Reader {
     }
 
     /// Notes what came over the connection that is still open.
-    fn finish(&mut self, stage: &mut Stage) {
+    pub fn finish(&mut self, stage: &mut Stage) {
         if let Some(caller) = self.caller.take() {
             let is_open = !caller.sees_end(stage.net());
             self.end(caller, stage);
@@ -167,7 +167,7 @@ impl Reader {
         }
     }
 
-    fn tell_steps(&self) -> String {
+    pub fn tell_steps(&self) -> String {
         let steps = self.caller.as_ref().map_or(&self.steps, |it| &it.steps);
         steps.tell(&format!("the reader of {:?}", self.wish))
     }
@@ -272,7 +272,7 @@ impl seeds::World for World {
 
 /// Something beside `eps`. Without an anchor what has no channels is not asked for, because it is not kept for those
 /// who were cut off.
-fn wish(random: &mut Random, is_anchored: bool) -> Wish {
+pub fn wish(random: &mut Random, is_anchored: bool) -> Wish {
     let detail = random.one_in(2).then_some("1F602");
     let channels = match random.below(3) {
         0 if is_anchored => Vec::new(),

@@ -11,6 +11,7 @@
 //! | `large_messages` | messages of 2 MiB for readers with little room | all is received, and others do not wait |
 //! | `hostile_ids` | clients with ids that were never given out | nothing but the stream that was asked for |
 //! | `pairs` | two clients of one stream, by HTTP/1.1 and HTTP/1.0 | the same events, valid by the grammar: `transcript` |
+//! | `abuse` | attackers who do their worst, readers of groups | the readers as in `groups`; memory, and the longest turn |
 //! | `doors` | a crowd at the public door | the admin's door stays open |
 //!
 //! Every seed is one run of a world. `SIM_SEED=n` repeats one, `SIM_SEEDS=n` says how many are run, instead of the
@@ -19,6 +20,7 @@
 
 #![allow(clippy::panic, reason = "a panic is how an oracle speaks")]
 
+mod abuse;
 mod broker;
 mod caller;
 mod carbon;
@@ -83,4 +85,9 @@ fn hostile_ids_bring_nothing_but_the_stream_that_was_asked_for() {
 #[test]
 fn both_versions_of_http_carry_the_same_valid_event_stream() {
     seeds::run::<pairs::World>(300);
+}
+
+#[test]
+fn attackers_cost_honest_clients_nothing_and_the_server_little() {
+    seeds::run::<abuse::World>(25);
 }

@@ -113,6 +113,13 @@ impl SimNet {
         &self.lines
     }
 
+    /// Bytes of memory that connections and logged lines take here.
+    pub fn held_bytes(&self) -> usize {
+        let of_pipe = |pipe: &Pipe| pipe.to_server.bytes.capacity() + pipe.to_peer.bytes.capacity();
+        let of_lines = self.lines.iter().map(String::capacity);
+        self.pipes.iter().map(of_pipe).chain(of_lines).sum()
+    }
+
     /// How often in a row the server polled without waiting although nothing could be done.
     pub fn spins(&self) -> u32 {
         self.spins

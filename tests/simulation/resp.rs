@@ -26,7 +26,8 @@ pub fn message(pattern: Option<&str>, channel: &str, payload: &[u8]) -> Vec<u8> 
 pub fn take_command(bytes: &mut Vec<u8>) -> Option<Vec<String>> {
     let mut at = 0;
     let line = |at: &mut usize| {
-        let end = bytes[*at..].windows(2).position(|pair| pair == b"\r\n")? + *at;
+        let rest = bytes.get(*at..)?;
+        let end = rest.windows(2).position(|pair| pair == b"\r\n")? + *at;
         let text = String::from_utf8_lossy(&bytes[*at..end]).into_owned();
         *at = end + 2;
         Some(text)

@@ -20,6 +20,18 @@ use crate::server;
 pub struct Stage {
     reactor: Reactor<SimNet>,
     pub broker: Broker,
+    pub cost: Cost,
+}
+
+/// What the server's turns have cost, without what the simulated network takes.
+#[derive(Default)]
+pub struct Cost {
+    /// Bytes that are allocated, beyond what the server had at its beginning.
+    pub bytes: i64,
+    /// The most that there were at any moment.
+    pub bytes_max: i64,
+    /// The most processor time that one turn took.
+    pub longest_turn: Duration,
 }
 
 impl Stage {
@@ -36,6 +48,7 @@ impl Stage {
                 Reports::new(Arc::default(), None),
             ),
             broker: Broker::new(plan, random.next_u64()),
+            cost: Cost::default(),
         }
     }
 
@@ -58,7 +71,14 @@ impl Stage {
         let net = self.reactor.net_mut();
         self.broker.act(net, now);
         net.set_horizon(self.broker.next_at(now).min(until).max(now));
-        self.reactor.turn().expect("a simulated poll does not fail");
+        let (held, began) = (net.held_bytes(), processor_time());
+        let turn = allocation_counter::measure(|| self.reactor.turn().expect("no poll fails"));
+        let growth = self.reactor.net().held_bytes() as i64 - held as i64;
+        let cost = &mut self.cost;
+        cost.longest_turn = cost.longest_turn.max(processor_time() - began);
+        let highest = cost.bytes + turn.bytes_max as i64 - growth;
+        cost.bytes_max = cost.bytes_max.max(highest);
+        cost.bytes += turn.bytes_current - growth;
         let spins = self.reactor.net().spins();
         assert!(spins < 5, "the server turns without need");
         self.broker.note_delivered(self.reactor.net(), now);
@@ -85,4 +105,10 @@ impl Stage {
         let at = CloseReason::ALL.iter().position(|it| *it == reason);
         at.map_or(0, |at| self.reactor.server().counters().closes[at])
     }
+}
+
+/// The processor time of this thread: what others do on the machine does not count.
+fn processor_time() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
