@@ -78,7 +78,8 @@ pub struct Admission {
     pub trusted_proxies: usize,
     /// The most connections.
     pub sockets_max: usize,
-    /// The most connections of one network through the public door; `None` where they come from proxies.
+    /// The most connections of one network through the public door. `None` if there is no bound on its streams, and
+    /// where connections come from proxies.
     pub sockets_per_network_max: Option<usize>,
     /// The number of connections at which no further ones are accepted through the public door.
     pub public_sockets_max: usize,
@@ -149,9 +150,11 @@ impl Settings {
         let of_network =
             (admission.connections_per_ip_max.saturating_mul(2)).saturating_add(beside_streams);
         let others = (public / limits::SOCKETS_FOR_OTHERS_PART).max(1);
-        let is_direct = admission.trusted_proxies == 0;
+        // Who sets no bound on the streams of an address lets it have them all, and others wait.
+        let is_bounded =
+            admission.connections_per_ip_max < usize::MAX && admission.trusted_proxies == 0;
         admission.sockets_per_network_max =
-            is_direct.then_some(of_network.min(public - others).max(1));
+            is_bounded.then_some(of_network.min(public - others).max(1));
     }
 }
 
@@ -273,12 +276,12 @@ pub(super) mod tests {
         // Descriptors, trusted proxies, the bound on an address's streams, and that on a network's sockets.
         let none = usize::MAX;
         let table = [
-            (65_536, 0, none, Some(63_464)),
+            (65_536, 0, none, None),
             (65_536, 0, 4, Some(40)),
             (65_536, 1, 4, None),
-            (64, 0, none, Some(38)),
             (64, 0, 4, Some(38)),
-            (0, 0, none, Some(1)),
+            (65_536, 0, 60_000, Some(63_464)),
+            (0, 0, 4, Some(1)),
         ];
         for (descriptors, trusted_proxies, connections_per_ip_max, expected) in table {
             let mut settings = settings();
