@@ -8,7 +8,7 @@ use super::subscriber::Subscriber;
 use super::wait_until;
 
 /// The key that publications need.
-pub const KEY: &str = "sesame";
+pub const KEY: &str = "open-sesame-to-me";
 
 /// A server with any channel on this Redis, to be published to with [`KEY`].
 pub fn options(redis: &Redis) -> ServerOptions {
