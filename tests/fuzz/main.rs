@@ -24,6 +24,7 @@ use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
+use emojitrack_streamer::config::{self, Command};
 use emojitrack_streamer::random::Random;
 
 /// Runs a target over its corpus, and over so many inputs derived from it.
@@ -69,12 +70,35 @@ fn corpus(name: &str) -> Vec<(String, Vec<u8>)> {
 
 #[test]
 fn every_target_has_a_test() {
-    let text = include_str!("main.rs");
+    let (tests, programs) = (
+        include_str!("main.rs"),
+        include_str!("libfuzzer/Cargo.toml"),
+    );
     for (name, _) in targets::ALL {
-        assert!(
-            text.contains(&format!("check(\"{name}\"")),
-            "{name} has none"
-        );
+        let is_tested = tests.contains(&format!("check(\"{name}\""));
+        assert!(is_tested, "{name} has none");
+        let is_built = programs.contains(&format!("name = \"{name}\"\n"));
+        assert!(is_built, "{name} is no program for libFuzzer");
+    }
+}
+
+#[test]
+fn every_option_is_in_the_corpus() {
+    let Ok(Command::Run(config)) = config::parse([], |_| None, || None) else {
+        panic!("no options are a configuration");
+    };
+    let files = corpus("options");
+    let files = files
+        .iter()
+        .map(|(_, input)| String::from_utf8_lossy(input));
+    let given: Vec<_> = files.collect();
+    let line = config.settings_line();
+    let names = line.split(' ').filter_map(|it| it.split_once('='));
+    let names: Vec<&str> = names.map(|(name, _)| name).collect();
+    assert!(names.len() > 40, "{line}");
+    for name in names {
+        let is_given = |text: &str| text.lines().any(|it| it.starts_with(&format!("{name}=")));
+        assert!(given.iter().any(|text| is_given(text)), "{name} is in none");
     }
 }
 

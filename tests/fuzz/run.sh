@@ -3,7 +3,7 @@
 # target/fuzz/corpus, and one that fails in target/fuzz/failures: copy it to tests/fuzz/corpus/TARGET, and `cargo test
 # --test fuzz` repeats it.
 #
-# Usage: tests/fuzz/run.sh SECONDS [TARGET...]    (default: all targets, SECONDS each)
+# Usage: [RUNS=N] tests/fuzz/run.sh SECONDS [TARGET...]    (default: all targets, each for SECONDS or N inputs at most)
 set -euo pipefail
 cd -- "$(dirname -- "${BASH_SOURCE[0]}")/../.."
 
@@ -26,8 +26,8 @@ done
 failed=0
 for target in "${targets[@]}"; do
     mkdir --parents "target/fuzz/corpus/$target" "target/fuzz/failures/$target"
-    printf '\n==> %s for %s s\n' "$target" "$seconds"
-    "$CARGO_TARGET_DIR"/*/release/"$target" -max_total_time="$seconds" -timeout=10 -rss_limit_mb=2048 \
+    printf '\n==> %s for %s s or %s inputs\n' "$target" "$seconds" "${RUNS:-any number of}"
+    "$CARGO_TARGET_DIR"/*/release/"$target" -max_total_time="$seconds" -runs="${RUNS:--1}" -timeout=10 -rss_limit_mb=2048 \
         -print_final_stats=1 -artifact_prefix="target/fuzz/failures/$target/" \
         "target/fuzz/corpus/$target" "tests/fuzz/corpus/$target" 2>&1 |
         grep --extended-regexp 'number_of_executed_units|peak_rss_mb|ERROR|panicked|Test unit' || true

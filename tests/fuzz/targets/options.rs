@@ -9,7 +9,13 @@ use emojitrack_streamer::config::{self, Command};
 const SECRET: &str = "s3cr3t-0f-th3-0p3r4t0r";
 
 /// Options whose values are secrets, or hold one.
-const SECRETS: [&str; 4] = ["ADMIN_TOKEN", "PUBLISH_KEY", "REDIS_URL", "AMQP_URL"];
+const SECRETS: [&str; 5] = [
+    "ADMIN_TOKEN",
+    "HOSTEDGRAPHITE_APIKEY",
+    "PUBLISH_KEY",
+    "REDIS_URL",
+    "AMQP_URL",
+];
 
 pub fn run(input: &[u8]) {
     let text = String::from_utf8_lossy(input);
@@ -18,11 +24,7 @@ pub fn run(input: &[u8]) {
     for line in text.lines() {
         match line.split_once('=') {
             Some((name, value)) if !name.starts_with('-') => {
-                // Elsewhere it is no secret, and a host cannot be told from a password that stands alone.
-                let is_secret = SECRETS.contains(&name)
-                    && (!name.ends_with("_URL") || value.contains("{secret}@"));
-                let secret = if is_secret { SECRET } else { "" };
-                variables.insert(name, value.replace("{secret}", secret));
+                variables.insert(name, with_secret(name, value));
             }
             _ => flags.push(line.to_owned().into()),
         }
@@ -44,4 +46,24 @@ pub fn run(input: &[u8]) {
             assert!(!line.is_empty() && !line.contains(SECRET), "{line}");
         }
     }
+}
+
+/// The value with the secret where it has a place for one. Elsewhere it is none: in a URL only the password is.
+fn with_secret(name: &str, value: &str) -> String {
+    if !SECRETS.contains(&name) {
+        return value.replace("{secret}", "");
+    }
+    if !name.ends_with("_URL") {
+        return value.replace("{secret}", SECRET);
+    }
+    let is_user = |text: &str| !text.contains(['/', '?', '#', '@']);
+    let password = value.split_once(":{secret}@").filter(|(before, _)| {
+        let user = before.rsplit_once("://");
+        user.is_some_and(|(_, user)| is_user(user))
+    });
+    let value = match password {
+        Some((before, after)) => format!("{before}:{SECRET}@{after}"),
+        None => value.to_owned(),
+    };
+    value.replace("{secret}", "")
 }
