@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::io::Write;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -13,6 +13,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
+
+use crate::support::redis::free_port;
 
 /// How long a broker may take to start, or to do what its command-line tool says, on a machine that does much else.
 const DEADLINE: Duration = Duration::from_secs(90);
@@ -191,6 +193,8 @@ impl Rabbit {
         let path = |name: &str| self.directory.join(name);
         let mut command = Command::new(Path::new(SCRIPTS).join(script));
         command.env_clear();
+        // Where Erlang leaves its dump when it fails.
+        command.current_dir(&self.directory);
         for name in ["PATH", "LANG"] {
             command.envs(std::env::var_os(name).map(|value| (name, value)));
         }
@@ -246,10 +250,4 @@ impl Drop for Rabbit {
         // What is left of it does no harm, and a panic here would hide the test's own.
         let _left_behind = fs::remove_dir_all(&self.directory);
     }
-}
-
-/// A port that was free a moment ago.
-fn free_port() -> u16 {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
-    listener.local_addr().expect("an address").port()
 }
