@@ -97,9 +97,7 @@ impl<'a> Connection<'a> {
         match self.slot.state {
             _ if before == Peer::HungUp => self.close(self.slot.hang_up_reason()),
             State::Streaming(..) | State::Polling(_) if before == Peer::Open => {
-                self.shared
-                    .events
-                    .push_back(Event::PeerEnded(self.slot.key));
+                self.emit(Event::PeerEnded(self.slot.key));
             }
             State::Reading(ref mut reading) => {
                 // Complete requests that are still in the buffer are answered first.
@@ -268,9 +266,7 @@ impl<'a> Connection<'a> {
     pub fn close(&mut self, reason: CloseReason) {
         if !matches!(self.replace(State::Closed), State::Closed) {
             self.slot.outbox = Outbox::default();
-            self.shared
-                .events
-                .push_back(Event::Closed(self.slot.key, reason));
+            self.emit(Event::Closed(self.slot.key, reason));
             self.shared.actions.push_back(Action::Close(self.slot.key));
         }
     }
@@ -347,7 +343,7 @@ impl<'a> Connection<'a> {
             };
             self.enter(State::Rendering(reading), deadline);
         }
-        self.shared.events.push_back(event);
+        self.emit(event);
     }
 
     /// Refuses a request that the owner does not decide about.
@@ -392,9 +388,7 @@ impl<'a> Connection<'a> {
         self.slot.progress_at = self.shared.now;
         self.enter(state, NEVER);
         if self.slot.peer == Peer::Ended {
-            self.shared
-                .events
-                .push_back(Event::PeerEnded(self.slot.key));
+            self.emit(Event::PeerEnded(self.slot.key));
         }
         // The owner may have something for it already.
         self.queue_write();
@@ -412,15 +406,15 @@ impl<'a> Connection<'a> {
         if self.slot.peer == Peer::Ended {
             return self.close(reason);
         }
-        (self.shared.actions).push_back(Action::ShutdownWrite(self.slot.key));
+        let action = Action::ShutdownWrite(self.slot.key);
+        self.shared.actions.push_back(action);
         let deadline = self.shared.now + limits::LINGER_DEADLINE;
         self.enter(State::Lingering(reason), deadline);
     }
 
     fn take_rendering(&mut self) -> Option<Box<Reading>> {
-        (self.slot.is_rendering())
-            .then(|| self.take_reading())
-            .flatten()
+        let is_rendering = self.slot.is_rendering();
+        is_rendering.then(|| self.take_reading()).flatten()
     }
 
     /// Takes the state of a connection that has a request; another state must be entered.
@@ -462,10 +456,14 @@ impl<'a> Connection<'a> {
         Some(result)
     }
 
+    fn emit(&mut self, event: Event) {
+        self.shared.events.push_back(event);
+    }
+
     /// Emits an event about a stream or a long poll, and arms the timer again after the keepalive: what is sent in
     /// response counts only when it has been written.
     fn remind(&mut self, event: Event) {
-        self.shared.events.push_back(event);
+        self.emit(event);
         let again_at = self.shared.now + self.shared.options.keepalive;
         self.arm_at(again_at.min(self.slot.deadline));
     }
