@@ -377,9 +377,7 @@ impl Hall {
 
     fn enter(&mut self, request: &str) {
         self.begin_turn();
-        let key = self
-            .server
-            .accept(IpAddr::V4(Ipv4Addr::LOCALHOST), false, false);
+        let key = self.server.accept(IpAddr::V4(Ipv4Addr::LOCALHOST), false);
         self.server.at(key).handle_ready(true, false, false);
         let mut unread = request;
         while let Some((key, _)) = self.server.poll_read() {

@@ -11,9 +11,7 @@ use crate::limits;
 use crate::net::{Door, Event, Net, Token};
 use crate::report;
 use crate::server::stats::Stream;
-use crate::server::{
-    self, Desk, Doors, Effect, Outcome, Publications, Reports, Server, Shutdown, Sockets,
-};
+use crate::server::{self, Desk, Doors, Effect, Outcome, Publications, Reports, Server, Shutdown};
 use crate::time::Time;
 
 /// The event loop.
@@ -24,7 +22,6 @@ pub struct Reactor<N: Net> {
     reports: Reports,
     publications: Publications,
     doors: Doors,
-    sockets: Sockets,
     shutdown: Shutdown,
     now: Time,
     turn_ended_at: Time,
@@ -36,7 +33,6 @@ pub struct Reactor<N: Net> {
 impl<N: Net> Reactor<N> {
     /// A loop that does not run yet.
     pub fn new(net: N, server: Server, brokers: Brokers<N>, reports: Reports) -> Reactor<N> {
-        let sockets_max = server.settings().admission.sockets_per_network_max;
         Reactor {
             net,
             server,
@@ -44,7 +40,6 @@ impl<N: Net> Reactor<N> {
             reports,
             publications: Publications::default(),
             doors: Doors::default(),
-            sockets: Sockets::new(sockets_max),
             shutdown: Shutdown::default(),
             now: Time::ZERO,
             turn_ended_at: Time::ZERO,
@@ -227,12 +222,7 @@ impl<N: Net> Reactor<N> {
                 self.net.log(Level::Warn, &line);
             }
             if let Ok((accepted, client_ip)) = accepted {
-                let is_admin = door == Door::Admin;
-                let is_crowded = !is_admin && self.sockets.is_full(client_ip);
-                let key = self.server.accept(client_ip, is_admin, is_crowded);
-                if !is_admin && !is_crowded {
-                    self.sockets.handle_accepted(key, client_ip);
-                }
+                let key = self.server.accept(client_ip, door == Door::Admin);
                 if let Err(error) = self.net.adopt(client(key), accepted) {
                     self.server.at(key).handle_failure(&error);
                 }
@@ -362,7 +352,6 @@ impl<N: Net> Reactor<N> {
                 Effect::Socket(Action::Close(key)) => {
                     self.net.close(client(key));
                     self.doors.handle_close();
-                    self.sockets.handle_closed(key);
                 }
                 Effect::Socket(Action::ShutdownWrite(key)) => self.net.shutdown_write(client(key)),
                 Effect::Listen {

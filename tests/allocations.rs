@@ -39,10 +39,9 @@ impl Bench {
         bench.turn(&[]);
         for path in paths {
             for number in 0..CLIENTS {
-                let key: Key =
-                    bench
-                        .server
-                        .accept(Ipv4Addr::from(0x0a00_0000 + number).into(), false, false);
+                let key: Key = bench
+                    .server
+                    .accept(Ipv4Addr::from(0x0a00_0000 + number).into(), false);
                 let request = format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n");
                 bench.server.at(key).handle_input(request.as_bytes());
             }

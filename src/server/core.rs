@@ -11,6 +11,7 @@ use super::messages::{self, Destination, is_own_channel};
 use super::rate::Rate;
 use super::route::{self, Action};
 use super::settings::Settings;
+use super::sockets::Sockets;
 use super::stats::{Clock, Counters, Process, Snapshot, SourceState};
 use super::streams::{Stage, Step, Streams};
 use super::topics::{self, Topic};
@@ -29,6 +30,7 @@ use crate::time::Time;
 pub struct Server {
     settings: Settings,
     clock: Clock,
+    sockets: Sockets,
     streams: Streams,
     cleanups: Rate,
     warnings: Warnings,
@@ -44,6 +46,7 @@ impl Server {
     pub fn new(settings: Settings, now: Time, unix_seconds: u64) -> Server {
         Server {
             clock: Clock::new(now, unix_seconds),
+            sockets: Sockets::new(settings.admission.sockets_per_network_max),
             streams: Streams::new(&settings, now),
             cleanups: cleanup::rate(),
             warnings: Warnings::new(),
@@ -70,14 +73,14 @@ impl Server {
     }
 
     /// Adds a connection that was accepted through the admin's door or the public one, or closes it at once.
-    pub fn accept(&mut self, client_ip: IpAddr, is_admin: bool, is_crowded: bool) -> Key {
+    pub fn accept(&mut self, client_ip: IpAddr, is_admin: bool) -> Key {
         self.counters.accepted += 1;
-        let most = self.settings.admission.sockets_max(is_admin);
         let http = self.streams.http_mut();
         let key = http.accept(client_ip, is_admin);
-        match is_crowded {
-            true => http.at(key).close(CloseReason::Crowded),
-            false => http.make_room(most),
+        if !is_admin && !self.sockets.handle_accepted(key, client_ip) {
+            http.at(key).close(CloseReason::Crowded);
+        } else {
+            http.make_room(self.settings.admission.sockets_max(is_admin));
         }
         key
     }
@@ -145,7 +148,8 @@ impl Server {
         let is_broken = self.streams.handle_channel_source(is_live, unanswered);
         self.streams.release_held(self.is_stopping);
         if is_broken && !self.settings.channels.patterns.is_empty() {
-            (self.streams.bus_mut().line_mut()).publish_break(Stream::Channels);
+            let line = self.streams.bus_mut().line_mut();
+            line.publish_break(Stream::Channels);
         }
     }
 
@@ -323,7 +327,8 @@ impl Server {
         // Probes are answered, and streams told when to return.
         let is_answered = matches!(action, Action::Show(_) | Action::Subscribe(_));
         if self.is_stopping && body.is_none() && !is_answered {
-            return (self.streams.at(key)).refuse(&stopping_reply(), CloseReason::Drain);
+            let mut connection = self.streams.at(key);
+            return connection.refuse(&stopping_reply(), CloseReason::Drain);
         }
         match (action, body) {
             (Action::Subscribe(topics), _) => self.subscribe(key, client, &topics, &request),
@@ -474,6 +479,7 @@ impl Server {
 
     fn handle_closed(&mut self, key: Key, reason: CloseReason) {
         self.counters.closes[reason as usize] += 1;
+        self.sockets.handle_closed(key);
         if let Some(about) = self.streams.remove(key) {
             let now = self.clock.now;
             self.log(|| about.shown_end(reason, now));

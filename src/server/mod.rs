@@ -2,9 +2,10 @@
 //! knows no connections: it is told what happened (`handle_…`) and asked what to do (`poll_…`), and makes no system call.
 //!
 //! Its parts own their fields and return decisions. `streams` joins connections and subscribers; `route`, `topics` and
-//! `about` interpret a request; `access` decides who may see the private documents; `admission`, `cleanup` and `endings` decide who may have a stream, and when it ends;
-//! `submissions` and `demand` are about channels; `messages` tells where on the bus a message belongs. Beside the server,
-//! the reactor owns [`Doors`], [`Publications`], [`Reports`], [`Shutdown`] and [`Sockets`].
+//! `about` interpret a request; `access` decides who may see the private documents; `sockets`, `admission`, `cleanup`
+//! and `endings` decide who may connect or have a stream, and when it ends; `submissions` and `demand` are about channels;
+//! `messages` tells where on the bus a message belongs. Beside the server, the reactor owns [`Doors`], [`Publications`],
+//! [`Reports`] and [`Shutdown`].
 //!
 //! A turn goes: [`Server::start_turn`], the events, [`Server::handle_time`], then [`Server::poll_read`],
 //! [`Server::poll_effect`], [`Server::poll_write`] and again [`Server::poll_effect`], each until it has nothing left, and
@@ -46,7 +47,6 @@ pub use reports::{Desk, Reports};
 pub use route::Document;
 pub use settings::Settings;
 pub use shutdown::Shutdown;
-pub use sockets::Sockets;
 pub use stats::Snapshot;
 pub use submissions::published;
 

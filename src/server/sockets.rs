@@ -1,5 +1,5 @@
 //! Sockets: how many each network has. It owns the counts, and must not close anything itself. Connections of the
-//! admin's door do not count, nor do those that come from proxies.
+//! admin's door do not count.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -27,19 +27,24 @@ impl Sockets {
         }
     }
 
-    /// A connection was accepted.
-    pub fn handle_accepted(&mut self, key: Key, client_ip: IpAddr) {
-        if self.most.is_none() {
-            return;
-        }
+    /// A connection was accepted. False if its network has as many as it may: such a one is not counted.
+    pub fn handle_accepted(&mut self, key: Key, client_ip: IpAddr) -> bool {
+        let Some(most) = self.most else {
+            return true;
+        };
         let network = network_of(client_ip);
-        *self.counts.entry(network).or_default() += 1;
+        let count = self.counts.entry(network).or_default();
+        if *count >= most {
+            return false;
+        }
+        *count += 1;
         let index = key.index as usize;
         if index >= self.networks.len() {
             self.networks.resize(index + 1, None);
         }
         debug_assert!(self.networks[index].is_none(), "a place was taken twice");
         self.networks[index] = Some(network);
+        true
     }
 
     /// A connection has closed, whether it was counted or not.
@@ -55,12 +60,6 @@ impl Sockets {
             }
         }
     }
-
-    /// Whether the network of this address has as many as it may.
-    pub fn is_full(&self, client_ip: IpAddr) -> bool {
-        let count = self.counts.get(&network_of(client_ip));
-        count.is_some_and(|&count| self.most.is_some_and(|most| count >= most))
-    }
 }
 
 #[cfg(test)]
@@ -74,31 +73,28 @@ mod tests {
             generation: 0,
         };
         let mut sockets = Sockets::new(Some(2));
-        // The address, and whether it is full when another connection comes from there.
+        // The place, the address, and whether its network has a socket left.
         let accepted = [
-            (0, "10.0.0.1", false),
-            (3, "10.0.0.1", false),
-            (1, "10.0.0.1", true),
-            (2, "10.0.0.2", false),
-            (4, "2001:db8::1", false),
-            (5, "2001:db8::2", false),
-            (6, "2001:db8::3", true),
+            (0, "10.0.0.1", true),
+            (3, "10.0.0.1", true),
+            (1, "10.0.0.1", false),
+            (2, "10.0.0.2", true),
+            (4, "2001:db8::1", true),
+            (5, "2001:db8::2", true),
+            (6, "2001:db8::3", false),
         ];
-        for (index, address, is_full) in accepted {
-            let address = address.parse().unwrap();
-            assert_eq!(sockets.is_full(address), is_full, "{address}");
-            if !is_full {
-                sockets.handle_accepted(key(index), address);
-            }
+        for (index, address, expected) in accepted {
+            let address: IpAddr = address.parse().unwrap();
+            let is_taken = sockets.handle_accepted(key(index), address);
+            assert_eq!(is_taken, expected, "{address}");
         }
         // A socket is released once, and one that was not counted not at all.
         for index in [1, 3, 3, 77] {
             sockets.handle_closed(key(index));
         }
         let address = "10.0.0.1".parse().unwrap();
-        assert!(!sockets.is_full(address));
-        sockets.handle_accepted(key(1), address);
-        assert!(sockets.is_full(address));
+        assert!(sockets.handle_accepted(key(1), address));
+        assert!(!sockets.handle_accepted(key(6), address));
         for index in 0..7 {
             sockets.handle_closed(key(index));
         }

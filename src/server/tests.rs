@@ -59,7 +59,7 @@ fn a_stream_waits_for_the_source_whatever_its_connection_was_used_for_before() {
         settings.pacing.writes_per_turn = writes_per_turn;
         let mut server = Server::new(settings, now, 0);
         server.handle_channel_source(true, 0);
-        let key = server.accept([127, 0, 0, 1].into(), false, false);
+        let key = server.accept([127, 0, 0, 1].into(), false);
         let mut asked = 0;
         let mut written = Vec::new();
         let mut inputs_left = inputs.iter().copied();
@@ -101,7 +101,7 @@ fn ask(server: &mut Server, address: [u8; 4], names: &str, stays: bool) -> bool 
     // Each comes a second after the last.
     let now = Time::from_micros(1_000_000 * (2 + server.counters().accepted));
     let shed = server.counters().shed;
-    let key = server.accept(address.into(), false, false);
+    let key = server.accept(address.into(), false);
     server.at(key).handle_ready(true, false, false);
     let request = format!("GET /?channels={names} HTTP/1.1\r\nHost: a\r\n\r\n");
     unchecked_turn(server, now, &mut Some(&request));
