@@ -15,7 +15,7 @@ use std::time::Duration;
 use crate::broker::Unanswered;
 use crate::http::reply::Reply;
 use crate::limits;
-use crate::server::stats::{CloseReason, Snapshot};
+use crate::server::stats::{CloseReason, Drop, Snapshot};
 
 /// The reply to a health probe: 200, or 503 with a reason.
 pub fn probe_reply(state: Result<(), &str>) -> Reply {
@@ -91,13 +91,13 @@ fn closes(snapshot: &Snapshot<'_>) -> impl Iterator<Item = (&'static str, u64)> 
 
 /// Messages dropped, by cause.
 fn dropped(snapshot: &Snapshot<'_>) -> [(&'static str, u64); 5] {
-    let counters = snapshot.counters;
+    let count = |drop: Drop| snapshot.counters.dropped[drop as usize];
     [
-        ("encoding", counters.dropped_encoding),
-        ("channel", counters.dropped_channel),
-        ("oversized", snapshot.bus.oversized + counters.dropped_size),
-        ("unknown", counters.dropped_unknown),
-        ("relay", counters.dropped_relays),
+        ("encoding", count(Drop::Encoding)),
+        ("channel", count(Drop::Channel)),
+        ("oversized", snapshot.bus.oversized + count(Drop::Size)),
+        ("unknown", count(Drop::Unknown)),
+        ("relay", count(Drop::Relay)),
     ]
 }
 
@@ -144,11 +144,8 @@ mod example {
                 replay_refused: 105,
                 closes: std::array::from_fn(|index| 200 + index as u64),
                 messages_in: 106,
-                dropped_size: 0,
-                dropped_encoding: 107,
-                dropped_channel: 108,
-                dropped_unknown: 110,
-                dropped_relays: 112,
+                // In the order of `Drop`.
+                dropped: [107, 0, 108, 110, 112, 119],
                 events_out: 113,
                 // No floating-point number has this value.
                 bytes_out: u64::MAX,

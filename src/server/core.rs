@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use super::about::{self, About, Client};
 use super::cleanup::{self, CLEANUP_CHANNEL, Cleanup};
 use super::endings::{self, DrainSchedule, stopping_reply};
-use super::messages::{self, Destination, is_own_channel};
+use super::messages::{self, Destination, Drop, is_own_channel};
 use super::rate::Rate;
 use super::route::{self, Action};
 use super::settings::Settings;
@@ -394,7 +394,7 @@ impl Server {
             Some((_, cleanup, client_ip)) => {
                 self.close_matching(&cleanup, client_ip);
             }
-            None => self.counters.dropped_relays += 1,
+            None => self.counters.handle_drop(Drop::Relay),
         }
     }
 

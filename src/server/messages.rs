@@ -55,8 +55,15 @@ pub enum Drop {
     Channel,
     /// The channel feeds no stream.
     Unknown,
+    /// It is a cleanup of another copy that cannot be parsed.
+    Relay,
     /// The source delivers it a second time, for another subscription.
     Double,
+}
+
+impl Drop {
+    /// How many reasons there are.
+    pub const COUNT: usize = Drop::Double as usize + 1;
 }
 
 /// Where a message goes; `has_channels` is whether channels are enabled.

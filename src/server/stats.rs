@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use super::messages::Drop;
+pub use super::messages::Drop;
 pub use crate::broker::State as SourceState;
 pub use crate::bus::{self, Histogram, LogState, Stream};
 pub use crate::http::CloseReason;
@@ -52,20 +52,12 @@ pub struct Counters {
     pub closes: [u64; CloseReason::ALL.len()],
     /// Messages from the broker.
     pub messages_in: u64,
-    /// Messages dropped because a broker did not take them, as they were too large.
-    pub dropped_size: u64,
-    /// Messages dropped because they are not UTF-8.
-    pub dropped_encoding: u64,
-    /// Messages dropped because their channel has control bytes.
-    pub dropped_channel: u64,
-    /// Messages dropped because their channel feeds no stream.
-    pub dropped_unknown: u64,
+    /// Messages dropped, in the order of [`Drop`].
+    pub dropped: [u64; Drop::COUNT],
     /// Publications accepted from clients.
     pub published: u64,
     /// Requests with a wrong secret, and those refused unread after too many of them.
     pub auth_failures: u64,
-    /// Relayed cleanups dropped because they could not be parsed.
-    pub dropped_relays: u64,
     /// Events written, summed over clients.
     pub events_out: u64,
     /// Bytes written.
@@ -75,13 +67,7 @@ pub struct Counters {
 impl Counters {
     /// Counts a message that was dropped.
     pub fn handle_drop(&mut self, drop: Drop) {
-        match drop {
-            Drop::Size => self.dropped_size += 1,
-            Drop::Encoding => self.dropped_encoding += 1,
-            Drop::Channel => self.dropped_channel += 1,
-            Drop::Unknown => self.dropped_unknown += 1,
-            Drop::Double => {}
-        }
+        self.dropped[drop as usize] += 1;
     }
 
     /// Counts a subscription, by where it begins.

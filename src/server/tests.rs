@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::messages::Drop;
 use super::settings::tests::settings;
 use super::*;
 use crate::broker::Message;
@@ -210,5 +211,5 @@ fn what_a_broker_has_skipped_is_a_gap_for_the_channel() {
     let text = String::from_utf8(written).unwrap();
     assert_eq!(text.matches("event: gap").count(), 1, "{text}");
     // One is for the pattern, which nobody subscribes to.
-    assert_eq!(server.counters().dropped_size, 2);
+    assert_eq!(server.counters().dropped[Drop::Size as usize], 2);
 }

@@ -14,6 +14,7 @@ use emojitrack_streamer::reactor::Reactor;
 use emojitrack_streamer::report::carbon::Figures;
 use emojitrack_streamer::server::Reports;
 use emojitrack_streamer::server::Server;
+use emojitrack_streamer::server::stats::Drop;
 use emojitrack_streamer::time::Time;
 
 use crate::broker::{Broker, Plan};
@@ -161,8 +162,8 @@ impl World {
 
     /// Everything published has had ample time to arrive, and all are still connected who want to be.
     fn check_before_stop(&mut self) {
-        let dropped = self.reactor.server().counters();
-        let dropped = dropped.dropped_encoding + dropped.dropped_channel;
+        let counts = &self.reactor.server().counters().dropped;
+        let dropped = counts[Drop::Encoding as usize] + counts[Drop::Channel as usize];
         assert!(
             dropped <= self.broker.dropped,
             "{dropped} messages were dropped without a reason"
