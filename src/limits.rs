@@ -371,19 +371,32 @@ pub const COMMAND_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// How long resolving a broker's name may take. The system asks its second name server after five seconds.
 pub const RESOLVE_DEADLINE: Duration = Duration::from_secs(30);
+/// After how long the addresses are used that the name had the last time: while the network is cut off, name servers do not
+/// answer either. It is so short that the network's return is noticed within a second, [`CONNECT_DEADLINE`] included.
+pub const RESOLVE_PATIENCE: Duration = Duration::from_millis(250);
 
-/// How long a broker may take to accept a connection, and to answer our first commands.
-pub const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
+/// How long establishing a connection may take. The kernel repeats a lost request after 1, 3 and 7 s, so that the return of
+/// a network that was cut off would be noticed late; a new attempt sends a new request at once. Round trips over the longest
+/// distances take 0.4 s.
+pub const CONNECT_DEADLINE: Duration = Duration::from_millis(700);
+
+/// How long Redis may be silent within its answers to our first commands. A new connection does not help if Redis is busy,
+/// but after the network was cut off, the kernel sends what was lost again only after growing pauses.
+pub const GREETING_SILENCE: Duration = Duration::from_secs(2);
+/// How long an AMQP broker may take for the handshake, which asks services of its own whether we may log in.
+pub const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(5);
 
 /// `TCP_USER_TIMEOUT` of outgoing connections: how long the kernel waits for the other side to take bytes before it
 /// reports it dead; the default is a quarter of an hour. It spans three reports to Graphite; a silent broker is
-/// detected earlier, by PING.
+/// detected earlier, by PING or by the missing heartbeats.
 pub const UPSTREAM_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How long the link to a broker may be silent before we send PING.
-pub const PING_INTERVAL: Duration = Duration::from_secs(10);
-/// How long the broker may take to answer PING.
-pub const PING_DEADLINE: Duration = Duration::from_secs(5);
+/// How long the connection to a Redis may be silent before we send PING, rounded up to the next second of our clock: a
+/// silent connection has a PING every two seconds, and both connections have it in the same turn.
+pub const PING_INTERVAL: Duration = Duration::from_secs(1);
+/// How long Redis may take to answer PING. With [`PING_INTERVAL`], a Redis that is cut off is noticed after 3.5 to 4.5 s. One
+/// that is busy for less, with a slow script for instance, is not given up.
+pub const PING_DEADLINE: Duration = Duration::from_millis(2_500);
 
 /// The longest AMQP frame, header and end octet included: what RabbitMQ proposes. A long body takes several.
 pub const AMQP_FRAME_BYTES_MAX: usize = 128 * 1024;
@@ -394,8 +407,9 @@ pub const AMQP_FRAME_BYTES_MIN: usize = 4 * 1024;
 /// arrives.
 pub const AMQP_BODY_BYTES_MAX: u64 = 1024 * 1024;
 
-/// The heartbeat interval of an AMQP connection. After twice that without a frame, the connection counts as lost.
-pub const AMQP_HEARTBEAT_SEC: u16 = 10;
+/// The heartbeat interval of an AMQP connection. Both sides send a frame twice in it; after twice that without one, the
+/// connection counts as lost, so that a broker that is cut off is noticed within 4 s.
+pub const AMQP_HEARTBEAT_SEC: u16 = 2;
 
 /// Bindings of channels are encoded until so many bytes wait to be sent: ten thousand of them take a megabyte.
 pub const AMQP_BINDS_BYTES: usize = 64 * 1024;
@@ -406,10 +420,22 @@ pub const AMQP_UNCONFIRMED_MAX: usize = 64 * 1024;
 /// The longest name in AMQP: the length of a short string is one byte.
 pub const AMQP_NAME_BYTES_MAX: usize = 255;
 
-/// The shortest pause before a reconnect. The first is up to twice as long, and each further one doubles.
-pub const BACKOFF_MIN: Duration = Duration::from_millis(100);
-/// The longest pause before a reconnect.
+/// The shortest pause before a reconnect. The first is up to twice as long, and each further one doubles. Messages that are
+/// published meanwhile are lost; a Redis that restarts is dialed by each copy five times in the first half second.
+pub const BACKOFF_MIN: Duration = Duration::from_millis(20);
+/// The longest pause before a reconnect while the broker or the network is away, whose return is to be noticed within a
+/// second.
+pub const BACKOFF_AWAY_MAX: Duration = Duration::from_millis(400);
+/// The longest pause after a broker has refused us, and before a reconnect to Graphite.
 pub const BACKOFF_MAX: Duration = Duration::from_secs(5);
+/// How long a session must have lasted for its end to be the first failure in a row. One that ends earlier, again and again,
+/// is made again two to five times a second.
+pub const LASTING_SESSION: Duration = Duration::from_secs(1);
+
+/// Failures in a row that are logged one by one.
+pub const FAILURES_LOGGED: u32 = 5;
+/// The interval at which further ones are.
+pub const FAILURE_LOG_INTERVAL: Duration = Duration::from_secs(5);
 
 /// How long `healthcheck` waits for an answer. Docker gives up after 30 seconds and Kubernetes after one; a server
 /// that is alive answers within milliseconds.
@@ -427,7 +453,8 @@ const _: () = {
     assert!(HEAD_BYTES_MAX <= READ_BYTES);
     assert!(SUBSCRIBER_BYTES_MAX as u64 > BODY_BYTES_MAX);
     assert!(PEER_TIMEOUT.as_secs() > PATIENCE.as_secs() + TIMER_SLACK.as_secs());
-    assert!(PING_DEADLINE.as_secs() < PING_INTERVAL.as_secs());
+    assert!(2 * PING_INTERVAL.as_millis() + PING_DEADLINE.as_millis() < 5_000);
+    assert!(RESOLVE_PATIENCE.as_millis() + CONNECT_DEADLINE.as_millis() < 1_000);
     assert!(PING_INTERVAL.as_secs() + PING_DEADLINE.as_secs() < UPSTREAM_TIMEOUT.as_secs());
     assert!(2 * (AMQP_HEARTBEAT_SEC as u64) < UPSTREAM_TIMEOUT.as_secs());
     assert!(PUBLISH_BYTES_MAX + 2 * AMQP_BINDS_BYTES < COMMAND_BYTES_MAX);

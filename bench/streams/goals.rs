@@ -16,9 +16,9 @@ pub struct Goal {
     pub is_met: bool,
 }
 
-/// The wake-ups that Redis costs each second: one to send and one for the answer of a report every five
-/// seconds, and of a sign of life every ten.
-const REDIS_WAKEUPS: f64 = 0.6;
+/// The wake-ups that Redis costs each second: one to send and one for the answer of a report every five seconds; and every
+/// two seconds one to send a sign of life over both connections, and one for each answer.
+const REDIS_WAKEUPS: f64 = 1.9;
 
 /// Of those, what may fall into ten seconds by chance.
 const REDIS_WAKEUPS_CHANCE: f64 = 0.2;

@@ -180,7 +180,7 @@ impl Conversation for Carbon {
     /// Logs the failure once per outage.
     fn fail(&mut self, failure: Failure, now: Time) {
         self.failures = self.failures.saturating_add(1);
-        let pause = self.dialer.pause_after(self.failures);
+        let pause = self.dialer.pause_after(self.failures, limits::BACKOFF_MAX);
         if self.away_since.is_none() {
             self.away_since = Some(now);
             let target = &self.target;

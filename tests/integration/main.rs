@@ -22,6 +22,7 @@ mod channel_demand;
 mod channel_replay;
 mod channels;
 mod cleanup;
+mod cut_offs;
 mod demo;
 mod drain;
 mod guesses;

@@ -174,6 +174,13 @@ impl Broker {
         stands && self.down_until.is_none() && now >= self.began_at + STEADY_AFTER
     }
 
+    /// Whether the server is subscribed, and can send commands.
+    pub fn is_in_use(&self, net: &SimNet) -> bool {
+        let pipes = [self.pipe, self.commander.as_ref().map(|it| it.pipe)];
+        let stands = |pipe: Option<PipeId>| pipe.is_some_and(|pipe| !net.is_server_closed(pipe));
+        !self.topics.is_empty() && pipes.into_iter().all(stands)
+    }
+
     /// Whether there was a moment between these two at which no connection was steady.
     pub fn was_away(&self, from: Time, until: Time) -> bool {
         let now_away = self

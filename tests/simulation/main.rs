@@ -12,6 +12,7 @@
 //! | `hostile_ids` | clients with ids that were never given out | nothing but the stream that was asked for |
 //! | `pairs` | two clients of one stream, by HTTP/1.1 and HTTP/1.0 | the same events, valid by the grammar: `transcript` |
 //! | `abuse` | attackers who do their worst, readers of groups | the readers as in `groups`; memory, and the longest turn |
+//! | `cut_offs` | a network that is cut off without a word, a server that is suspended | noticed in 5 s, and its return in 1 s |
 //! | `doors` | a crowd at the public door | the admin's door stays open |
 //!
 //! Every seed is one run of a world. `SIM_SEED=n` repeats one, `SIM_SEEDS=n` says how many are run, instead of the
@@ -26,6 +27,7 @@ mod caller;
 mod carbon;
 mod channels;
 mod client;
+mod cut_offs;
 mod documents;
 mod doors;
 mod emoji;
@@ -90,4 +92,9 @@ fn both_versions_of_http_carry_the_same_valid_event_stream() {
 #[test]
 fn attackers_cost_honest_clients_nothing_and_the_server_little() {
     seeds::run::<abuse::World>(25);
+}
+
+#[test]
+fn a_broker_that_is_cut_off_silently_is_noticed_and_found_again() {
+    seeds::run::<cut_offs::World>(300);
 }

@@ -60,6 +60,8 @@ pub struct SimNet {
     dialed: VecDeque<(u8, PipeId)>,
     /// Whether somebody listens where the server connects to.
     broker_listens: bool,
+    /// Whether nothing passes between the server and its brokers, name servers included.
+    is_cut: bool,
     resolved: Vec<(Token, SocketAddr)>,
     signals: u32,
     /// When something simulated acts next: time does not jump over it.
@@ -89,6 +91,7 @@ impl SimNet {
             upstreams: [None; 4],
             dialed: VecDeque::new(),
             broker_listens: true,
+            is_cut: false,
             resolved: Vec::new(),
             signals: 0,
             horizon: Time::ZERO,
@@ -143,6 +146,36 @@ impl SimNet {
         self.broker_listens = listens;
     }
 
+    /// Cuts off one connection of the server silently, and for good.
+    pub fn cut_connection(&mut self, index: u8) {
+        if let Some(id) = self.upstream(index) {
+            self.pipes[id.0].is_cut = true;
+        }
+    }
+
+    /// Cuts the server off from its brokers, or ends that. Connections that stood, or were tried, stay cut off.
+    pub fn set_cut(&mut self, is_cut: bool) {
+        self.is_cut = is_cut;
+        for index in 0..self.upstreams.len() as u8 {
+            self.cut_connection(index);
+        }
+    }
+
+    /// The connection that a socket of the server has.
+    pub fn upstream(&self, index: u8) -> Option<PipeId> {
+        self.upstreams[usize::from(index)]
+    }
+
+    /// Whether the server has sent bytes that the peer has not taken.
+    pub fn has_unread(&self, id: PipeId) -> bool {
+        !self.pipes[id.0].to_peer.bytes.is_empty()
+    }
+
+    /// The server does not run for a while.
+    pub fn suspend(&mut self, span: Duration) {
+        self.now = self.now + span;
+    }
+
     /// The next connection that the server has made to the broker, and which of its sockets it is.
     pub fn take_dialed(&mut self) -> Option<(u8, PipeId)> {
         self.dialed.pop_front()
@@ -151,7 +184,7 @@ impl SimNet {
     /// The peer sends bytes.
     pub fn peer_write(&mut self, id: PipeId, bytes: &[u8]) {
         let pipe = &mut self.pipes[id.0];
-        if pipe.peer_gone || pipe.server_closed || bytes.is_empty() {
+        if pipe.peer_gone || pipe.server_closed || pipe.is_cut || bytes.is_empty() {
             return;
         }
         debug_assert!(!pipe.to_server.ended);
@@ -164,6 +197,9 @@ impl SimNet {
     /// The peer takes up to `max` bytes.
     pub fn peer_read(&mut self, id: PipeId, max: usize) -> Vec<u8> {
         let pipe = &mut self.pipes[id.0];
+        if pipe.is_cut {
+            return Vec::new();
+        }
         let len = max.min(pipe.to_peer.bytes.len());
         let bytes: Vec<u8> = pipe.to_peer.bytes.drain(..len).collect();
         pipe.to_peer.taken += len as u64;
@@ -447,8 +483,10 @@ impl Net for SimNet {
     }
 
     fn resolve(&mut self, token: Token, _host: &str, port: u16) {
-        self.resolved
-            .push((token, SocketAddr::from(([127, 0, 0, 1], port))));
+        if !self.is_cut {
+            let address = SocketAddr::from(([127, 0, 0, 1], port));
+            self.resolved.push((token, address));
+        }
     }
 
     fn connect(&mut self, token: Token, peer: &Peer) -> io::Result<()> {
@@ -466,7 +504,9 @@ impl Net for SimNet {
         self.pipes[id.0].token = Some(token);
         self.upstreams[usize::from(index)] = Some(id);
         self.progress += 1;
-        if self.broker_listens {
+        if self.is_cut {
+            self.pipes[id.0].is_cut = true;
+        } else if self.broker_listens {
             self.pipes[id.0].writable_edge = true;
             self.dialed.push_back((index, id));
             self.note_edge(id);
@@ -478,9 +518,10 @@ impl Net for SimNet {
 
     fn is_connected(&mut self, token: Token) -> io::Result<bool> {
         let id = self.pipe_of(token)?;
-        match self.pipes[id.0].reset {
+        let pipe = &self.pipes[id.0];
+        match pipe.reset {
             true => Err(io::ErrorKind::ConnectionRefused.into()),
-            false => Ok(true),
+            false => Ok(!pipe.is_cut),
         }
     }
 

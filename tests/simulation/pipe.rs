@@ -30,6 +30,8 @@ pub struct Pipe {
     pub reset: bool,
     /// The kernel gave the peer up.
     pub timed_out: bool,
+    /// What is sent does not arrive, in either direction, and nobody is told.
+    pub is_cut: bool,
     /// The server has closed its socket.
     pub server_closed: bool,
     /// A write found no room: room is worth an event.

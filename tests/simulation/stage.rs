@@ -56,6 +56,10 @@ impl Stage {
         self.reactor.net_mut()
     }
 
+    pub fn net_ref(&self) -> &SimNet {
+        self.reactor.net()
+    }
+
     pub fn now(&self) -> Time {
         self.reactor.net().now()
     }

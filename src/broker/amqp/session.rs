@@ -366,18 +366,19 @@ impl Conversation for Session {
     }
 
     fn fail(&mut self, failure: Failure, now: Time) {
-        let pause = self.dialer.give_up(1, now);
+        let pause = self.dialer.give_up(1, failure.pause_max(), now);
         self.reset();
         let (place, millis) = (&self.place, pause.as_millis());
         let line = format!("amqp: {place}: {failure}; trying again in {millis} ms");
-        self.dialer.log(Level::Warn, line);
+        self.dialer.log_failure(line, now);
     }
 
     fn begin(&mut self, now: Time) {
         self.reset();
         let header = AMQPFrame::ProtocolHeader(ProtocolVersion::amqp_0_9_1());
         codec::encode(&mut self.outgoing, &header);
-        self.dialer.expect_greeting(now);
+        self.dialer
+            .expect_greeting(now + limits::HANDSHAKE_DEADLINE);
     }
 
     fn next_message(&mut self, input: &mut &[u8], now: Time) -> Option<Message> {
@@ -862,7 +863,7 @@ mod tests {
     #[test]
     fn both_sides_send_heartbeats() {
         // What the broker proposes, in seconds, and what is agreed.
-        for (wanted, agreed) in [(60, 10), (0, 10), (4, 4)] {
+        for (wanted, agreed) in [(60, 2), (0, 2), (1, 1)] {
             let mut scene = Scene::connected(ExchangeType::Direct);
             for frame in [start("PLAIN"), tune(0, 0, wanted), open_ok()] {
                 scene.broker_says(frame);
@@ -900,9 +901,9 @@ mod tests {
         scene.broker_says(start("PLAIN"));
         assert_eq!(
             scene.amqp.deadline(),
-            Some(scene.now + limits::CONNECT_DEADLINE)
+            Some(scene.now + limits::HANDSHAKE_DEADLINE)
         );
-        scene.now = scene.now + limits::CONNECT_DEADLINE;
+        scene.now = scene.now + limits::HANDSHAKE_DEADLINE;
         scene.amqp.on_time(scene.now);
         scene.bytes_come(b"");
         scene.expect_given_up("timed out waiting for the end of the handshake");

@@ -4,6 +4,7 @@
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use super::dialer::{Dialer, State};
 use crate::broker::{Message, shown_host};
@@ -74,6 +75,19 @@ pub enum Failure {
     Unsupported(String),
     /// The other side announced that it closes the connection, for this reason.
     Closed(String),
+}
+
+impl Failure {
+    /// The longest pause after it: where the network or the other side may be back at any moment, that must be noticed
+    /// at once; what is refused is refused until somebody has changed something.
+    pub fn pause_max(&self) -> Duration {
+        match self {
+            Failure::Unresolved(_) | Failure::Link(_) | Failure::Ended | Failure::Late(_) => {
+                limits::BACKOFF_AWAY_MAX
+            }
+            _ => limits::BACKOFF_MAX,
+        }
+    }
 }
 
 impl fmt::Display for Failure {
@@ -156,7 +170,11 @@ pub trait Conversation {
         }
         match self.dialer().state() {
             State::Waiting(_) => self.dial(now),
-            State::Resolving(_) => self.fail(Failure::Late("the address of the host"), now),
+            State::Resolving(_) => {
+                if !self.dialer_mut().connect_to_known(now) {
+                    self.fail(Failure::Late("the address of the host"), now);
+                }
+            }
             // Other addresses of the host are tried next.
             State::Connecting(_) => self.on_lost(Some(io::ErrorKind::TimedOut.into()), now),
             State::Greeting(_) => self.fail(Failure::Late("the end of the handshake"), now),

@@ -7,6 +7,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use super::names::Names;
 use super::{Target, Transport};
 use crate::level::Level;
 use crate::limits;
@@ -48,6 +49,9 @@ pub enum State {
 pub struct Dialer {
     state: State,
     transport: Transport,
+    names: Names,
+    /// When the latest attempt began.
+    dialed_at: Time,
     /// The target of the latest attempt.
     peer: Option<Peer>,
     /// Further addresses of the same host, as long as the current one may turn out to be wrong.
@@ -60,6 +64,7 @@ pub struct Dialer {
     random: Random,
     /// Failures in a row: since the connection last was live for a while.
     failures: u32,
+    failure_logged_at: Time,
     losses: u64,
     since: Time,
 }
@@ -78,6 +83,8 @@ impl Dialer {
         Dialer {
             state: State::Waiting(None),
             transport: Transport::Tcp,
+            names: Names::default(),
+            dialed_at: Time::ZERO,
             peer: None,
             others: VecDeque::new(),
             preferred: None,
@@ -85,6 +92,7 @@ impl Dialer {
             logged: Vec::new(),
             random: Random::new(seed),
             failures: 0,
+            failure_logged_at: Time::ZERO,
             losses: 0,
             since: Time::ZERO,
         }
@@ -93,41 +101,49 @@ impl Dialer {
     /// Dials a host.
     pub fn dial(&mut self, target: &Target, now: Time) {
         self.transport = target.transport;
-        self.state = State::Resolving(now + limits::RESOLVE_DEADLINE);
-        let intent = Intent::Resolve(target.host.clone(), target.port);
-        self.intents.push_back(intent);
+        self.dialed_at = now;
+        let (must_ask, until) = self.names.handle_dial(target, now);
+        self.state = State::Resolving(until);
+        if must_ask {
+            let intent = Intent::Resolve(target.host.clone(), target.port);
+            self.intents.push_back(intent);
+        }
     }
 
     /// Connects to an address that need not be resolved, and to no other.
     pub fn dial_directly(&mut self, peer: Peer, now: Time) {
         self.others.clear();
+        self.dialed_at = now;
         self.connect_to(peer, now);
     }
 
-    /// The result of [`Intent::Resolve`].
+    /// The result of [`Intent::Resolve`]. If it is late, it serves the next attempt.
     ///
     /// # Errors
-    /// If there is no address; the caller gives up.
+    /// If no address is known; the caller gives up.
     pub fn on_resolved(
         &mut self,
         result: io::Result<Vec<SocketAddr>>,
         now: Time,
     ) -> io::Result<()> {
-        if !matches!(self.state, State::Resolving(_)) {
-            return Ok(());
+        let answer = self.names.handle_answer(result);
+        match matches!(self.state, State::Resolving(_)) && !self.connect_to_known(now) {
+            true => answer,
+            false => Ok(()),
         }
-        self.others = result?.into();
+    }
+
+    /// Connects to the addresses that the host had the last time; false if none is known.
+    pub fn connect_to_known(&mut self, now: Time) -> bool {
+        let Some(known) = self.names.known() else {
+            return false;
+        };
+        self.others = known.to_vec().into();
         let preferred = |&address: &SocketAddr| self.preferred == Some(address);
         if let Some(index) = self.others.iter().position(preferred) {
             self.others.make_contiguous()[..=index].rotate_right(1);
         }
-        match self.connect(now) {
-            true => Ok(()),
-            false => Err(io::Error::new(
-                io::ErrorKind::NotFound,
-                "the name has no address",
-            )),
-        }
+        self.connect(now)
     }
 
     /// Continues with the next address of the same host; false if there is none. `localhost` is often two addresses,
@@ -157,9 +173,9 @@ impl Dialer {
         }
     }
 
-    /// The protocol begins with a greeting, which must end with [`Dialer::handle_live`].
-    pub fn expect_greeting(&mut self, now: Time) {
-        self.state = State::Greeting(now + limits::CONNECT_DEADLINE);
+    /// The protocol begins with a greeting, which must end with [`Dialer::handle_live`] by this moment.
+    pub fn expect_greeting(&mut self, until: Time) {
+        self.state = State::Greeting(until);
     }
 
     /// The connection can be used. Returns for how long it could not, as the end of a log line; empty at the first
@@ -174,24 +190,31 @@ impl Dialer {
         }
     }
 
-    /// Gives up what there is after a failure, and dials again after a pause, which is returned. If the connection was
-    /// never live, each of `servers`, which are tried in turn, is tried before there is a pause. Only a connection that
-    /// has lasted resets the count of failures: a peer that accepts connections and drops them at once must not be
-    /// dialed ten times a second.
-    pub fn give_up(&mut self, servers: u32, now: Time) -> Duration {
+    /// Gives up what there is after a failure, and dials again after a pause of at most `pause_max`, which is returned. If
+    /// the connection was never live, each of `servers`, which are tried in turn, is tried before there is a pause, and the
+    /// pause counts from the beginning of the attempt, which may itself have taken as long. Only a connection that has
+    /// lasted resets the count of failures: a peer that accepts connections and drops them at once must not be dialed ten
+    /// times a second.
+    pub fn give_up(&mut self, servers: u32, pause_max: Duration, now: Time) -> Duration {
         let was_live = self.is_live();
         if was_live {
-            if now.since(self.since) >= limits::PING_INTERVAL {
+            if now.since(self.since) >= limits::LASTING_SESSION {
                 self.failures = 0;
             }
             self.losses += 1;
             self.since = now;
         }
         self.failures = self.failures.saturating_add(1);
-        let pause = match was_live || self.failures.is_multiple_of(servers) {
-            true => self.pause_after(self.failures / servers),
+        let is_pausing = was_live || self.failures.is_multiple_of(servers);
+        let attempt = match was_live {
+            true => Duration::ZERO,
+            false => now.since(self.dialed_at),
+        };
+        let pause = match is_pausing {
+            true => self.pause_after(self.failures / servers, pause_max),
             false => Duration::ZERO,
         };
+        let pause = pause.saturating_sub(attempt);
         self.hang_up(pause, now);
         pause
     }
@@ -203,18 +226,27 @@ impl Dialer {
         self.state = State::Waiting(Some(now + pause));
     }
 
-    /// The pause after so many failures in a row, from 1 on: doubled with each, and spread over its upper half, so that
-    /// many copies of the server do not reconnect at the same moment.
-    pub fn pause_after(&mut self, failures: u32) -> Duration {
+    /// The pause after so many failures in a row, from 1 on: doubled with each up to `pause_max`, and spread over its upper
+    /// half, so that many copies of the server do not reconnect at the same moment.
+    pub fn pause_after(&mut self, failures: u32, pause_max: Duration) -> Duration {
         let doublings = failures.saturating_sub(1).min(16);
         let longest = limits::BACKOFF_MIN * 2 * 2_u32.pow(doublings);
-        let longest = longest.min(limits::BACKOFF_MAX);
+        let longest = longest.min(pause_max);
         self.random.between(longest / 2, longest)
     }
 
     /// Logs a line.
     pub fn log(&mut self, level: Level, line: String) {
         self.intents.push_back(Intent::Log(level, line));
+    }
+
+    /// Logs a failure: each of the first ones in a row, and one every few seconds after that, because the pauses are short.
+    pub fn log_failure(&mut self, line: String, now: Time) {
+        let is_due = now.since(self.failure_logged_at) >= limits::FAILURE_LOG_INTERVAL;
+        if is_due || self.failures <= limits::FAILURES_LOGGED {
+            self.failure_logged_at = now;
+            self.log(Level::Warn, line);
+        }
     }
 
     /// Logs a warning, unless one on this topic was logged on the same connection.
@@ -388,23 +420,86 @@ mod tests {
 
     #[test]
     fn only_a_connection_that_has_lasted_resets_the_count_of_failures() {
-        let at = |seconds: u64| Time::from_micros(seconds * 1_000_000);
+        let at = |millis: u64| Time::from_micros(millis * 1_000);
+        let lasting = limits::LASTING_SESSION.as_millis() as u64;
         let mut dialer = Dialer::new(1);
-        assert_eq!(dialer.handle_live(at(1)), "");
-        // The second of the next failure, whether the connection is live then, and failures and losses afterwards.
-        for (seconds, was_live, failures, losses) in [
-            (2, true, 1, 1),
-            (3, false, 2, 1),
-            (4, true, 3, 2),
-            (4 + limits::PING_INTERVAL.as_secs(), true, 1, 3),
+        assert_eq!(dialer.handle_live(at(1_000)), "");
+        // The moment of the next failure, whether the connection is live then, and failures and losses afterwards.
+        for (millis, was_live, failures, losses) in [
+            (1_500, true, 1, 1),
+            (2_000, false, 2, 1),
+            (2_200, true, 3, 2),
+            (2_200 + lasting, true, 1, 3),
         ] {
             dialer.state = [State::Greeting(Time::ZERO), State::Live][usize::from(was_live)];
-            dialer.give_up(1, at(seconds));
+            dialer.give_up(1, limits::BACKOFF_MAX, at(millis));
             let counted = (dialer.failures, dialer.losses());
-            assert_eq!(counted, (failures, losses), "{seconds} s");
+            assert_eq!(counted, (failures, losses), "{millis} ms");
         }
-        assert_eq!(dialer.handle_live(at(16)), " after 2.0 s");
-        assert_eq!(dialer.since(), at(16));
+        assert_eq!(dialer.handle_live(at(5_200)), " after 2.0 s");
+        assert_eq!(dialer.since(), at(5_200));
+    }
+
+    #[test]
+    fn the_pause_counts_from_the_beginning_of_an_attempt() {
+        let second = Duration::from_secs(1);
+        // How long the connection was live if it was, how long the attempt took otherwise, and whether there is a pause.
+        for (was_live, took, is_pausing) in [
+            (false, Duration::ZERO, true),
+            (false, second, false),
+            (true, second, true),
+        ] {
+            let mut dialer = Dialer::new(1);
+            dialing(Transport::Tcp, &mut dialer);
+            if was_live {
+                dialer.handle_live(Time::ZERO);
+            }
+            let pause = dialer.give_up(1, limits::BACKOFF_AWAY_MAX, Time::ZERO + took);
+            assert_eq!(pause > Duration::ZERO, is_pausing, "{was_live} {took:?}");
+            assert!(pause <= 2 * limits::BACKOFF_MIN, "{pause:?}");
+        }
+    }
+
+    #[test]
+    fn the_addresses_of_the_last_time_are_used_while_the_resolver_is_silent() {
+        let at = |millis: u64| Time::from_micros(millis * 1_000);
+        let target = Target::tcp("redis".to_owned(), 6379);
+        let resolves = |dialer: &mut Dialer| {
+            let intents = std::iter::from_fn(|| dialer.poll_intent());
+            intents
+                .filter(|it| matches!(it, Intent::Resolve(..)))
+                .count()
+        };
+        let mut dialer = Dialer::new(1);
+        dialer.dial(&target, at(0));
+        assert_eq!(resolves(&mut dialer), 1);
+        assert!(!dialer.connect_to_known(at(1)), "nothing is known");
+        dialer.on_resolved(Ok(vec![address(1)]), at(2)).unwrap();
+        dialer.hang_up(Duration::ZERO, at(3));
+
+        dialer.dial(&target, at(10));
+        assert_eq!(resolves(&mut dialer), 1);
+        assert_eq!(dialer.deadline(), Some(at(10) + limits::RESOLVE_PATIENCE));
+        assert!(dialer.connect_to_known(at(300)));
+        assert_eq!(connects(&mut dialer), [address(1)]);
+        dialer.hang_up(Duration::ZERO, at(1_000));
+        // No further query while one is pending, whose answer counts from the next attempt on.
+        dialer.dial(&target, at(1_000));
+        assert!(dialer.connect_to_known(at(1_300)));
+        dialer.on_resolved(Ok(vec![address(2)]), at(1_400)).unwrap();
+        assert_eq!(connects(&mut dialer), [address(1)]);
+        dialer.hang_up(Duration::ZERO, at(2_000));
+        dialer.dial(&target, at(2_000));
+        assert_eq!(resolves(&mut dialer), 1);
+        let failed = Err(io::Error::other("no name server answers"));
+        dialer.on_resolved(failed, at(2_100)).unwrap();
+        assert_eq!(connects(&mut dialer), [address(2)]);
+
+        // Of another host nothing is known.
+        dialer.hang_up(Duration::ZERO, at(3_000));
+        dialer.dial(&Target::tcp("other".to_owned(), 6379), at(3_000));
+        let failed = Err(io::Error::other("no name server answers"));
+        dialer.on_resolved(failed, at(3_100)).unwrap_err();
     }
 
     #[test]
@@ -412,7 +507,7 @@ mod tests {
         let mut dialer = Dialer::new(1);
         let pauses = [false, false, false, true].map(|was_live| {
             dialer.state = [State::Greeting(Time::ZERO), State::Live][usize::from(was_live)];
-            let pause = dialer.give_up(3, Time::ZERO);
+            let pause = dialer.give_up(3, limits::BACKOFF_MAX, Time::ZERO);
             pause > Duration::ZERO
         });
         assert_eq!(pauses, [false, false, true, true]);

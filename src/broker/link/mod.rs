@@ -4,6 +4,7 @@
 
 mod conversation;
 pub mod dialer;
+mod names;
 
 use std::io;
 use std::net::SocketAddr;
@@ -61,7 +62,10 @@ impl<C: Conversation> Link<C> {
     /// reads follow.
     pub fn serve<N: Net>(&mut self, net: &mut N, now: Time) {
         self.reads_left = self.conversation.reads_per_turn();
-        self.conversation.on_time(now);
+        // What has come is read before it is judged that nothing comes: we may have been suspended.
+        if !self.readable {
+            self.conversation.on_time(now);
+        }
         self.apply_intents(net, now);
         self.connect(net, now);
         self.write(net, now);
@@ -124,8 +128,8 @@ impl<C: Conversation> Link<C> {
 
     /// When the link must be served at the latest: at once if there may be bytes to read, and `may_read`.
     pub fn deadline(&self, may_read: bool) -> Option<Time> {
-        match self.readable && may_read {
-            true => Some(Time::ZERO),
+        match self.readable {
+            true => may_read.then_some(Time::ZERO),
             false => self.conversation.deadline(),
         }
     }

@@ -12,7 +12,7 @@ use super::pipeline::{Awaited, Pipeline, Question, Strings};
 use super::resp::Decoder;
 use super::servers::Servers;
 use super::{Address, Endpoint};
-use crate::broker::link::dialer::Dialer;
+use crate::broker::link::dialer::{Dialer, State};
 use crate::broker::link::{Conversation, Failure, Target};
 use crate::broker::{Message, Topics, Unanswered, shown, shown_without};
 use crate::level::Level;
@@ -243,8 +243,17 @@ impl Session {
             let line = format!("redis: {event} at {}{after}", self.place());
             self.dialer.log(Level::Info, line);
         }
-        self.check_at = now + limits::PING_INTERVAL;
+        self.handle_sign_of_life(now);
+    }
+
+    /// The server has sent something.
+    fn handle_sign_of_life(&mut self, now: Time) {
+        // Both sessions check at the same moments, which saves wake-ups.
+        self.check_at = (now + limits::PING_INTERVAL).next_beat(limits::PING_INTERVAL);
         self.is_pinged = false;
+        if let State::Greeting(_) = self.dialer.state() {
+            self.dialer.expect_greeting(now + limits::GREETING_SILENCE);
+        }
     }
 }
 
@@ -287,7 +296,7 @@ impl Conversation for Session {
             self.servers.advance();
         }
         self.pipeline.clear();
-        let pause = self.dialer.give_up(servers, now);
+        let pause = self.dialer.give_up(servers, failure.pause_max(), now);
         let line = match &mut self.leader {
             None => {
                 let (next, millis) = (self.servers.place(), pause.as_millis());
@@ -300,7 +309,7 @@ impl Conversation for Session {
             }
             Some(_) => return,
         };
-        self.dialer.log(Level::Warn, line);
+        self.dialer.log_failure(line, now);
     }
 
     /// Logs in and subscribes, all in one write.
@@ -341,13 +350,12 @@ impl Conversation for Session {
             self.pipeline.push_channel(subscribe(*is_pattern), name);
         }
         self.greeting_left = self.pipeline.awaited();
-        self.dialer.expect_greeting(now);
+        self.dialer.expect_greeting(now + limits::GREETING_SILENCE);
     }
 
     fn next_message(&mut self, input: &mut &[u8], now: Time) -> Option<Message> {
         if !input.is_empty() {
-            self.check_at = now + limits::PING_INTERVAL;
-            self.is_pinged = false;
+            self.handle_sign_of_life(now);
         }
         while self.dialer.is_connected() {
             match self.decoder.next_value(input) {

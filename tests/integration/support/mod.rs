@@ -3,6 +3,7 @@
 pub mod channels;
 pub mod chunked;
 pub mod crowd;
+pub mod cut_proxy;
 pub mod hiding_proxy;
 pub mod http;
 pub mod nginx;

@@ -186,6 +186,14 @@ impl Redis {
         }
     }
 
+    /// The address and port of one that has them.
+    pub fn tcp_address(&self) -> SocketAddr {
+        match self.address {
+            Address::Tcp(address) => address,
+            Address::Unix(_) => panic!("it listens on a path"),
+        }
+    }
+
     /// The same with a user and a password; either may be empty.
     pub fn url_with_login(&self, user: &str, password: &str) -> String {
         let scheme = "redis://";
