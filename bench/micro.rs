@@ -236,6 +236,7 @@ mod bus {
     const FORM: Format = Format {
         coding: Coding::Chunked,
         named: false,
+        ids: false,
     };
 
     /// A bus on which a client was subscribed, and then so much came: where it stood, and how it comes back.

@@ -5,7 +5,7 @@
 use super::log::{Kept, Log};
 use super::namespace::{NamespaceId, Stream};
 use super::numbers::Numbers;
-use super::position::Positions;
+use super::position::{CLEAR_LINE, Positions};
 use super::registry::Registry;
 use super::sse::{Coding, Style};
 use super::symbols::Counts;
@@ -18,6 +18,8 @@ pub struct Format {
     pub coding: Coding,
     /// Whether a channel's events name it. Others always have their names.
     pub named: bool,
+    /// Whether each event has its position, and gaps are told.
+    pub ids: bool,
 }
 
 /// What a batch is made of.
@@ -33,8 +35,9 @@ pub struct Range {
     pub limit: usize,
     /// In which form.
     pub format: Format,
-    /// Whether each event has its position.
-    pub ids: bool,
+    /// Events have their positions until the receiver has everything up to here, whatever the format: it is being sent
+    /// what it missed. The event with which it has that makes it forget its position.
+    pub replay_to: u64,
 }
 
 /// Events, encoded. A long message is not copied, but stands in the log between the bytes before and after it.
@@ -77,6 +80,8 @@ pub struct Batches {
     made: Vec<(Range, Batch)>,
     numbers: Numbers,
     counts: Counts,
+    /// Of the batch that is being made, what is left of [`Range::replay_to`].
+    replay_to: u64,
     /// Bytes encoded and scores scanned since this was last asked for.
     work: usize,
     bytes_max: usize,
@@ -91,6 +96,7 @@ impl Batches {
             made: Vec::with_capacity(BATCHES),
             numbers: Numbers::default(),
             counts: Counts::default(),
+            replay_to: 0,
             work: 0,
             bytes_max: log_bytes_max / LOG_BATCHES_PART,
             write_bytes: WRITE_BYTES.min(log_bytes_max / LOG_WRITE_PART),
@@ -152,8 +158,9 @@ impl Batches {
         let carries = carries.unwrap_or_default();
         let (has_raw, has_sums) = (carries.has(Stream::Raw), carries.has(Stream::Eps));
         // A position says that everything before is had. Where events have one, a sum must not reach over another event.
-        let is_cut = has_sums && range.ids;
+        let is_cut = has_sums && (range.format.ids || range.replay_to > range.from);
         let mut place = (0, 0);
+        self.replay_to = range.replay_to;
         self.numbers.start(registry, range.namespace, range.from);
         batch.to = range.from;
         'range: loop {
@@ -162,14 +169,17 @@ impl Batches {
             let before = next.map_or(range.to, |number| number - 1);
             if has_raw {
                 for (number, symbol) in log.scores(batch.to, before) {
-                    self.put_id(batch, range.ids && !is_cut, Style::Tight, number);
                     log.symbols().encode_lines(symbol, &mut batch.bytes);
-                    batch.end_event();
-                    if has_sums {
-                        self.counts.add_all([symbol]);
-                    }
                     if is_cut {
-                        self.put_sum(batch, range.ids, number, log);
+                        // The sum that follows has the position.
+                        batch.end_event();
+                        self.counts.add_all([symbol]);
+                        self.put_sum(batch, range, number, log);
+                    } else {
+                        self.end_event(batch, range, Style::Tight, number);
+                        if has_sums {
+                            self.counts.add_all([symbol]);
+                        }
                     }
                     batch.to = number;
                     self.work += SCORE_WORK;
@@ -194,7 +204,7 @@ impl Batches {
             batch.to = before;
             let Some(number) = next else { break };
             if is_cut {
-                self.put_sum(batch, range.ids, before, log);
+                self.put_sum(batch, range, before, log);
             }
             if let Some(message) = log.message_near(number, &mut place) {
                 self.put_message(batch, range, message);
@@ -204,23 +214,29 @@ impl Batches {
                 break;
             }
         }
-        self.put_sum(batch, range.ids, batch.to, log);
+        self.put_sum(batch, range, batch.to, log);
         self.work += batch.bytes.len();
         batch.end(range.format.coding);
     }
 
-    fn put_id(&self, batch: &mut Batch, ids: bool, style: Style, number: u64) {
-        if ids {
+    /// Ends an event with which a receiver has everything up to a number. Its position is the last line: some clients take it
+    /// at once, and would lose the event if the connection were cut behind it.
+    fn end_event(&mut self, batch: &mut Batch, range: &Range, style: Style, number: u64) {
+        let is_replay = self.replay_to > 0;
+        if range.format.ids || number < self.replay_to {
             self.positions.encode_line(&mut batch.bytes, style, number);
+        } else if is_replay {
+            batch.bytes.extend_from_slice(CLEAR_LINE);
+            self.replay_to = 0;
         }
+        batch.end_event();
     }
 
     /// Appends the event of a message; of a gap only where events have positions, for others do not resume.
-    fn put_message(&self, batch: &mut Batch, range: &Range, message: Kept<'_>) {
-        if message.is_gap() && !range.ids {
+    fn put_message(&mut self, batch: &mut Batch, range: &Range, message: Kept<'_>) {
+        if message.is_gap() && !range.format.ids {
             return;
         }
-        self.put_id(batch, range.ids, message.style(), message.number);
         // The events of the emoji streams have always had their names.
         let named = range.format.named || message.style() == Style::Tight;
         let lines = message.lines(named);
@@ -236,19 +252,18 @@ impl Batches {
         } else {
             batch.bytes.extend_from_slice(lines);
         }
-        batch.end_event();
+        self.end_event(batch, range, message.style(), message.number);
     }
 
     /// Appends the sum of what was counted as one event, if there is anything, with which everything up to `to` is had.
-    fn put_sum(&mut self, batch: &mut Batch, ids: bool, to: u64, log: &Log) {
+    fn put_sum(&mut self, batch: &mut Batch, range: &Range, to: u64, log: &Log) {
         if self.counts.len() == 0 {
             return;
         }
-        self.put_id(batch, ids, Style::Tight, to);
         batch.bytes.extend_from_slice(b"data:");
         self.counts.drain(log.symbols(), &mut batch.bytes);
         batch.bytes.push(b'\n');
-        batch.end_event();
+        self.end_event(batch, range, Style::Tight, to);
     }
 }
 

@@ -103,7 +103,8 @@ impl Line {
         if id.len() > limits::SCORE_ID_BYTES_MAX {
             // It is an event for those who take each, and none to count.
             self.counters.oversized += u64::from(is_eps);
-            return self.publish((Stream::Raw, None), None, id);
+            self.publish((Stream::Raw, None), None, id);
+            return self.publish_gap((Stream::Eps, None));
         }
         if !is_raw && !is_eps {
             self.log.skip();
@@ -129,7 +130,7 @@ impl Line {
     }
 
     /// A message came for a stream, or for one child of it; its payload is valid UTF-8, and the event's name is free of
-    /// control bytes. A channel's subscribers are told of one that is too large; others are not.
+    /// control bytes. One that is too large is a gap.
     pub fn publish(&mut self, name: Name<'_>, event: Option<&[u8]>, payload: &[u8]) {
         let Some(id) = self.registry.destination(name) else {
             self.log.skip();
@@ -146,17 +147,12 @@ impl Line {
             .take(message.bytes_max() + limits::LOG_ENTRY_BYTES);
     }
 
-    /// A message came that cannot be sent: subscribers of a channel are told, and of other streams those who come back
-    /// with a position from before.
+    /// A message came that cannot be sent: those are told whose events have positions.
     pub fn publish_gap(&mut self, name: Name<'_>) {
         match self.registry.destination(name) {
-            Some(id) if name.0.is_on_demand() => {
+            Some(id) => {
                 self.append((id, name.0), None);
                 self.flow.take(limits::LOG_ENTRY_BYTES);
-            }
-            Some(id) => {
-                let number = self.log.skip();
-                self.registry.lose(id, name.0, number);
             }
             None => {
                 self.log.skip();
@@ -289,6 +285,26 @@ impl Line {
             || (self.has_scores(id) && self.log.scores(from, to).next().is_some())
     }
 
+    /// The number of a namespace's last event after `number`; gaps count where they are told.
+    pub fn last_after(&self, id: NamespaceId, number: u64, has_gaps: bool) -> Option<u64> {
+        let is_told = |&number: &u64| {
+            let message = self.log.message(number);
+            message.is_some_and(|message| has_gaps || !message.is_gap())
+        };
+        let members = self.registry.members(id);
+        let newest = self.newest_of(id);
+        let last = |member: &Namespace| {
+            let mut offered = member.after(number).rev().skip_while(|&it| it > newest);
+            offered.find(is_told)
+        };
+        let message = members.filter_map(last).max();
+        let score = match self.has_scores(id) {
+            true => self.log.last_score(number, newest),
+            false => None,
+        };
+        message.max(score)
+    }
+
     /// Whether a namespace has events of scores.
     pub fn has_scores(&self, id: NamespaceId) -> bool {
         self.carries(id, Stream::Raw) || self.carries(id, Stream::Eps)
@@ -397,7 +413,7 @@ impl Line {
             let Some(namespace) = next.and_then(|id| self.registry.get_mut(id)) else {
                 break;
             };
-            if namespace.is_group() && namespace.carries.has(Stream::Eps) {
+            if namespace.carries.has(Stream::Eps) {
                 namespace.awaits_tick = true;
                 self.ticker.arm(false, self.now);
             } else if namespace.advance(number) {

@@ -298,6 +298,11 @@ impl Log {
         self.tape.count(from, to)
     }
 
+    /// The number of the last score with a number in `(from, to]`.
+    pub fn last_score(&self, from: u64, to: u64) -> Option<u64> {
+        self.tape.last(from, to)
+    }
+
     /// The ids of scores.
     pub fn symbols(&self) -> &Symbols {
         &self.symbols

@@ -11,7 +11,7 @@
 //! use emojitrack_streamer::time::Time;
 //!
 //! let mut bus = Bus::new(&Options::default());
-//! let format = Format { coding: Coding::Bare, named: false };
+//! let format = Format { coding: Coding::Bare, named: false, ids: false };
 //! let (subscriber, start) = bus.subscribe(&[(Stream::Raw, None)], 7, format, None);
 //! assert_eq!(start, Start::Now);
 //!
@@ -60,7 +60,6 @@ pub use line::{Counters, Line};
 pub use log::LogState;
 pub use namespace::Stream;
 pub use passes::{SubscriberId, Visit};
-pub use position::CLEAR;
 pub use registry::{Name, Registry};
 pub use sse::Coding;
 pub use subscriber::Subscriber;
@@ -68,7 +67,7 @@ pub use subscriber::Subscriber;
 use crate::limits;
 use crate::time::Time;
 use batch::{Batches, GAP_LINES, Range};
-use position::Positions;
+use position::{CLEAR_LINE, Positions};
 use sse::Style;
 
 /// What a deployer may change.
@@ -160,20 +159,17 @@ impl Bus {
         let namespace = line.enter(names);
         let since = line.registry().complete_since(namespace);
         let possible = since..=line.log().head();
-        let newest = line.newest_of(namespace);
         let number = resume.and_then(|text| self.batches.positions().parse(text));
         let now = line.start_of(namespace).max(since);
-        let (start, cursor) = match number.filter(|number| possible.contains(number)) {
-            Some(number) if line.has_between(namespace, number, newest) => (Start::Missed, number),
-            Some(number) => (Start::Caught, number),
-            None if resume.is_some() => (Start::Gap, now),
-            None => (Start::Now, now),
+        let number = number.filter(|number| possible.contains(number));
+        let last = number.and_then(|number| line.last_after(namespace, number, format.ids));
+        let (start, cursor, replay_to) = match (number, last) {
+            (Some(number), Some(last)) => (Start::Missed, number, last),
+            (Some(number), None) => (Start::Caught, number, number + 1),
+            (None, _) if resume.is_some() => (Start::Gap, now, now + 1),
+            (None, _) => (Start::Now, now, 0),
         };
-        let ids_until = match start {
-            _ if line.carries(namespace, Stream::Channels) => u64::MAX,
-            Start::Missed => newest,
-            Start::Now | Start::Caught | Start::Gap => 0,
-        };
+        let replay_to = if format.ids { 0 } else { replay_to };
         let entry = self.subscribers.vacant_entry();
         let id = SubscriberId(entry.key() as u32);
         let slot = line.add_subscriber(namespace, id);
@@ -182,7 +178,7 @@ impl Bus {
             (namespace, slot),
             format,
             cursor,
-            ids_until,
+            replay_to,
         ));
         (id, start)
     }
@@ -257,12 +253,6 @@ impl Bus {
         Ok(event)
     }
 
-    /// Whether a replay has ended, so that the client is to be told to forget its position: see [`CLEAR`].
-    pub fn poll_caught_up(&mut self, id: SubscriberId) -> bool {
-        let subscriber = self.subscribers.get_mut(id.0 as usize);
-        subscriber.is_some_and(Subscriber::poll_caught_up)
-    }
-
     /// What was encoded since this was last asked, in bytes, or in what costs as much.
     pub fn take_work(&mut self) -> usize {
         self.batches.take_work()
@@ -283,22 +273,20 @@ impl Bus {
         let Some(subscriber) = self.subscriber(id) else {
             return;
         };
-        let (namespace, _) = subscriber.listed_at();
-        match start {
-            // It is told with each event, or when all are there.
-            Start::Missed => {}
+        match (start, subscriber.format().ids) {
+            // The events have positions.
+            (Start::Missed, _) | (Start::Now, false) => return,
             // Who loses the connection before the first message has a position to come back with as well.
-            _ if self.line.carries(namespace, Stream::Channels) => {
-                let positions = self.batches.positions();
-                positions.encode_line(out, Style::Spaced, subscriber.cursor());
+            (_, true) => {
                 if start == Start::Gap {
                     out.extend_from_slice(GAP_LINES);
                 }
-                out.push(b'\n');
+                self.encode_id(subscriber, subscriber.cursor(), out);
             }
-            Start::Caught | Start::Gap => out.extend_from_slice(CLEAR),
-            Start::Now => {}
+            // Some clients ignore a block without data, and are told again with the first event.
+            (Start::Caught | Start::Gap, false) => out.extend_from_slice(CLEAR_LINE),
         }
+        out.push(b'\n');
     }
 
     /// Appends the block that tells a client where it stands once what was begun is complete, so that it can come back.
@@ -313,8 +301,7 @@ impl Bus {
                 || self.line.has_between(namespace, place, end));
         // The cursor of a subscriber that lacks nothing may be old, so the newer end is sent.
         let number = if lacks { place } else { place.max(end) };
-        let positions = self.batches.positions();
-        positions.encode_line(out, Style::Tight, number);
+        self.encode_id(subscriber, number, out);
         out.push(b'\n');
     }
 
@@ -347,10 +334,10 @@ impl Bus {
         })
     }
 
-    /// Whether a subscriber gets messages of a stream.
-    pub fn receives(&self, id: SubscriberId, stream: Stream) -> bool {
-        let namespace = self.namespace_of(id);
-        namespace.is_some_and(|namespace| self.line.carries(namespace, stream))
+    /// Whether a subscriber's events have positions.
+    pub fn has_ids(&self, id: SubscriberId) -> bool {
+        let subscriber = self.subscriber(id);
+        subscriber.is_some_and(|subscriber| subscriber.format().ids)
     }
 
     /// Whether a subscriber has subscribed to just this stream, or this child of it, alone or with others.
@@ -406,6 +393,15 @@ impl Bus {
                 );
             }
         }
+    }
+
+    fn encode_id(&self, subscriber: &Subscriber, number: u64, out: &mut Vec<u8>) {
+        let (namespace, _) = subscriber.listed_at();
+        let style = match self.line.carries(namespace, Stream::Channels) {
+            true => Style::Spaced,
+            false => Style::Tight,
+        };
+        self.batches.positions().encode_line(out, style, number);
     }
 
     fn namespace_of(&self, id: SubscriberId) -> Option<namespace::NamespaceId> {
@@ -470,7 +466,7 @@ impl Bus {
             to,
             limit,
             format: subscriber.format(),
-            ids: subscriber.has_ids(),
+            replay_to: subscriber.replay_to(from),
         })
     }
 }

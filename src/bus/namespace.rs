@@ -223,6 +223,11 @@ impl Namespace {
         self.numbers.get(place).copied()
     }
 
+    /// The numbers of its messages after `number`, in order.
+    pub fn after(&self, number: u64) -> impl DoubleEndedIterator<Item = u64> {
+        self.numbers.range(self.place_after(number)..).copied()
+    }
+
     /// How many messages it has after `number`.
     pub fn count_after(&self, number: u64) -> usize {
         self.numbers.len() - self.place_after(number)

@@ -1,15 +1,15 @@
 //! Positions: a number as a browser carries it. It owns their form, `<epoch>-<number>`; it must not judge whether what
 //! lies behind one is still kept.
 //!
-//! A position goes out with each event of a channel, with each event that is replayed, and when a stream is ended by us, in
-//! a block of its own: a browser dispatches nothing for that, keeps it as its last event id, and sends it back as
+//! A position goes out with each event of a channel, or of any stream that was asked for with positions; with each event that
+//! is replayed; and when a stream is ended by us, in a block of its own: a browser dispatches nothing for that, keeps it as its last event id, and sends it back as
 //! `Last-Event-ID` (WHATWG HTML §9.2.3, §9.2.6).
 
 use super::sse::{self, Style};
 
-/// The block that makes a browser forget the position it has. Without it, Chromium goes on sending it with every later
+/// The line that makes a client forget the position it has. Without it, Chromium goes on sending it with every later
 /// reconnect, and would be sent the same events again.
-pub const CLEAR: &[u8] = b"id:\n\n";
+pub const CLEAR_LINE: &[u8] = b"id:\n";
 
 /// Positions of one process, on which its numbers mean something.
 pub struct Positions {
@@ -25,8 +25,8 @@ impl Positions {
         }
     }
 
-    /// Appends the line that gives a position to a client, to be followed by an event's other lines, or by the empty
-    /// line that ends a block. It says that the client has everything up to this number.
+    /// Appends the line that gives a position to a client, to be followed by the empty line
+    /// that ends a block. It says that the client has everything up to this number.
     pub fn encode_line(&self, out: &mut Vec<u8>, style: Style, number: u64) {
         out.extend_from_slice(match style {
             Style::Tight => b"id:",

@@ -151,15 +151,6 @@ impl Registry {
         }
     }
 
-    /// A message that was published there was not kept.
-    pub fn lose(&mut self, id: NamespaceId, stream: Stream, number: u64) {
-        for id in with_root(id, stream) {
-            if let Some(namespace) = self.get_mut(id) {
-                namespace.begin(number);
-            }
-        }
-    }
-
     /// Takes an evicted message, or scores up to this number, out of the lists that have it.
     pub fn forget(&mut self, id: NamespaceId, stream: Stream, number: u64) {
         for id in with_root(id, stream) {

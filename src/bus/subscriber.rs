@@ -20,9 +20,9 @@ pub struct Subscriber {
     cursor: u64,
     /// Where the batch ends that was begun.
     unfinished_to: u64,
-    /// Its events have their positions until it has everything up to here: the end of a replay, or the greatest number
-    /// where all have them, or zero.
-    ids_until: u64,
+    /// It came back, and has not forgotten its position yet: it does with the event with which it has everything up to
+    /// here. Zero where there is nothing to forget, or where each event has its position.
+    replay_to: u64,
     events: u64,
 }
 
@@ -36,7 +36,7 @@ impl Subscriber {
         (namespace, slot): (NamespaceId, u32),
         format: Format,
         cursor: u64,
-        ids_until: u64,
+        replay_to: u64,
     ) -> Subscriber {
         Subscriber {
             owner,
@@ -47,7 +47,7 @@ impl Subscriber {
             taken: 0,
             cursor,
             unfinished_to: 0,
-            ids_until,
+            replay_to,
             events: 0,
         }
     }
@@ -63,14 +63,11 @@ impl Subscriber {
         }
         self.taken = 0;
         self.cursor = batch.to();
+        if batch.events() > 0 && self.replay_to <= self.cursor {
+            self.replay_to = 0;
+        }
         self.events += batch.events();
         batch.events()
-    }
-
-    /// Whether a replay has ended: its last event is complete, and further ones have no positions.
-    pub fn poll_caught_up(&mut self) -> bool {
-        let is_over = self.taken == 0 && self.cursor >= self.ids_until;
-        is_over && std::mem::take(&mut self.ids_until) > 0
     }
 
     /// Another's leaving has moved it to this slot.
@@ -128,8 +125,12 @@ impl Subscriber {
         self.format
     }
 
-    /// Whether its next events have their positions.
-    pub fn has_ids(&self) -> bool {
-        self.ids_until > 0
+    /// Up to where a range of its events that begins after `from` is a replay. Wherever that was to end before, the first
+    /// event ends it, so that those who came back and lack nothing share a batch.
+    pub fn replay_to(&self, from: u64) -> u64 {
+        match self.replay_to {
+            0 => 0,
+            to => to.max(from + 1),
+        }
     }
 }

@@ -147,6 +147,18 @@ impl Tape {
         })
     }
 
+    /// The number of the last score with a number in `(from, to]`.
+    pub fn last(&self, from: u64, to: u64) -> Option<u64> {
+        let end = self.blocks.partition_point(|block| block.first <= to);
+        let blocks = self.blocks.range(..end).rev();
+        let mut blocks = blocks.take_while(|block| block.end() > from + 1);
+        blocks.find_map(|block| {
+            let (first, slots) = block.slots_in(from, to);
+            let place = slots.iter().rposition(|&symbol| symbol != NO_SCORE)?;
+            Some(first + place as u64)
+        })
+    }
+
     /// How many scores have numbers in `(from, to]`.
     pub fn count(&self, from: u64, to: u64) -> usize {
         self.count_to(to).saturating_sub(self.count_to(from))

@@ -409,6 +409,7 @@ mod tests {
             ("AMQP_EXCHANGE_TYPE", "Topic", show_amqp, "None"),
             ("ENABLE_RAW_STREAM", "f", |config| config.server.streams.raw_enabled.to_string(), "false"),
             ("ENABLE_KIOSK_INTERACTION_STREAM", "1", |config| config.server.streams.kiosk_enabled.to_string(), "true"),
+            ("SSE_IDS", "1", |config| config.server.streams.ids_enabled.to_string(), "true"),
             ("SSE_FORCE_REFRESH", "t", show_retry, "Some(100) Some(500)"),
             ("SSE_SCORE_RETRY_MS", "7", show_retry, "None None"),
             ("SSE_DETAIL_RETRY_MS", "7", show_retry, "None None"),
@@ -487,7 +488,7 @@ mod tests {
              ENABLE_KIOSK_INTERACTION_STREAM=false CHANNELS=none CHANNELS_PATTERNS=false PUBLISH_KEY=none \
              REPLAY_SEC=8 \
              CHANNEL_STATS_MAX=1000 AMQP_URL=none AMQP_EXCHANGE=emojitrack \
-             AMQP_EXCHANGE_TYPE=direct SSE_FORCE_REFRESH=false SSE_SCORE_RETRY_MS=none \
+             AMQP_EXCHANGE_TYPE=direct SSE_FORCE_REFRESH=false SSE_IDS=false SSE_SCORE_RETRY_MS=none \
              SSE_DETAIL_RETRY_MS=none SSE_RECONNECT_MS=none SSE_SCORE_FORCECLOSE_SEC=none \
              SSE_DETAIL_FORCECLOSE_SEC=none TRUST_PROXY=0 MAX_CONNECTIONS=none \
              MAX_CONNECTIONS_PER_IP=none STATUS_CONNECTIONS_MAX=1000 DRAIN_SEC=20 KEEPALIVE_SEC=15 \

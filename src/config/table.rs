@@ -125,6 +125,8 @@ options! {
 
     "SSE_FORCE_REFRESH", [], "", Value("false"), "limit the lifetime of streams, for routers that hide disconnects",
         |c, v| c.server.streams.force_refresh = v.boolean()?, |c| c.server.streams.force_refresh;
+    "SSE_IDS", [], "", Value("false"), "give every event its position (id:), from which clients resume",
+        |c, v| c.server.streams.ids_enabled = v.boolean()?, |c| c.server.streams.ids_enabled;
     "SSE_SCORE_RETRY_MS", [], "MS", Value("100"), "reconnection time (retry:) of raw and eps, with force refresh",
         |c, v| c.server.streams.score.retry_ms = Some(v.number(0..=limits::RETRY_MS_MAX)?),
         |c| or_none(c.server.streams.score.retry_ms);
@@ -248,6 +250,7 @@ mod tests {
             (&[], "AMQP_URL", "amqp://h", &[]),
             (&[], "AMQP_EXCHANGE", "a", &[]),
             (&[], "AMQP_EXCHANGE_TYPE", "topic", &[]),
+            (&[], "SSE_IDS", "1", &[]),
             (&[], "SSE_FORCE_REFRESH", "1", &["SSE_SCORE_RETRY_MS", "SSE_DETAIL_RETRY_MS",
                 "SSE_SCORE_FORCECLOSE_SEC", "SSE_DETAIL_FORCECLOSE_SEC"]),
             (forced, "SSE_SCORE_RETRY_MS", "7", &[]),

@@ -90,14 +90,27 @@ impl About {
 /// The position that the client of a request comes back with.
 pub fn last_event_id(request: &Request) -> Option<String> {
     let id = match std::str::from_utf8(&request.last_event_id) {
-        // The parameter is for clients that cannot set the field; browsers set it themselves.
+        // The parameters are for clients that cannot set the field; browsers set it themselves.
         Ok("") | Err(_) => {
-            let target = target::split(&request.target).ok()?;
-            target::query_values(target.query, "lastEventId").next()?
+            let query = target::split(&request.target).ok()?.query;
+            let mut values = ["lastEventId", "lastEventID"]
+                .iter()
+                .filter_map(|name| target::query_values(query, name).next());
+            values.next()?
         }
         Ok(id) => id.to_owned(),
     };
     Some(id).filter(|id| !id.is_empty())
+}
+
+/// Whether a request asks for events with positions, or for events without; `None` where it does neither.
+pub fn wants_ids(request: &Request) -> Option<bool> {
+    let query = target::split(&request.target).ok()?.query;
+    target::query_values(query, "ids").find_map(|value| match &*value {
+        "1" | "true" => Some(true),
+        "0" | "false" => Some(false),
+        _ => None,
+    })
 }
 
 /// The token in a query, valid or not.

@@ -18,7 +18,7 @@ use super::topics::{self, Topic};
 use super::warnings::Warnings;
 use super::{Effect, Write, access, admission, rows, submissions};
 use crate::broker::Message;
-use crate::bus::{Bus, Start, Stream, sse};
+use crate::bus::{Bus, Start, Stream};
 use crate::http::head::Framing;
 use crate::http::reply::Reply;
 use crate::http::{self, CloseReason, Event, Key, Request};
@@ -114,6 +114,11 @@ impl Server {
             Destination::Publish(name) => line.publish(name, channel, payload),
             Destination::Gap(name, drop) => {
                 line.publish_gap(name);
+                self.counters.handle_drop(drop);
+            }
+            Destination::ScoreGap(drop) => {
+                line.publish_gap((Stream::Raw, None));
+                line.publish_gap((Stream::Eps, None));
                 self.counters.handle_drop(drop);
             }
             Destination::Relay => self.handle_relay(payload),
@@ -300,12 +305,12 @@ impl Server {
             match event {
                 Event::Request(key, request) => self.handle_request(key, request, None),
                 Event::Body(key, request, body) => self.handle_request(key, request, Some(body)),
-                Event::Silent(key) => self.streams.at(key).send(sse::COMMENT),
+                Event::Silent(key) => self.streams.keep_alive(key),
                 Event::PollTimedOut(key) => self.answer_poll(key, &[]),
                 // If the client is gone, a comment or an empty reply brings back a reset.
                 Event::PeerEnded(key) => match self.streams.find(key) {
                     Some((_, Stage::Poll)) => self.answer_poll(key, &[]),
-                    _ => self.streams.at(key).send(sse::COMMENT),
+                    _ => self.streams.keep_alive(key),
                 },
                 Event::LifetimeOver(key) => self.end_stream(key, CloseReason::Lifetime),
                 Event::Closed(key, reason) => self.handle_closed(key, reason),
@@ -420,7 +425,8 @@ impl Server {
             return self.streams.at(key).refuse(&reply, CloseReason::Shed);
         }
         self.log(|| format!("connect {} from {client_ip}", about.path));
-        let format = topics::format(topics, request.http_11 && !is_poll);
+        let has_ids = about::wants_ids(request).unwrap_or(self.settings.streams.ids_enabled);
+        let format = topics::format(topics, request.http_11 && !is_poll, has_ids);
         let resume = about::last_event_id(request);
         let stage = if is_poll { Stage::Poll } else { Stage::Stream };
         let streams = &mut self.streams;

@@ -34,6 +34,8 @@ pub fn is_own_channel(channel: &[u8]) -> bool {
 pub enum Destination<'a> {
     /// To the streams of scores.
     Score,
+    /// To the streams of scores, as a gap, because it cannot be sent.
+    ScoreGap(Drop),
     /// To a namespace, as an event with its channel's name.
     Publish(Name<'a>),
     /// To a namespace, as a gap, because it cannot be sent.
@@ -87,25 +89,27 @@ fn of_server(message: &Message) -> Destination<'_> {
     if channel == CLEANUP_CHANNEL.as_bytes() {
         return Destination::Relay;
     }
-    let drop = unfit(message);
-    if channel == SCORE_CHANNEL.as_bytes() {
-        return drop.map_or(Destination::Score, Destination::Drop);
-    }
-    if let Some(drop) = drop {
-        return Destination::Drop(drop);
-    }
-    if let Some(id) = channel.strip_prefix(TWEET_CHANNEL_PREFIX.as_bytes()) {
-        Destination::Publish((Stream::Details, Some(id)))
+    let name = if channel == SCORE_CHANNEL.as_bytes() {
+        return match unfit(message) {
+            None => Destination::Score,
+            Some(drop) => Destination::ScoreGap(drop),
+        };
+    } else if let Some(id) = channel.strip_prefix(TWEET_CHANNEL_PREFIX.as_bytes()) {
+        (Stream::Details, Some(id))
     } else if channel.starts_with(KIOSK_CHANNEL_PREFIX.as_bytes()) {
-        Destination::Publish((Stream::Kiosk, None))
+        (Stream::Kiosk, None)
     } else {
-        Destination::Drop(Drop::Unknown)
-    }
+        return Destination::Drop(Drop::Unknown);
+    };
+    publish(name, message)
 }
 
 /// Where a message goes whose channel or pattern clients subscribe to by this name.
 fn of_channel<'a>(name: &'a [u8], message: &Message) -> Destination<'a> {
-    let name = (Stream::Channels, Some(name));
+    publish((Stream::Channels, Some(name)), message)
+}
+
+fn publish<'a>(name: Name<'a>, message: &Message) -> Destination<'a> {
     match unfit(message) {
         None => Destination::Publish(name),
         Some(drop) => Destination::Gap(name, drop),

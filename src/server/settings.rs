@@ -41,6 +41,8 @@ pub struct Streams {
     pub kiosk_enabled: bool,
     /// Whether clients are asked to request cleanups, because their closes do not reach us (`X-Sse-Cleanup-Requested`).
     pub force_refresh: bool,
+    /// Whether all events have positions, also those of the emoji streams, unless a client asks for events without.
+    pub ids_enabled: bool,
     /// The score streams: raw and eps.
     pub score: Reconnect,
     /// All other streams.
@@ -206,6 +208,7 @@ pub(super) mod tests {
                 raw_enabled: true,
                 kiosk_enabled: false,
                 force_refresh: false,
+                ids_enabled: false,
                 score: Reconnect::default(),
                 detail: Reconnect::default(),
             },

@@ -15,9 +15,7 @@ use super::admission::{Admission, network_of};
 use super::demand::Demand;
 use super::settings::Settings;
 use super::topics::{self, Topic};
-use crate::bus::{
-    self, Bus, Format, Name, Ready, Start, Stream, Subscriber, SubscriberId, Visit, sse,
-};
+use crate::bus::{self, Bus, Format, Name, Ready, Start, Subscriber, SubscriberId, Visit, sse};
 use crate::http::{self, CloseReason, Connections, Key};
 use crate::limits;
 use crate::time::Time;
@@ -202,6 +200,18 @@ impl Streams {
         self.demand.handle_channel_source(is_live, unanswered)
     }
 
+    /// Breaks the silence of a stream. Where events have positions, so has this, because that of an old event may no longer be
+    /// found when its client comes back.
+    pub fn keep_alive(&mut self, key: Key) {
+        let mut comment = sse::COMMENT.to_vec();
+        if let Some((id, Stage::Stream)) = self.find(key)
+            && self.bus.has_ids(id)
+        {
+            self.bus.encode_position(id, &mut comment);
+        }
+        self.http.at(key).send(&comment);
+    }
+
     /// Ends a stream between two events, of which the first may still have to be completed. Messages are kept for a while,
     /// so that the client can come back for them.
     pub fn end(&mut self, key: Key, reason: CloseReason) {
@@ -231,8 +241,8 @@ impl Streams {
         Some(subscription.about)
     }
 
-    /// A stream stops receiving events, unless it has done so before. Clients of channels always have a position that they
-    /// can come back with; others only if we end the stream.
+    /// A stream stops receiving events, unless it has done so before. Clients whose events have positions can always come back
+    /// with one; others only if we end the stream.
     fn leave(&mut self, key: Key, is_forced: bool) {
         let subscription = get_mut(&mut self.table, key);
         let Some(subscription) = subscription.filter(|it| it.is_active()) else {
@@ -240,7 +250,7 @@ impl Streams {
         };
         self.admission.handle_end(&subscription.about);
         let id = subscription.subscriber;
-        if self.bus.receives(id, Stream::Channels) {
+        if self.bus.has_ids(id) {
             let until = (self.now + self.linger).next_beat(limits::TIMER_SLACK);
             self.bus.linger(id, until);
         } else if is_forced {
@@ -269,7 +279,6 @@ impl Streams {
             (Err(error), _) => self.http.at(key).handle_failure(&error),
             (Ok(_), None) => self.http.at(key).handle_outbox_written(taken),
             (Ok(_), Some(id)) => {
-                self.tell_if_caught_up(key, id);
                 let has_more = taken < len || self.bus.has_more(id);
                 if !has_more
                     && let Some(Some(stream)) = self.table.get_mut(key.index as usize)
@@ -362,8 +371,7 @@ impl Streams {
         };
         match ready {
             Ready::Bytes => return Some(self.write(key, Some(id), self.bus.bytes().len())),
-            // There may have been nothing left to replay.
-            Ready::Nothing => self.tell_if_caught_up(key, id),
+            Ready::Nothing => {}
             Ready::Lost => self.http.at(key).close(CloseReason::Slow),
         }
         None
@@ -376,13 +384,6 @@ impl Streams {
             len,
         });
         Step::Write
-    }
-
-    /// After a replay, tells the client to forget its position.
-    fn tell_if_caught_up(&mut self, key: Key, id: SubscriberId) {
-        if self.bus.poll_caught_up(id) {
-            self.http.at(key).send(bus::CLEAR);
-        }
     }
 
     /// The write whose outcome is not known yet: for whom, and its bytes.

@@ -42,14 +42,15 @@ impl Topic {
     }
 }
 
-/// How the events of these topics are written.
-pub fn format(topics: &[Topic], is_chunked: bool) -> Format {
+/// How the events of these topics are written. Those of channels always have positions.
+pub fn format(topics: &[Topic], is_chunked: bool, wants_ids: bool) -> Format {
     Format {
         coding: match is_chunked {
             true => Coding::Chunked,
             false => Coding::Bare,
         },
         named: topics.iter().any(|topic| topic.is_named),
+        ids: wants_ids || topics.iter().any(|it| it.stream == Stream::Channels),
     }
 }
 

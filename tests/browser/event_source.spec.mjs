@@ -79,7 +79,7 @@ inBrowser('an EventSource across forced closes', (tab) => {
     const requests = () => proxy.requestsFor(RAW);
     await until(() => requests()[0]?.ended, 'the first stream is closed by force');
     await both.publish(SCORE_CHANNEL, 'MISSED');
-    await until(() => requests()[1]?.body.includes('\n\nid:\n\n'), 'the id is cleared');
+    await until(() => requests()[1]?.body.includes('\nid:\n\n'), 'the id is cleared');
     // What the browser has not looked at yet when a stream is cut off, it throws away.
     await tab.page.waitForFunction(() => globalThis.received.length === 1);
     requests()[1].cut();

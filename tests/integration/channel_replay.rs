@@ -20,7 +20,7 @@ fn expect_gap(mut subscriber: Subscriber, server: &Server, what: &str) {
         "{what}"
     );
     let id = event.id;
-    let expected = format!(":\nid: {id}\nevent: gap\ndata: null\n\n");
+    let expected = format!(":\nevent: gap\ndata: null\nid: {id}\n\n");
     assert_eq!(subscriber.text(), expected, "{what}");
     // Only once: the client can resume from the new id.
     drop(subscriber);
@@ -69,7 +69,7 @@ fn an_abrupt_disconnect_loses_nothing() {
     assert_eq!(second.next_data(3), ["1", "2", "3"]);
     let id = second.last_event_id().expect("an id").to_owned();
     let text = second.text();
-    assert!(text.starts_with(":\nid: "), "{text:?}");
+    assert!(text.starts_with(":\ndata: 1\nid: "), "{text:?}");
     assert!(!text.contains("gap"), "{text:?}");
     // Who has everything gets what is new, and nothing else.
     second.reset();

@@ -222,7 +222,7 @@ fn expect_fresh_start(mut subscriber: Subscriber, redis: &Redis, what: &str) {
     redis.client().publish(SCORES, "FRESH");
     assert_eq!(subscriber.next_event(), Event::message("FRESH"), "{what}");
     let text = subscriber.text();
-    let expected = "retry:100\nid:\n\ndata:FRESH\n\n";
+    let expected = "retry:100\nid:\n\ndata:FRESH\nid:\n\n";
     assert_eq!(text, expected, "{what}");
     assert_eq!(subscriber.last_event_id(), Some(""), "{what}");
 }
@@ -271,7 +271,7 @@ fn what_was_missed_comes_first_and_then_the_id_is_cleared() {
     for (subscriber, first) in [(&raw, "retry:100"), (&eps, "retry:100")] {
         let text = subscriber.text();
         assert!(text.starts_with(first), "{text:?}");
-        assert_eq!(text.matches("\n\nid:\n\n").count(), 1, "{text:?}");
+        assert_eq!(text.matches("\nid:\n\n").count(), 1, "{text:?}");
     }
     assert_eq!(raw.last_event_id(), Some(""));
 }

@@ -372,8 +372,8 @@ impl World {
         for (number, reader) in self.readers.iter_mut().enumerate() {
             self.about = Some(number);
             reader.finish(&mut self.stage);
-            let delivered = &self.stage.broker.delivered;
-            group_verdict::judge(reader, delivered, true)
+            let broker = &self.stage.broker;
+            group_verdict::judge(reader, broker, true)
                 .unwrap_or_else(|error| panic!("{:?}: {error}", reader.wish));
         }
         self.about = None;

@@ -105,7 +105,8 @@ pub struct Broker {
     under_way: VecDeque<(u64, Option<(Option<String>, String, String)>)>,
     number: u64,
     pub delivered: Vec<Delivered>,
-    pub dropped: u64,
+    /// When the server had taken messages that it must drop.
+    pub dropped_at: Vec<Time>,
     pub steps: Steps,
 }
 
@@ -139,7 +140,7 @@ impl Broker {
             under_way: VecDeque::new(),
             number: 0,
             delivered: Vec::new(),
-            dropped: 0,
+            dropped_at: Vec::new(),
             steps: Steps::default(),
         }
     }
@@ -277,7 +278,7 @@ impl Broker {
                         payload,
                     });
                 }
-                _ => self.dropped += 1,
+                _ => self.dropped_at.push(now),
             }
         }
     }

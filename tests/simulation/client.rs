@@ -81,6 +81,8 @@ pub struct Client {
     earlier: Vec<Event>,
     /// Whether it comes back when the server ends its stream, as a browser does.
     pub comes_back: bool,
+    /// Whether it does so as well when the network ends its stream.
+    resumes: bool,
     pub comebacks: usize,
     token: String,
     /// The connection on which it asks for a cleanup, and what came of that.
@@ -110,7 +112,7 @@ impl Client {
         random: &mut Random,
         number: u64,
         busy_until: Time,
-        comes_back: bool,
+        (comes_back, resumes): (bool, bool),
         only_eps: bool,
         admin_is_apart: bool,
     ) -> Client {
@@ -166,6 +168,7 @@ impl Client {
         Client {
             earlier: Vec::new(),
             comes_back,
+            resumes,
             comebacks: 0,
             token: if request.windows(7).any(|part| part == b"?token=") {
                 token
@@ -263,16 +266,13 @@ impl Client {
         };
         self.send(net, pipe, now, delivered);
         self.leave(net, pipe, now);
-        if self.gone {
+        if self.gone || self.pipe.is_none() {
             return Ok(());
         }
         self.receive(net, random, pipe, now, delivered)?;
         if net.peer_sees_end(pipe) && self.comes_back && !self.receiver.last_event_id.is_empty() {
-            self.come_back();
-            let id = self.receiver.last_event_id.as_bytes();
-            self.steps
-                .note(now, "was ended; comes back, times", self.comebacks, id);
-            self.next_at = now + random.between(Duration::from_millis(100), Duration::from_secs(2));
+            let pause = random.between(Duration::from_millis(100), Duration::from_secs(2));
+            self.come_back(now + pause);
             return Ok(());
         }
         // On a grid, so that several act between two turns; coarser when nothing is to be expected.
@@ -325,6 +325,10 @@ impl Client {
             }
             _ => return,
         }
+        if self.resumes && !self.receiver.last_event_id.is_empty() {
+            self.leaving = Leaving::Stays;
+            return self.come_back(now + Duration::from_millis(100));
+        }
         self.gone = true;
         self.steps
             .note(now, "left after events", self.receiver.events.len(), b"");
@@ -352,9 +356,13 @@ impl Client {
         }
     }
 
-    /// Connects again, as `EventSource` does: with the id that came last.
-    fn come_back(&mut self) {
+    /// Connects again at this moment, as `EventSource` does: with the id that came last.
+    fn come_back(&mut self, at: Time) {
         self.comebacks += 1;
+        let id = self.receiver.last_event_id.as_bytes();
+        self.steps
+            .note(at, "was ended; comes back, times", self.comebacks, id);
+        self.next_at = at;
         self.pipe = None;
         self.earlier.append(&mut self.receiver.events);
         let last_event_id = std::mem::take(&mut self.receiver.last_event_id);

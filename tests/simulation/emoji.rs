@@ -34,6 +34,8 @@ pub struct World {
     ends_at: Time,
     /// Whether lifetimes are bounded.
     forces: bool,
+    /// Whether all events have positions.
+    has_ids: bool,
 }
 
 impl seeds::World for World {
@@ -75,6 +77,13 @@ impl seeds::World for World {
         let admin_is_apart = random.one_in(3);
         let mut settings = server::settings(&mut random, forces);
         settings.access.admin_is_apart = admin_is_apart;
+        let has_ids = random.one_in(3);
+        if has_ids {
+            settings.streams.ids_enabled = true;
+            // Nothing is to be lost however clients are cut off.
+            settings.pacing.log_bytes_max = server::LARGE_LOG;
+            settings.channels.linger = Duration::from_secs(10);
+        }
         // With nothing else, the source is read at ticks alone.
         let only_eps = random.one_in(4);
         let clients = 60 + random.below(80);
@@ -83,7 +92,7 @@ impl seeds::World for World {
                 &mut random,
                 number,
                 busy_until,
-                forces,
+                (forces || has_ids, has_ids),
                 only_eps,
                 admin_is_apart,
             )
@@ -112,6 +121,7 @@ impl seeds::World for World {
             random,
             about: None,
             forces,
+            has_ids,
             ends_at: busy_until + Duration::from_secs(quiet),
         }
     }
@@ -164,15 +174,13 @@ impl World {
     fn check_before_stop(&mut self) {
         let counts = &self.reactor.server().counters().dropped;
         let dropped = counts[Drop::Encoding as usize] + counts[Drop::Channel as usize];
+        let invalid = self.broker.dropped_at.len() as u64;
         assert!(
-            dropped <= self.broker.dropped,
+            dropped <= invalid,
             "{dropped} messages were dropped without a reason"
         );
         let messages_in = self.reactor.server().counters().messages_in;
-        assert_eq!(
-            messages_in,
-            self.broker.delivered.len() as u64 + self.broker.dropped
-        );
+        assert_eq!(messages_in, self.broker.delivered.len() as u64 + invalid);
         for (number, client) in self.clients.iter_mut().enumerate() {
             self.about = Some(number);
             let net = self.reactor.net();
@@ -185,13 +193,14 @@ impl World {
                 client.wish
             );
             client.was_there = !closed && !client.gone && client.answered_at.is_some();
-            Judge::new(client, &self.broker.delivered, closed, net.now()).judge();
+            let told = self.has_ids.then_some(invalid);
+            Judge::new(client, &self.broker.delivered, told, closed, net.now()).judge();
         }
         self.about = None;
         assert!(self.broker.carbon.lines > 0, "graphite was told nothing");
         let counters = self.reactor.server().counters();
         assert!(
-            !self.forces || counters.replay_refused == 0,
+            !(self.forces || self.has_ids) || counters.replay_refused == 0,
             "an id was worth nothing"
         );
     }

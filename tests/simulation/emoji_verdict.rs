@@ -11,6 +11,9 @@
 //! closed. Of everybody else only the beginning and the lack of gaps are judged. A client that the server sends away
 //! at the end of a lifetime, and that comes back with an id, goes on with its run: nothing twice, nothing left out.
 //!
+//! **Gaps.** Where events have positions, a client is told of messages that the server dropped, once each at most. Such an
+//! event does not interrupt the run, because the list does not have these messages.
+//!
 //! **What it may not be judged on.** Which updates share an event of `eps` (that is a matter of time), how the events of
 //! sums and those with names are interleaved on one connection, where the network cut the bytes, and whether a
 //! client that takes little at a time has taken everything yet. Clients that are always there and take everything
@@ -32,6 +35,8 @@ use crate::sums::{Counts, counts_of, end_of_run};
 pub struct Judge<'a> {
     client: &'a Client,
     delivered: &'a [Delivered],
+    /// How many messages the server dropped, if clients are told.
+    gaps_max: Option<u64>,
     /// Whether the server has closed its connection.
     closed: bool,
     now: Time,
@@ -43,6 +48,7 @@ impl<'a> Judge<'a> {
     pub fn new(
         client: &'a Client,
         delivered: &'a [Delivered],
+        gaps_max: Option<u64>,
         closed: bool,
         now: Time,
     ) -> Judge<'a> {
@@ -54,6 +60,7 @@ impl<'a> Judge<'a> {
         Judge {
             client,
             delivered,
+            gaps_max,
             closed,
             now,
             context,
@@ -123,7 +130,8 @@ impl<'a> Judge<'a> {
                 self.client.receiver.streaming || between,
                 "{context} got no stream"
             );
-            let forgot = closed || self.client.receiver.last_event_id.is_empty();
+            let forgot =
+                closed || self.gaps_max.is_some() || self.client.receiver.last_event_id.is_empty();
             assert!(
                 forgot || !self.client.receiver.streaming,
                 "{context} was not told to forget its id"
@@ -169,9 +177,15 @@ impl<'a> Judge<'a> {
         };
         // Sums stand in events without a name, whatever else comes over the connection.
         let sums_up = matches!(self.client.wish, Wish::Eps | Wish::EpsAnd(_));
-        let (unnamed, named): (Vec<&Event>, Vec<&Event>) = self
-            .client
-            .events()
+        let (gaps, events): (Vec<&Event>, Vec<&Event>) =
+            self.client.events().partition(|event| event.name == "gap");
+        assert!(
+            gaps.len() as u64 <= self.gaps_max.unwrap_or(0),
+            "{context}: {} gaps",
+            gaps.len()
+        );
+        let (unnamed, named): (Vec<&Event>, Vec<&Event>) = events
+            .into_iter()
             .partition(|event| sums_up && event.name.is_empty());
         let part = |of_sums: bool| {
             let is_in = |message: &&Delivered| self.wants(message) && is_sum(message) == of_sums;

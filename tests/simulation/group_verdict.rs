@@ -6,6 +6,9 @@
 //! server, event by event, and all other events are one run of the other messages of the group, in order. Nothing comes
 //! twice, nothing is left out. Both runs begin between the first request of the chain and the answer to it.
 //!
+//! **Gaps.** A `gap` that does not come first is for a message that the server dropped, and each client gets one for each
+//! such message at most.
+//!
 //! **How far the runs must reach.** To the last message, if the last attempt was open to the end.
 //!
 //! **What it may not be judged on.** How sums and other events are interleaved; which updates share a sum; whether a
@@ -13,7 +16,7 @@
 
 use std::time::Duration;
 
-use crate::broker::Delivered;
+use crate::broker::{Broker, Delivered};
 use crate::groups::{Attempt, Reader, Wish};
 use crate::receiver::{Event, joined_lines};
 use crate::steps::brief;
@@ -23,6 +26,7 @@ use crate::sums::{Counts, counts_of, end_of_run};
 const TICK: Duration = Duration::from_millis(18);
 
 /// What a reader received from the beginning of a chain on.
+#[derive(Clone)]
 struct Chain<'a> {
     first: &'a Attempt,
     sums: Vec<Counts>,
@@ -30,41 +34,59 @@ struct Chain<'a> {
 }
 
 /// Judges all that a reader received.
-pub fn judge(reader: &Reader, delivered: &[Delivered], is_anchored: bool) -> Result<(), String> {
+pub fn judge(reader: &Reader, broker: &Broker, is_anchored: bool) -> Result<(), String> {
+    let delivered = &broker.delivered;
+    let mut gaps = 0;
     let mut chain: Option<Chain> = None;
     for (number, attempt) in reader.attempts.iter().enumerate() {
         let Some(answered) = attempt.answered else {
             continue;
         };
         let has_gap = attempt.events.first().is_some_and(|it| it.name == "gap");
-        if has_gap && (attempt.id.is_empty() || is_anchored) {
-            return Err(format!("attempt {number} got a gap without a reason"));
-        }
-        let goes_on = !attempt.id.is_empty() && !has_gap;
-        let open = match chain.take_if(|_| goes_on) {
-            Some(open) => open,
-            None => Chain {
-                first: attempt,
-                sums: Vec::new(),
-                others: Vec::new(),
-            },
+        let judged = |chain: &Chain| {
+            let verdict = chain.judge(&reader.wish, delivered, answered, attempt.is_open);
+            verdict
+                .map_err(|error| format!("attempt {number} of {}: {error}", reader.attempts.len()))
         };
-        let mut open = open;
-        for event in &attempt.events[usize::from(has_gap)..] {
-            match is_sum(event) {
-                true => open.sums.push(counts_of(event)?),
-                false => open.others.push(event),
-            }
+        let begun = Chain {
+            first: attempt,
+            sums: Vec::new(),
+            others: Vec::new(),
+        };
+        let known = chain.take().filter(|_| !attempt.id.is_empty());
+        let mut open = known.clone().unwrap_or_else(|| begun.clone());
+        gaps += open.take_events(&attempt.events)?;
+        let mut verdict = judged(&open);
+        // The first gap may say that the chain does not go on, unless somebody anchors it.
+        if verdict.is_err() && has_gap && known.is_some() && !is_anchored {
+            open = begun;
+            gaps += open.take_events(&attempt.events[1..])?;
+            verdict = judged(&open);
         }
-        let verdict = open.judge(&reader.wish, delivered, answered, attempt.is_open);
-        verdict
-            .map_err(|error| format!("attempt {number} of {}: {error}", reader.attempts.len()))?;
+        verdict?;
+        let dropped = broker.dropped_at.len();
+        if gaps > dropped && is_anchored {
+            return Err(format!("{gaps} gaps, and {dropped} messages were dropped"));
+        }
         chain = Some(open);
     }
     Ok(())
 }
 
-impl Chain<'_> {
+impl<'a> Chain<'a> {
+    /// Takes what came; how many gaps there were.
+    fn take_events(&mut self, events: &'a [Event]) -> Result<usize, String> {
+        let mut gaps = 0;
+        for event in events {
+            match is_sum(event) {
+                true => self.sums.push(counts_of(event)?),
+                false if event.name == "gap" => gaps += 1,
+                false => self.others.push(event),
+            }
+        }
+        Ok(gaps)
+    }
+
     /// Judges what has come so far.
     fn judge(
         &self,

@@ -258,8 +258,8 @@ impl seeds::World for World {
         for (number, reader) in self.readers.iter_mut().enumerate() {
             self.about = Some(number);
             reader.finish(&mut self.stage);
-            let delivered = &self.stage.broker.delivered;
-            group_verdict::judge(reader, delivered, self.is_anchored)
+            let broker = &self.stage.broker;
+            group_verdict::judge(reader, broker, self.is_anchored)
                 .unwrap_or_else(|error| panic!("{:?}: {error}", reader.wish));
         }
     }

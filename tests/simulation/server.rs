@@ -33,6 +33,7 @@ pub fn settings(random: &mut Random, forces: bool) -> Settings {
             raw_enabled: true,
             kiosk_enabled: true,
             force_refresh: forces,
+            ids_enabled: false,
             score: settings::Reconnect {
                 retry_ms: random.one_in(2).then_some(100),
                 lifetime: score_lifetime,

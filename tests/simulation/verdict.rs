@@ -16,7 +16,8 @@
 //! |---|---|
 //! | an event is the next entry: not an earlier one again, and none before it was left out | `take_event` |
 //! | a known id without `gap` means that nothing was lost while the visitor was away | `check_nothing_missed` |
-//! | a `gap` has a reason: a wider wish, a long absence, a broker that was away, an eviction | `check_gap` |
+//! | a `gap` later on is for a message of an emoji stream that the server dropped | `may_be_dropped` |
+//! | a first `gap` has a reason: a wider wish, a long absence, a broker that was away, an eviction | `check_gap` |
 //! | a visitor that is connected at the end has everything | `check_none_left` |
 //! | the source was asked for the topics while the visitor was there, and for the linger after it | `check_listening` |
 //!
@@ -219,10 +220,16 @@ impl<'a> Court<'a> {
                 known.topics.clone_from(&attempt.wish.topics);
                 known
             }
+            (Some(known), Some(gap_at)) if self.may_be_dropped(attempt, gap_at) => Place {
+                // It may stand for what was dropped, or for everything since the id.
+                until: self.last_before(gap_at),
+                topics: attempt.wish.topics.clone(),
+                ..known.clone()
+            },
             (known, Some(gap_at)) => {
                 if let (Some(known), false) = (known, is_foreign) {
                     self.check_gap(attempt, last, known, gap_at, is_late)?;
-                } else if attempt.id.is_empty() {
+                } else if attempt.id.is_empty() && !self.may_be_dropped(attempt, gap_at) {
                     return Err("a gap without an id".to_owned());
                 }
                 let until = self.last_before(gap_at);
@@ -256,7 +263,8 @@ impl<'a> Court<'a> {
                     ids.insert(id, place.clone());
                 }
                 Item::Event(event) if event.name == "gap" => {
-                    if !std::mem::take(&mut is_first) {
+                    let is_first = std::mem::take(&mut is_first);
+                    if !is_first && !self.may_be_dropped(attempt, *at) {
                         return Err("a gap after something else".to_owned());
                     }
                     ids.insert(&event.id, place.clone());
@@ -284,6 +292,12 @@ impl<'a> Court<'a> {
             }
         }
         self.check_listening(attempt, answered_at, is_late)
+    }
+
+    /// Whether a `gap` of this moment may be for a message of an emoji stream.
+    fn may_be_dropped(&self, attempt: &Attempt, at: Time) -> bool {
+        let dropped_at = self.broker.and_then(|broker| broker.dropped_at.first());
+        attempt.wish.others.is_some() && dropped_at.is_some_and(|&first| first <= at)
     }
 
     /// An event is the next message.

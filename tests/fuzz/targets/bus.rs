@@ -92,6 +92,7 @@ impl World {
         let format = Format {
             coding: Coding::Bare,
             named: false,
+            ids: names.iter().any(|name| name.0 == Stream::Channels),
         };
         let owner = self.readers.len() as u32;
         let (id, start) = self.bus.subscribe(&asked, owner, format, None);
