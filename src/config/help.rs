@@ -80,18 +80,22 @@ const TYPOS_MAX: usize = 2;
 
 pub(super) const HELP_ADVICE: &str = "--help lists all flags";
 
-/// An argument that belongs to no flag. It is not shown, because it may be a secret whose flag was forgotten.
-pub(super) fn unexpected_argument() -> Misuse {
+/// An argument that belongs to no flag, by its place among all. It is not shown, because it may be a secret whose flag was
+/// forgotten.
+pub(super) fn unexpected_argument(position: usize) -> Misuse {
     Misuse(format!(
-        "an argument (not shown, it may be a password) belongs to no flag: use --flag=value, {HELP_ADVICE}"
+        "argument {position} (not shown, it may be a password) belongs to no flag: use --flag=value, {HELP_ADVICE}"
     ))
 }
 
-/// A flag that does not exist. It is shown only if it resembles one that does: anything else may be a secret that begins
-/// with a dash, or that follows a flag without a separator.
-pub(super) fn unknown_flag(flag: &str) -> Misuse {
+/// A flag that does not exist, by its place among all arguments. It is shown only if it resembles one that does: anything
+/// else may be a secret that begins with a dash, or that follows a flag without a separator. What stands before a `=` may
+/// be one as well, because secrets in base64 end with it.
+pub(super) fn unknown_flag(flag: &str, position: usize) -> Misuse {
     let Some(nearest) = nearest_flag(flag) else {
-        return unexpected_argument();
+        return Misuse(format!(
+            "argument {position} (not shown, it may be a password) is an unknown flag: {HELP_ADVICE}"
+        ));
     };
     let flag = flag.escape_debug();
     Misuse(format!(
@@ -108,7 +112,9 @@ fn nearest_flag(flag: &str) -> Option<String> {
     let known = [("HELP", "HELP"), ("VERSION", "VERSION")]
         .into_iter()
         .chain(options);
-    let rated = known.map(|(name, variable)| (edit_distance(&typed, &flag_of(name)), variable));
+    // Each letter that one has more than the other is a mistake.
+    let near = known.filter(|(name, _)| flag_of(name).len().abs_diff(typed.len()) <= TYPOS_MAX);
+    let rated = near.map(|(name, variable)| (edit_distance(&typed, &flag_of(name)), variable));
     let (typos, nearest) = rated.min_by_key(|(typos, _)| *typos)?;
     (typos <= TYPOS_MAX).then(|| flag_of(nearest))
 }
@@ -135,8 +141,6 @@ mod tests {
 
     #[test]
     fn unknown_flags_and_arguments() {
-        const NO_FLAG: &str = "an argument (not shown, it may be a password) belongs to no flag: use --flag=value, \
-            --help lists all flags";
         #[rustfmt::skip]
         let table: &[(&[&str], &str)] = &[
             (&["--prot", "1"], "unknown flag --prot: did you mean --port? --help lists all flags"),
@@ -146,11 +150,19 @@ mod tests {
             (&["--sse-reconnect"],
                 "unknown flag --sse-reconnect: did you mean --sse-reconnect-ms? --help lists all flags"),
             (&["--hlep"], "unknown flag --hlep: did you mean --help? --help lists all flags"),
-            (&["--frobnicate"], NO_FLAG),
+            (&["--frobnicate"],
+                "argument 1 (not shown, it may be a password) is an unknown flag: --help lists all flags"),
+            (&["--demo", "--port", "1", "--frobnicate=x", "y"],
+                "argument 4 (not shown, it may be a password) is an unknown flag: --help lists all flags"),
             (&["--dem\no"], "unknown flag --dem\\no: did you mean --demo? --help lists all flags"),
-            (&["-p80"], NO_FLAG),
-            (&["serve"], NO_FLAG),
-            (&["--", "--demo"], NO_FLAG),
+            (&["--demo", "-p80"],
+                "argument 2 (not shown, it may be a password) is an unknown flag: --help lists all flags"),
+            (&["--port=1", "serve", "x"],
+                "argument 2 (not shown, it may be a password) belongs to no flag: use --flag=value, \
+                --help lists all flags"),
+            (&["--", "--demo"],
+                "argument 2 (not shown, it may be a password) belongs to no flag: use --flag=value, \
+                --help lists all flags"),
         ];
         for (flags, expected) in table {
             assert_eq!(misuse(flags, &[]), *expected);

@@ -154,6 +154,8 @@ fn take_flags(
     args: impl IntoIterator<Item = OsString>,
 ) -> Result<Mode, Misuse> {
     let mut mode = Mode::Run;
+    let args: Vec<OsString> = args.into_iter().collect();
+    let count = args.len();
     let mut parser = lexopt::Parser::from_args(args);
     // The parser's own errors repeat values, which may be passwords.
     let unreadable = |_| Misuse(format!("cannot parse the arguments: {HELP_ADVICE}"));
@@ -169,11 +171,12 @@ fn take_flags(
                 mode = Mode::Healthcheck;
                 continue;
             }
-            Arg::Value(_) => return Err(unexpected_argument()),
+            Arg::Value(_) => return Err(unexpected_argument(position(parser, count))),
         };
         let mut rows = OPTIONS.iter().zip(&mut *texts);
-        let row = rows.find(|(option, _)| option.flag() == flag);
-        let (option, text) = row.ok_or_else(|| unknown_flag(&flag))?;
+        let Some((option, text)) = rows.find(|(option, _)| option.flag() == flag) else {
+            return Err(unknown_flag(&flag, position(parser, count)));
+        };
         let value = match option.placeholder {
             "" => parser.optional_value().or(Some("true".into())),
             _ => parser.value().ok(),
@@ -183,6 +186,14 @@ fn take_flags(
         *text = Some(Given::new(&flag, value.ok_or_else(missing)?)?);
     }
     Ok(mode)
+}
+
+/// Which of so many arguments the parser has taken last, from one.
+fn position(mut parser: lexopt::Parser, count: usize) -> usize {
+    // A value behind `=` is part of its argument.
+    let _value = parser.optional_value();
+    let left = parser.raw_args().map_or(0, |left| left.as_slice().len());
+    count - left
 }
 
 /// Takes the variables of options that have no flag. An empty variable counts as not set, because Heroku and
@@ -598,7 +609,7 @@ mod tests {
         let asked = command(&["healthcheck", "-h"], &[]);
         assert!(matches!(asked, Ok(Command::Print(_))));
         for flags in [&["healthcheck", "healthcheck"][..], &["healthcheck", "x"]] {
-            assert!(misuse(flags, &[]).starts_with("an argument (not shown"));
+            assert!(misuse(flags, &[]).starts_with("argument 2 (not shown"));
         }
         assert!(misuse(&["healthcheck"], &[("PORT", "x")]).starts_with("PORT: "));
     }
@@ -641,7 +652,7 @@ mod tests {
         );
         assert_eq!(
             misuse(&["--demo", "false"], &[]),
-            "an argument (not shown, it may be a password) belongs to no flag: use --flag=value, --help lists all flags"
+            "argument 2 (not shown, it may be a password) belongs to no flag: use --flag=value, --help lists all flags"
         );
     }
 

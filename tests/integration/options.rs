@@ -101,9 +101,10 @@ fn a_wrong_flag_is_named() {
         (&["--port", "eighty"], "--port"),
         (&["--port=65536"], "--port"),
         // It may be a password, and is not shown.
-        (&["stray"], "an argument (not shown"),
-        (&["--nonsense"], "an argument (not shown"),
-        (&["-x"], "an argument (not shown"),
+        (&["stray"], "argument 1 (not shown"),
+        (&["--nonsense"], "argument 1 (not shown"),
+        (&["--demo", "--nonsense=1"], "argument 2 (not shown"),
+        (&["-x"], "argument 1 (not shown"),
         (&["--demo=perhaps"], "--demo"),
         (
             &["--demo", "--redis-url", "redis://localhost"],

@@ -37,12 +37,12 @@ pub fn run(input: &[u8]) {
         Ok(Command::Run(config)) => {
             let line = config.settings_line();
             assert!(!line.contains(SECRET), "{line}");
-            assert!(!line.contains(['\n', '\r']), "{line:?}");
+            assert!(!line.contains(char::is_control), "{line:?}");
         }
         Ok(_) => {}
         Err(misuse) => {
             let line = misuse.to_string();
-            assert!(!line.contains(['\n', '\r']), "{line:?}");
+            assert!(!line.contains(char::is_control), "{line:?}");
             assert!(!line.is_empty() && !line.contains(SECRET), "{line}");
         }
     }
