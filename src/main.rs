@@ -11,7 +11,7 @@ use emojitrack_streamer::http::authorization::Secret;
 use emojitrack_streamer::level::Level;
 use emojitrack_streamer::limits;
 use emojitrack_streamer::net::mio::MioNet;
-use emojitrack_streamer::net::{Door, Net, healthcheck};
+use emojitrack_streamer::net::{self, Door, Net, healthcheck};
 use emojitrack_streamer::random;
 use emojitrack_streamer::reactor::Reactor;
 use emojitrack_streamer::report::carbon::Figures;
@@ -34,7 +34,7 @@ fn main() -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err((code, reason)) => {
-            eprintln!("emojitrack-streamer: {reason}");
+            eprintln!("emojitrack-streamer: {}", net::one_line(&reason));
             ExitCode::from(code)
         }
     }

@@ -59,7 +59,7 @@ impl Log {
 }
 
 /// Text on one line, whatever it quotes: control characters become escapes.
-fn one_line(text: &str) -> Cow<'_, str> {
+pub fn one_line(text: &str) -> Cow<'_, str> {
     if !text.contains(char::is_control) {
         return Cow::Borrowed(text);
     }

@@ -15,6 +15,7 @@ use std::time::Duration;
 use crate::level::Level;
 use crate::time::Time;
 
+pub use log::one_line;
 pub use process::Process;
 
 /// What to listen on.
