@@ -14,12 +14,12 @@ const NO_KEY: &str = "";
 #[derive(Debug)]
 pub(super) struct Bindings {
     exchange_type: ExchangeType,
-    /// The queue to bind, once the broker has named it.
+    /// The queue to bind, once the broker has named it. Until then, nothing is kept of names that come and go.
     queue: Option<String>,
     /// Channels by their names, which are routing keys.
     channels: BTreeSet<Vec<u8>>,
     patterns: BTreeSet<Vec<u8>>,
-    /// Each binding key that is needed, or that the broker still has.
+    /// Each binding key that the broker has, that is to change, or that is refused.
     keys: BTreeMap<String, KeyState>,
     /// Keys that may have to be bound or unbound, each once.
     due: VecDeque<String>,
@@ -89,9 +89,14 @@ impl Bindings {
         }
     }
 
-    /// The queue exists, and can be bound.
+    /// The queue exists, and can be bound: all keys that are needed become due.
     pub(super) fn handle_queue(&mut self, name: String) {
         self.queue = Some(name);
+        let names = self.channels.iter().map(|it| String::from_utf8_lossy(it));
+        let channels = names.map(|name| self.channel_key(&name).to_owned());
+        let pattern = self.pattern_key().filter(|_| !self.patterns.is_empty());
+        let keys: Vec<String> = channels.chain(pattern.map(str::to_owned)).collect();
+        keys.into_iter().for_each(|key| self.update(key));
     }
 
     /// The broker has answered the oldest request; false if there was none.
@@ -110,23 +115,17 @@ impl Bindings {
         change.is_bind.then_some(change.key)
     }
 
-    /// The connection is lost, and its queue with it: all keys that are needed become due again.
+    /// The connection is lost, and its queue with it. Of its keys, those remain that are refused and still needed.
     pub(super) fn reset(&mut self) {
         self.queue = None;
         self.due.clear();
         self.requested.clear();
-        let keys = std::mem::take(&mut self.keys);
-        for (key, KeyState { is_refused, .. }) in keys {
-            if is_refused && self.needs(&key) {
-                let state = KeyState {
-                    is_refused,
-                    ..KeyState::default()
-                };
-                self.keys.insert(key, state);
-            } else {
-                self.update(key);
-            }
-        }
+        let mut keys = std::mem::take(&mut self.keys);
+        keys.retain(|key, state| {
+            (state.is_bound, state.is_due) = (false, false);
+            state.is_refused && self.needs(key)
+        });
+        self.keys = keys;
     }
 
     /// The next change to request, and the queue that it is for.
@@ -198,7 +197,7 @@ impl Bindings {
             || (!self.patterns.is_empty() && self.pattern_key() == Some(key))
     }
 
-    /// Makes a key due if its state at the broker is not what is needed.
+    /// Makes a key due if its state at the broker is not what is needed, and the broker can be asked for that.
     fn update(&mut self, key: String) {
         let is_needed = self.needs(&key);
         let state = self.keys.entry(key.clone()).or_default();
@@ -206,11 +205,11 @@ impl Bindings {
         if state.is_due || state.is_refused {
             return;
         }
-        if state.is_bound != is_needed {
+        if state.is_bound != is_needed && self.queue.is_some() {
             state.is_due = true;
             self.due.push_back(key);
             self.changes += 1;
-        } else if !is_needed {
+        } else if !state.is_bound {
             self.keys.remove(&key);
         }
     }
@@ -283,7 +282,7 @@ mod tests {
             bindings.subscribe(name);
         }
         bindings.unsubscribe(b"gone");
-        assert_eq!(changes(&mut bindings), ["+b", "+a", "+going"]);
+        assert_eq!(changes(&mut bindings), ["+a", "+b", "+going"]);
         bindings.unsubscribe(b"going");
         bindings.subscribe("c");
         bindings.reset();
@@ -294,8 +293,51 @@ mod tests {
     }
 
     #[test]
+    fn names_that_come_and_go_leave_nothing_that_does_not_count_as_unsettled() {
+        for exchange_type in [
+            ExchangeType::Direct,
+            ExchangeType::Fanout,
+            ExchangeType::Topic,
+        ] {
+            let mut bindings = Bindings::new(exchange_type);
+            let come_and_go = |bindings: &mut Bindings, round: u32| {
+                for number in 0..100 {
+                    let name = format!("{round}.{number}");
+                    bindings.subscribe(&name);
+                    bindings.subscribe_pattern(b"x*");
+                    bindings.unsubscribe(b"x*");
+                    bindings.unsubscribe(name.as_bytes());
+                }
+                let held = [
+                    bindings.keys.len(),
+                    bindings.due.len(),
+                    bindings.requested.len(),
+                ];
+                (held, bindings.unsettled())
+            };
+            bindings.subscribe("stays");
+            // There is no connection, or it is not ready.
+            assert_eq!(come_and_go(&mut bindings, 0), ([0; 3], 0));
+            // The broker does not answer, and what it was asked for is sent or waits.
+            assert_eq!(changes(&mut bindings).len(), 1);
+            for round in 1..4 {
+                let ([keys, due, requested], unsettled) = come_and_go(&mut bindings, round);
+                assert_eq!(due + requested, unsettled, "{exchange_type}");
+                assert!(
+                    keys <= 1 + unsettled,
+                    "{exchange_type}: {keys} of {unsettled}"
+                );
+                changes(&mut bindings);
+            }
+            bindings.reset();
+            assert_eq!(come_and_go(&mut bindings, 4), ([0; 3], 0));
+        }
+    }
+
+    #[test]
     fn a_refused_channel_is_not_requested_again_while_it_is_subscribed_to() {
         let mut bindings = Bindings::new(ExchangeType::Topic);
+        bindings.handle_queue("queue".to_owned());
         bindings.subscribe("secret");
         bindings.subscribe("open");
         changes(&mut bindings);
@@ -324,6 +366,7 @@ mod tests {
     #[test]
     fn changes_settle_in_order_even_if_some_need_no_request() {
         let mut bindings = Bindings::new(ExchangeType::Direct);
+        bindings.handle_queue("queue".to_owned());
         bindings.subscribe("a");
         bindings.subscribe("b");
         let first = bindings.last_change();
