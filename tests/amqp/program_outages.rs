@@ -13,7 +13,9 @@ use crate::program::{
 };
 use crate::publisher::{self, Publisher};
 use crate::rabbit::{Rabbit, is_installed_or_skip, shared_or_skip};
-use crate::support::channels::{come_back, id_of, publication, publish, publish_over};
+use crate::support::channels::{
+    come_back, id_of, make_up_channels, publication, publish, publish_over,
+};
 use crate::support::redis::{SCORES, free_port};
 use crate::support::{Connection, Event, Server, ServerOptions, Subscriber, wait_until};
 
@@ -313,11 +315,18 @@ impl Impostor {
     }
 }
 
+/// The frame by which a broker ends a connection, with this reason.
+fn farewell(text: &[u8]) -> Vec<u8> {
+    let reason = [&[0, 10, 0, 50, 1, 0xf5, text.len() as u8], text, &[0; 4]].concat();
+    let size = (reason.len() as u32).to_be_bytes();
+    [b"\x01\0\0".as_slice(), &size, &reason, b"\xce"].concat()
+}
+
 #[test]
 fn what_is_no_broker_costs_a_line_and_is_tried_again() {
     let start_of = |len: u32| [b"\x01\0\0".as_slice(), &len.to_be_bytes()].concat();
     // An end may show as a reset: what we have said by then was not read.
-    let table: [(&str, Vec<u8>, bool, &str); 9] = [
+    let table: [(&str, Vec<u8>, bool, &str); 10] = [
         ("ends", Vec::new(), false, TRYING),
         (
             "is a web server",
@@ -362,6 +371,12 @@ fn what_is_no_broker_costs_a_line_and_is_tried_again() {
             "the server sent",
         ),
         ("stops within a frame", start_of(400), false, TRYING),
+        (
+            "forges lines",
+            farewell(b"HOSTILE a\r\nwarn  forged\x1b[2J\x07\xc2\x9b"),
+            true,
+            "closed by the server: 501 HOSTILE",
+        ),
     ];
     let servers = table.map(|(what, words, is_kept, line)| {
         let impostor = Impostor::start(words, is_kept);
@@ -387,30 +402,36 @@ fn what_is_no_broker_costs_a_line_and_is_tried_again() {
             );
         }
         assert!(!log.iter().any(|line| line.contains("hush")), "{log:?}");
+        server.expect_quoted_on_one_line("HOSTILE", "forged");
         server.signal("TERM");
         assert!(server.wait_for_exit().success(), "{what}");
     }
 }
 
-/// A stretch of the way to a broker on which somebody may put bytes of his own.
+/// A stretch of the way to a broker on which somebody may put bytes of his own, or let nothing through.
 struct Meddler {
     address: SocketAddr,
     is_due: Arc<AtomicBool>,
+    is_blocked: Arc<AtomicBool>,
 }
 
 impl Meddler {
     fn start(broker: SocketAddr, words: Vec<u8>) -> Meddler {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let address = listener.local_addr().unwrap();
-        let is_due = Arc::<AtomicBool>::default();
-        let flag = Arc::clone(&is_due);
+        let (is_due, is_blocked) = <(Arc<AtomicBool>, Arc<AtomicBool>)>::default();
+        let flags = (Arc::clone(&is_due), Arc::clone(&is_blocked));
         thread::spawn(move || {
             for client in listener.incoming().map_while(Result::ok) {
                 // Its end shows at either side.
-                let _ended = pass_on(client, broker, &flag, &words);
+                let _ended = pass_on(client, broker, (&flags.0, &flags.1), &words);
             }
         });
-        Meddler { address, is_due }
+        Meddler {
+            address,
+            is_due,
+            is_blocked,
+        }
     }
 }
 
@@ -419,7 +440,7 @@ impl Meddler {
 fn pass_on(
     client: TcpStream,
     broker: SocketAddr,
-    is_due: &AtomicBool,
+    (is_due, is_blocked): (&AtomicBool, &AtomicBool),
     words: &[u8],
 ) -> std::io::Result<()> {
     let broker = TcpStream::connect(broker)?;
@@ -429,6 +450,9 @@ fn pass_on(
         socket.set_read_timeout(Some(Duration::from_millis(2)))?;
     }
     loop {
+        while is_blocked.load(Ordering::SeqCst) {
+            thread::sleep(Duration::from_millis(20));
+        }
         for (from, to) in &mut ways {
             match from.read(&mut buffer) {
                 Ok(0) => return Ok(()),
@@ -487,4 +511,31 @@ fn a_broker_that_loses_its_mind_under_clients_is_left_and_found_again() {
         assert_eq!(server.count_log(TRYING), 1);
         assert_eq!(server.status()["stats"]["exchange"]["losses"], 1);
     }
+}
+
+#[test]
+fn subscriptions_do_not_pile_up_for_a_broker_that_reads_nothing_more() {
+    const GROWTH_MAX: u64 = 24 * 1024 * 1024;
+    let Some(rabbit) = shared_or_skip() else {
+        return;
+    };
+    let meddler = Meddler::start(rabbit.address(), Vec::new());
+    let url = format!("amqp://{}", meddler.address);
+    let options = options(&rabbit, "deaf", "direct").variable("AMQP_URL", &url);
+    let server = start(&options.variable("REPLAY_SEC", "0"));
+    let mut subscriber = server.subscribe("/?channels=a");
+    meddler.is_blocked.store(true, Ordering::SeqCst);
+    let before = server.memory_bytes();
+    for round in 0..40 {
+        make_up_channels(&server, round);
+    }
+    let growth = server.memory_bytes_max() - before;
+    assert!(growth < GROWTH_MAX, "{growth} bytes");
+    assert!(server.status()["stats"]["shed"].as_u64() > Some(1_000));
+    // It comes to its senses.
+    meddler.is_blocked.store(false, Ordering::SeqCst);
+    wait_until("messages are taken again", || {
+        publish_over(&mut server.connect(), "channel=a&message=after") == 200
+    });
+    assert_eq!(subscriber.next_event().data, "after");
 }

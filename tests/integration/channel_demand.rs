@@ -9,7 +9,7 @@ use crate::support::channels::{
 use crate::support::redis::is_installed_or_skip;
 use crate::support::resp::Value;
 use crate::support::server::SUBSCRIBED;
-use crate::support::{Crowd, Redis, Server, redis_or_skip, wait_until};
+use crate::support::{Crowd, Redis, redis_or_skip, wait_until};
 
 /// The channels with subscribers at Redis, except those of the emoji streams, in alphabetical order.
 #[track_caller]
@@ -226,18 +226,6 @@ fn a_forbidden_channel_is_logged_once_and_others_continue() {
 const CHANNELS: usize = 10_000;
 const PER_CONNECTION: usize = 8;
 
-/// Bytes of memory that are the server's alone.
-pub fn resident_bytes(server: &Server) -> u64 {
-    let path = format!("/proc/{}/status", server.process_id());
-    let text = std::fs::read_to_string(path).expect("the state of the process");
-    let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    let kilobytes = line.and_then(|line| line.trim().strip_suffix(" kB"));
-    let kilobytes: u64 = kilobytes
-        .and_then(|text| text.parse().ok())
-        .expect("a size");
-    kilobytes * 1024
-}
-
 #[test]
 fn ten_thousand_channels_are_served_and_cost_little() {
     let Some(redis) = redis_or_skip() else { return };
@@ -249,16 +237,16 @@ fn ten_thousand_channels_are_served_and_cost_little() {
     };
     // What connections cost that share eight channels.
     let shared = options(&redis).start();
-    let before = resident_bytes(&shared);
+    let before = shared.memory_bytes();
     let crowd = Crowd::subscribe(shared.address(), (0..connections).map(|_| path_of(0)));
-    let of_connections = resident_bytes(&shared) - before;
+    let of_connections = shared.memory_bytes() - before;
     drop(crowd);
     drop(shared);
 
     let server = options(&redis).variable("REPLAY_SEC", "1").start();
-    let before = resident_bytes(&server);
+    let before = server.memory_bytes();
     let mut crowd = Crowd::subscribe(server.address(), (0..connections).map(path_of));
-    let growth = resident_bytes(&server) - before;
+    let growth = server.memory_bytes() - before;
     let per_channel = growth.saturating_sub(of_connections) / CHANNELS as u64;
     println!(
         "{per_channel} bytes a channel, {} a connection",

@@ -27,6 +27,7 @@ mod demo;
 mod drain;
 mod guesses;
 mod hidden_departures;
+mod hostile_broker;
 mod ids;
 mod long_poll;
 mod malformed;

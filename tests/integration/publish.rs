@@ -665,7 +665,7 @@ const SENT_BYTES: usize = 700 * 1024;
 fn what_unproven_senders_have_us_hold_is_bounded() {
     let server = embedded().start();
     let mut subscriber = server.subscribe("/?channels=a");
-    let before = crate::channel_demand::resident_bytes(&server);
+    let before = server.memory_bytes();
     let body = vec![b'x'; SENT_BYTES];
     let head = format!(
         "POST /publish HTTP/1.1\r\nHost: a\r\nContent-Type: {FORM}\r\nContent-Length: 1000000\r\n\r\n"
@@ -686,7 +686,7 @@ fn what_unproven_senders_have_us_hold_is_bounded() {
         senders.push(connection);
     }
     wait_until("those for whom there is no room are refused", || {
-        let growth = crate::channel_demand::resident_bytes(&server).saturating_sub(before);
+        let growth = server.memory_bytes().saturating_sub(before);
         assert!(growth < 40 * 1024 * 1024, "{growth} bytes");
         server.status()["stats"]["closes"]["protocol"].as_u64() >= Some(20)
     });

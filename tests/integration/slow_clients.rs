@@ -196,7 +196,7 @@ fn a_reader_that_pauses_within_the_log_misses_nothing() {
 #[test]
 fn a_client_that_asks_and_asks_and_does_not_read_is_closed() {
     let server = ServerOptions::demo().start();
-    let before = peak_memory_kb(&server);
+    let before = server.memory_bytes_max();
     let mut greedy = Connection::open_narrow(server.address(), NARROW_BYTES);
     greedy.set_patience(Duration::from_millis(200));
     let requests = "GET / HTTP/1.1\r\nHost: a\r\n\r\n".repeat(1_000);
@@ -213,15 +213,6 @@ fn a_client_that_asks_and_asks_and_does_not_read_is_closed() {
     let ends = [ErrorKind::ConnectionReset, ErrorKind::BrokenPipe];
     assert!(ends.contains(&error.kind()), "{error}");
     // Its requests waited in its own buffers, and never more than one reply in ours.
-    let grown_kb = peak_memory_kb(&server) - before;
-    assert!(grown_kb < 2_048, "{grown_kb} KB");
-}
-
-/// The most memory that the process has had so far.
-fn peak_memory_kb(server: &Server) -> u64 {
-    let path = format!("/proc/{}/status", server.process_id());
-    let status = std::fs::read_to_string(path).expect("the process");
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    let number = line.expect("a peak").trim().trim_end_matches(" kB");
-    number.parse().expect("a number")
+    let growth = server.memory_bytes_max() - before;
+    assert!(growth < 2 * 1024 * 1024, "{growth} bytes");
 }

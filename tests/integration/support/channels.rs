@@ -20,7 +20,8 @@ pub fn embedded() -> ServerOptions {
     with_channels(ServerOptions::redis_url("none").without_waiting())
 }
 
-fn with_channels(options: ServerOptions) -> ServerOptions {
+/// The same with any channel, to be published to with [`KEY`].
+pub fn with_channels(options: ServerOptions) -> ServerOptions {
     options
         .variable("CHANNELS", "*")
         .variable("CHANNELS_PATTERNS", "true")
@@ -86,4 +87,22 @@ pub fn subscribers_of(client: &mut RedisClient, channel: &str) -> i64 {
         Some(Value::Integer(count)) => *count,
         _ => panic!("{answer:?} instead of a number"),
     }
+}
+
+/// A hundred clients ask for 32 channels each that nobody has asked for before this round, and leave at once.
+pub fn make_up_channels(server: &Server, round: usize) {
+    let ask = |client: usize| {
+        let name = |index: usize| format!("{:x<200}", format!("{round}.{client}.{index}."));
+        let names: Vec<String> = (0..32).map(name).collect();
+        let mut connection = server.connect();
+        let names = names.join(",");
+        connection.send(format!(
+            "GET /?channels={names} HTTP/1.1\r\nHost: a\r\n\r\n"
+        ));
+        connection
+    };
+    let clients: Vec<Connection> = (0..100).map(ask).collect();
+    // A reset destroys what has not been read.
+    assert_eq!(server.ask("GET", "/healthz").head.status(), 200);
+    clients.into_iter().for_each(Connection::reset);
 }

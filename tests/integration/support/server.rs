@@ -175,6 +175,28 @@ impl Server {
         self.child.id()
     }
 
+    /// Bytes of memory that it has.
+    #[track_caller]
+    pub fn memory_bytes(&self) -> u64 {
+        self.memory("VmRSS:")
+    }
+
+    /// The most bytes of memory that it has had so far.
+    #[track_caller]
+    pub fn memory_bytes_max(&self) -> u64 {
+        self.memory("VmHWM:")
+    }
+
+    #[track_caller]
+    fn memory(&self, field: &str) -> u64 {
+        let path = format!("/proc/{}/status", self.process_id());
+        let text = std::fs::read_to_string(path).expect("the state of the process");
+        let line = text.lines().find_map(|line| line.strip_prefix(field));
+        let kilobytes = line.and_then(|line| line.trim().strip_suffix(" kB"));
+        let kilobytes = kilobytes.and_then(|text| text.parse::<u64>().ok());
+        kilobytes.expect("a size") * 1024
+    }
+
     pub fn connect(&self) -> Connection {
         Connection::open(self.address)
     }
@@ -268,6 +290,15 @@ impl Server {
             found.is_some()
         });
         found.expect("a line")
+    }
+
+    /// Checks that whatever quotes this word is one line of its own, without control characters.
+    #[track_caller]
+    pub fn expect_quoted_on_one_line(&self, word: &str, forged: &str) {
+        for line in self.log() {
+            assert!(!line.contains(char::is_control), "{line:?}");
+            assert!(!line.contains(forged) || line.contains(word), "{line:?}");
+        }
     }
 
     /// How many lines so far contain the text.
