@@ -223,6 +223,7 @@ impl<'a> Court<'a> {
             (Some(known), Some(gap_at)) if self.may_be_dropped(attempt, gap_at) => Place {
                 // It may stand for what was dropped, or for everything since the id.
                 until: self.last_before(gap_at),
+                until_of_others: self.last_before(gap_at),
                 topics: attempt.wish.topics.clone(),
                 ..known.clone()
             },
