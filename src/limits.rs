@@ -230,7 +230,7 @@ pub const DRAIN_BEAT: Duration = Duration::from_millis(20);
 pub const DRAIN_SLICE_MIN: usize = 20;
 
 /// Descriptors reserved for everything but clients and listeners: the poll and its waker, signals, standard streams,
-/// two sockets to the broker, one to Graphite, a resolver, reads of `/proc`. These are some 17; without them we
+/// three sockets to brokers, one to Graphite, a resolver, reads of `/proc`. These are some 18; without them we
 /// could not reconnect to the broker.
 pub const DESCRIPTORS_RESERVED: usize = 24;
 
@@ -431,6 +431,9 @@ pub const BACKOFF_MAX: Duration = Duration::from_secs(5);
 /// How long a session must have lasted for its end to be the first failure in a row. One that ends earlier, again and again,
 /// is made again two to five times a second.
 pub const LASTING_SESSION: Duration = Duration::from_secs(1);
+
+/// How often the first Redis server of the list is tried while another one is in use.
+pub const FIRST_SERVER_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Failures in a row that are logged one by one.
 pub const FAILURES_LOGGED: u32 = 5;

@@ -57,6 +57,7 @@ fn run(mut config: Config) -> io::Result<()> {
     let (now, unix_seconds) = (net.now(), net.unix_seconds());
     let setup = Setup {
         source: config.source.clone(),
+        redis_publishers: config.redis_publishers.clone(),
         amqp: config.amqp.clone(),
         topics: topics(&config.server),
         client_name: config.server.node.clone(),

@@ -120,6 +120,8 @@ pub enum Unanswered {
     Full,
     /// The broker did not answer in time.
     Late,
+    /// A message was sent, and neither its publication nor a refusal was confirmed.
+    Unsure,
 }
 
 /// Whether commands and inquiries can be sent.

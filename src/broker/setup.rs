@@ -27,6 +27,8 @@ pub enum SourceConfig {
 pub struct Setup {
     /// Where messages come from.
     pub source: SourceConfig,
+    /// Redis servers for commands and publications, if not those that messages come from.
+    pub redis_publishers: Vec<redis::Endpoint>,
     /// An AMQP broker for channels, if there is one.
     pub amqp: Option<amqp::Endpoint>,
     /// What is subscribed to over every connection.
@@ -64,6 +66,14 @@ impl Setup {
                 format!("redis: connecting to {}", names.join(", "))
             }
         }];
+        if !self.redis_publishers.is_empty() {
+            let names: Vec<String> = self
+                .redis_publishers
+                .iter()
+                .map(ToString::to_string)
+                .collect();
+            lines.push(format!("redis: publishing at {}", names.join(", ")));
+        }
         if let Some(endpoint) = &self.amqp {
             lines.push(format!("amqp: connecting to {endpoint}, for channels"));
         }
@@ -80,7 +90,8 @@ pub fn open<N: Net + 'static>(setup: Setup) -> Brokers<N> {
         }
         SourceConfig::None => Box::new(Embedded),
         SourceConfig::Redis(endpoints) => {
-            Box::new(Redis::new(endpoints, topics.clone(), name, setup.seed))
+            let redis = Redis::new(endpoints, topics.clone(), name, setup.seed);
+            Box::new(redis.publishing_at(setup.redis_publishers, name, setup.seed))
         }
     };
     #[cfg(feature = "amqp")]

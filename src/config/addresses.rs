@@ -15,7 +15,7 @@ use crate::report::graphite::{path, segment};
 
 const HIDDEN: &str = "(not shown, it may contain a password)";
 
-const NO_TLS: &str = "asks for TLS, which this build does not have: connect without it within a \
+pub(super) const NO_TLS: &str = "asks for TLS, which this build does not have: connect without it within a \
     private network, or through a local proxy that adds TLS";
 const NO_PASSWORD: &str =
     "has a user without a password, who cannot log in: use user:password@host";

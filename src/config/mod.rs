@@ -58,6 +58,8 @@ pub struct Config {
     pub log_level: Level,
     /// The source of messages.
     pub source: SourceConfig,
+    /// Where Redis commands and publications go, if not to where messages come from.
+    pub redis_publishers: Vec<broker::redis::Endpoint>,
     /// An additional AMQP broker for channels, in builds with AMQP only.
     pub amqp: Option<broker::amqp::Endpoint>,
     /// Where metrics are sent, if `GRAPHITE_URL` or `HOSTEDGRAPHITE_APIKEY` is set.
@@ -83,6 +85,7 @@ pub struct Graphite {
 struct Typed {
     port: u16,
     redis_url: Given,
+    redis_publish_url: Option<Given>,
     /// The flag or variable that enabled the demo, if any.
     demo: Option<String>,
     demo_rate: u32,
@@ -222,6 +225,7 @@ impl Config {
             reuse_port: false,
             log_level: Level::Info,
             source: SourceConfig::None,
+            redis_publishers: Vec::new(),
             amqp: None,
             graphite: None,
             is_on_heroku: false,
@@ -407,6 +411,7 @@ mod tests {
             ("REUSE_PORT", "y", |config| config.reuse_port.to_string(), "true"),
             ("REDIS_URL", "redis://a", show_source, "Redis([Endpoint(redis://a:6379)])"),
             ("REDIS_URL", "None", show_source, "None"),
+            ("REDIS_PUBLISH_URL", "redis://a", |config| format!("{:?}", config.redis_publishers), "[Endpoint(redis://a:6379)]"),
             ("CHANNELS", "news, room.*,news", |config| format!("{:?}", config.server.channels.patterns),
                 "[Glob { text: \"news\" }, Glob { text: \"room.*\" }]"),
             ("CHANNELS_PATTERNS", "1", |config| config.server.channels.patterns_enabled.to_string(), "true"),
@@ -494,7 +499,7 @@ mod tests {
         let defaults = config(&[], &[]).settings_line();
         assert_eq!(
             defaults,
-            "PORT=8001 LISTEN=all REUSE_PORT=false REDIS_URL=redis://localhost:6379 DEMO=false \
+            "PORT=8001 LISTEN=all REUSE_PORT=false REDIS_URL=redis://localhost:6379 REDIS_PUBLISH_URL=none DEMO=false \
              DEMO_RATE=none DEMO_SEED=none ENABLE_DEMO_PAGE=false ENABLE_RAW_STREAM=true \
              ENABLE_KIOSK_INTERACTION_STREAM=false CHANNELS=none CHANNELS_PATTERNS=false PUBLISH_KEY=none \
              REPLAY_SEC=8 \
@@ -510,9 +515,9 @@ mod tests {
         // Flags, and a part of the line.
         #[rustfmt::skip]
         let table: &[(&[&str], &str)] = &[
-            (&["--demo", "--demo-seed=9"], " REDIS_URL=none DEMO=true DEMO_RATE=250 DEMO_SEED=9 ENABLE_DEMO_PAGE=true "),
+            (&["--demo", "--demo-seed=9"], " REDIS_URL=none REDIS_PUBLISH_URL=none DEMO=true DEMO_RATE=250 DEMO_SEED=9 ENABLE_DEMO_PAGE=true "),
             (&["--redis-url=redis://u:secret@a/1,redis+unix:///b"], " REDIS_URL=redis://u@a:6379/1,redis+unix:///b "),
-            (&["--redis-url=none"], " REDIS_URL=none DEMO=false DEMO_RATE=none "),
+            (&["--redis-url=none"], " REDIS_URL=none REDIS_PUBLISH_URL=none DEMO=false DEMO_RATE=none "),
             (&["--channels=b,a.*", "--publish-key=secret"], " CHANNELS=b,a.* CHANNELS_PATTERNS=false PUBLISH_KEY=*** REPLAY_SEC=8 "),
             (&["--listen=::1,127.0.0.1:9"], "PORT=8001 LISTEN=[::1]:8001,127.0.0.1:9 "),
             (&["--sse-force-refresh"], " SSE_SCORE_RETRY_MS=100 SSE_DETAIL_RETRY_MS=500 SSE_RECONNECT_MS=none \

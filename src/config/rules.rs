@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use super::addresses::{hosted, place_segments, redis_endpoints};
 use super::given::digits;
 use super::{Config, Graphite, Misuse, SourceConfig, Typed};
+use crate::broker::redis::Endpoint;
 use crate::level::Level;
 use crate::net::Listen;
 use crate::random;
@@ -20,6 +21,7 @@ pub(super) fn apply(
     host_name: impl FnOnce() -> Option<String>,
 ) -> Result<(), Misuse> {
     config.source = source(&mut config.typed)?;
+    config.redis_publishers = publishers(&mut config.typed, &config.source)?;
     let is_demo = matches!(config.source, SourceConfig::Demo { .. });
     config.server.reports.page_enabled |= is_demo;
     config.server.channels.has_no_broker = !matches!(config.source, SourceConfig::Redis(_));
@@ -99,6 +101,18 @@ fn source(typed: &mut Typed) -> Result<SourceConfig, Misuse> {
     }
 }
 
+/// Without Redis, the variable `REDIS_PUBLISH_URL` is ignored like `REDIS_URL`, and the flag is refused.
+fn publishers(typed: &mut Typed, source: &SourceConfig) -> Result<Vec<Endpoint>, Misuse> {
+    match (typed.redis_publish_url.take(), source) {
+        (Some(url), SourceConfig::Redis(_)) => redis_endpoints(&url),
+        (Some(url), _) if url.name.starts_with("--") => Err(Misuse(format!(
+            "{} has no use without Redis: set REDIS_URL as well, or use neither",
+            url.name
+        ))),
+        _ => Ok(Vec::new()),
+    }
+}
+
 /// Whether an address overlaps with a public one. A wildcard address covers its own address family only, except for
 /// the dual-stack socket that is used without `LISTEN`.
 fn is_taken(address: SocketAddr, public: &Listen) -> bool {
@@ -142,6 +156,7 @@ fn graphite(typed: &Typed, place: String) -> Result<Option<Graphite>, Misuse> {
 mod tests {
     use std::time::Duration;
 
+    use super::super::addresses::NO_TLS;
     use super::super::parse;
     use super::super::tests::{Variables, command, config, config_on, misuse, shown_graphite};
     use super::*;
@@ -361,6 +376,37 @@ mod tests {
         );
         let off = config(&["--demo=false", flags[0], flags[1]], &[("DEMO", "1")]).source;
         assert!(matches!(off, SourceConfig::Redis(_)));
+    }
+
+    #[test]
+    fn publications_have_redis_servers_of_their_own_only_beside_redis() {
+        let publishers = |flags: &[&str], variables: Variables<'_>| {
+            let publishers = config(flags, variables).redis_publishers;
+            publishers
+                .iter()
+                .map(ToString::to_string)
+                .collect::<Vec<_>>()
+                .join(",")
+        };
+        let url = ("REDIS_PUBLISH_URL", "redis://:secret@a,redis://b:1");
+        assert_eq!(publishers(&[], &[]), "");
+        assert_eq!(publishers(&[], &[url]), "redis://a:6379,redis://b:1");
+        assert_eq!(publishers(&["--demo"], &[url]), "");
+        assert_eq!(publishers(&["--redis-url=none"], &[url]), "");
+        let flag = "--redis-publish-url=redis://:secret@a";
+        for other in ["--demo", "--redis-url=none"] {
+            assert_eq!(
+                misuse(&[flag, other], &[]),
+                "--redis-publish-url has no use without Redis: set REDIS_URL as well, or use neither"
+            );
+        }
+        assert_eq!(
+            misuse(
+                &[],
+                &[("REDIS_PUBLISH_URL", "redis://u:secret@a,rediss://b")]
+            ),
+            format!("REDIS_PUBLISH_URL: address 2 (not shown, it may contain a password) {NO_TLS}")
+        );
     }
 
     #[test]

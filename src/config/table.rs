@@ -90,6 +90,8 @@ options! {
         "Redis servers, tried in turn; \"none\" runs without Redis, fed by POST /publish only",
         |c, v| c.typed.redis_url = v.clone(),
         |c| match &c.source { SourceConfig::Redis(servers) => list(servers), _ => NONE.to_owned() };
+    "REDIS_PUBLISH_URL", [], "URL,...", Words("none"), "Redis servers for publications, cleanups and reports, if REDIS_URL has replicas",
+        |c, v| c.typed.redis_publish_url = Some(v.clone()), |c| list(&c.redis_publishers);
     "DEMO", [], "", Value("false"), "generate random updates instead of using Redis",
         |c, v| c.typed.demo = v.boolean()?.then(|| v.name.clone()), |c| c.typed.demo.is_some();
     "DEMO_RATE", [], "NUMBER", Value("250"), "updates per second in the demo",
@@ -235,6 +237,7 @@ mod tests {
             (&[], "LISTEN", "::1", &[]),
             (&[], "REUSE_PORT", "1", &[]),
             (&[], "REDIS_URL", "redis://h", &[]),
+            (&[], "REDIS_PUBLISH_URL", "redis://h", &[]),
             (&["--demo-seed=1"], "DEMO", "1", &["REDIS_URL", "DEMO_RATE", "DEMO_SEED", "ENABLE_DEMO_PAGE"]),
             (random, "DEMO_RATE", "7", &[]),
             (random, "DEMO_SEED", "7", &[]),

@@ -42,7 +42,7 @@ pub struct MioNet {
     log: Log,
 }
 
-const UPSTREAMS_MAX: usize = 4;
+const UPSTREAMS_MAX: usize = 5;
 
 /// Sockets are registered for both directions once, which saves the system calls for changing that.
 const INTEREST: Interest = Interest::READABLE.add(Interest::WRITABLE);

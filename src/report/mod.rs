@@ -45,6 +45,9 @@ pub fn no_answer(broker: &str, unanswered: &Unanswered) -> (Reply, Duration) {
         Unanswered::Lost => format!("there is no connection to {broker}"),
         Unanswered::Full => format!("too much is waiting to be sent to {broker}"),
         Unanswered::Late => format!("{broker} does not answer"),
+        Unanswered::Unsure => {
+            format!("{broker} has not confirmed the message, which may have been published")
+        }
     };
     let again_in = match unanswered {
         Unanswered::Refused(_) => limits::REFUSAL_RETRY,

@@ -47,12 +47,20 @@ impl Publications {
         }
     }
 
-    /// The broker has answered; the outcome of the publication, if this was the last answer.
+    /// The broker has answered what was sent; the outcome of the publication, if this was the last answer.
     pub fn handle_answer(
         &mut self,
         number: u64,
         answer: Result<(), Unanswered>,
     ) -> Option<Outcome> {
+        let unsure = |unanswered| match unanswered {
+            Unanswered::Lost => Unanswered::Unsure,
+            other => other,
+        };
+        self.settle(number, answer.map_err(unsure))
+    }
+
+    fn settle(&mut self, number: u64, answer: Result<(), Unanswered>) -> Option<Outcome> {
         let pending = self.pending.get_mut(&number)?;
         pending.awaited -= 1;
         if let Err(unanswered) = answer {
@@ -83,7 +91,7 @@ impl Publications {
                 return None;
             }
             let pending = self.pending.remove(&number)?;
-            return Some((pending.key, Err(Unanswered::Late)));
+            return Some((pending.key, Err(Unanswered::Unsure)));
         }
         None
     }
@@ -114,7 +122,7 @@ impl Publications {
         let outcomes = brokered.into_iter().filter_map(|channel| {
             let broker = brokers.for_channel(channel);
             let sent = broker.publish(number, channel.as_bytes(), message);
-            self.handle_answer(number, Err(sent.err()?))
+            self.settle(number, Err(sent.err()?))
         });
         outcomes.last()
     }
@@ -169,12 +177,12 @@ mod tests {
             publications.handle_answer(one, Ok(())),
             Some((key(1), Ok(())))
         );
-        let lost = Some((key(2), Err(Unanswered::Lost)));
+        let lost = Some((key(2), Err(Unanswered::Unsure)));
         assert_eq!(publications.handle_answer(other, Ok(())), lost);
         assert_eq!(publications.poll_late(now), None);
         let deadline = publications.deadline(now).unwrap();
         assert_eq!(deadline, now + ANSWER_DEADLINE);
-        let gone = Some((key(3), Err(Unanswered::Late)));
+        let gone = Some((key(3), Err(Unanswered::Unsure)));
         assert_eq!(publications.poll_late(deadline), gone);
         assert_eq!(publications.poll_late(deadline), None);
         assert_eq!(publications.handle_answer(late, Ok(())), None);

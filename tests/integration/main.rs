@@ -13,6 +13,7 @@
 
 mod support;
 
+mod acknowledged;
 mod addresses;
 mod admin;
 mod admission;

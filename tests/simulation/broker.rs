@@ -41,6 +41,8 @@ struct Commander {
     pipe: PipeId,
     /// What of them is not yet whole.
     bytes: Vec<u8>,
+    /// The commands of a transaction that has begun.
+    queued: Option<Vec<Vec<String>>>,
     /// Replies, and when they are sent.
     replies: VecDeque<(Time, String)>,
 }
@@ -213,6 +215,7 @@ impl Broker {
                     self.commander = Some(Commander {
                         pipe,
                         bytes: Vec::new(),
+                        queued: None,
                         replies: VecDeque::new(),
                     });
                 }
@@ -347,32 +350,23 @@ impl Broker {
                 !words[0].ends_with("SUBSCRIBE"),
                 "{words:?} over the wrong connection"
             );
-            let words: Vec<&str> = words.iter().map(String::as_str).collect();
             let mut at = now;
-            let reply = match (words.as_slice(), &self.row) {
-                (["HSET", _, node, row], _) => {
-                    self.row = Some(((*node).to_owned(), (*row).to_owned()));
-                    ":1\r\n".to_owned()
+            let reply = match (words[0].as_str(), &mut commander.queued) {
+                ("MULTI", None) => {
+                    commander.queued = Some(Vec::new());
+                    "+OK\r\n".to_owned()
                 }
-                (["HKEYS" | "HGET", ..], _) if self.random.one_in(6) => "-NOPERM\r\n".to_owned(),
-                (["HKEYS", _], None) => "*0\r\n".to_owned(),
-                // What is a message where something is subscribed to is none here.
-                (["HKEYS", _], Some((node, _))) => {
-                    format!(
-                        "*3\r\n{}{}{}",
-                        resp::bulk("message"),
-                        resp::bulk(node),
-                        resp::bulk("gone")
-                    )
+                ("EXEC", queued @ Some(_)) => {
+                    let queued = queued.take().unwrap_or_default();
+                    let head = format!("*{}\r\n", queued.len());
+                    let replies = queued.iter().map(|words| self.execute(words, net, &mut at));
+                    replies.fold(head, |all, reply| all + &reply)
                 }
-                (["HGET", _, node], Some((own, row))) if node == own => resp::bulk(row),
-                (["HGET", _, "message"], _) => resp::bulk("no report"),
-                (["HGET", ..], _) => "$-1\r\n".to_owned(),
-                (["PUBLISH", channel, payload], _) if !channel.starts_with("stream.") => {
-                    let (channel, payload) = ((*channel).to_owned(), (*payload).to_owned());
-                    self.on_publish_command(channel, payload, net, &mut at)
+                (_, Some(queued)) => {
+                    queued.push(words);
+                    "+QUEUED\r\n".to_owned()
                 }
-                _ => "+OK\r\n".to_owned(),
+                (_, None) => self.execute(&words, net, &mut at),
             };
             let last = commander.replies.back().map_or(now, |&(last, _)| last);
             commander.replies.push_back((at.max(last), reply));
@@ -383,6 +377,38 @@ impl Broker {
             net.peer_write(commander.pipe, reply.as_bytes());
         }
         self.commander = Some(commander);
+    }
+
+    /// Executes a command; the answer, and when it comes.
+    fn execute(&mut self, words: &[String], net: &SimNet, at: &mut Time) -> String {
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        match (words.as_slice(), &self.row) {
+            (["HSET", _, node, row], _) => {
+                self.row = Some(((*node).to_owned(), (*row).to_owned()));
+                ":1\r\n".to_owned()
+            }
+            (["HKEYS" | "HGET", ..], _) if self.random.one_in(6) => "-NOPERM\r\n".to_owned(),
+            (["HKEYS", _], None) => "*0\r\n".to_owned(),
+            // What is a message where something is subscribed to is none here.
+            (["HKEYS", _], Some((node, _))) => {
+                format!(
+                    "*3\r\n{}{}{}",
+                    resp::bulk("message"),
+                    resp::bulk(node),
+                    resp::bulk("gone")
+                )
+            }
+            (["HGET", _, node], Some((own, row))) if node == own => resp::bulk(row),
+            (["HGET", _, "message"], _) => resp::bulk("no report"),
+            (["HGET", ..], _) => "$-1\r\n".to_owned(),
+            (["PUBLISH", channel, payload], _) if !channel.starts_with("stream.") => {
+                let (channel, payload) = ((*channel).to_owned(), (*payload).to_owned());
+                self.on_publish_command(channel, payload, net, at)
+            }
+            (["DEL", _], _) => ":0\r\n".to_owned(),
+            (["ROLE"], _) => format!("*3\r\n{}:0\r\n*0\r\n", resp::bulk("master")),
+            _ => "+OK\r\n".to_owned(),
+        }
     }
 
     /// Publishes for a client of the server, or refuses to; the answer, and when it comes.

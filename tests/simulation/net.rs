@@ -55,7 +55,7 @@ pub struct SimNet {
     edges: Vec<PipeId>,
     /// Tokens of sockets that are gone, for stale events.
     gone: Vec<Token>,
-    upstreams: [Option<PipeId>; 4],
+    upstreams: [Option<PipeId>; 5],
     /// Connections that the server has begun and the broker has not seen.
     dialed: VecDeque<(u8, PipeId)>,
     /// Whether somebody listens where the server connects to.
@@ -88,7 +88,7 @@ impl SimNet {
             accept_edges: Vec::new(),
             edges: Vec::new(),
             gone: Vec::new(),
-            upstreams: [None; 4],
+            upstreams: [None; 5],
             dialed: VecDeque::new(),
             broker_listens: true,
             is_cut: false,

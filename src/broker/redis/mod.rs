@@ -1,12 +1,16 @@
-//! Redis pub/sub: a broker over two connections, because one that subscribes may not send other commands. It owns how the
-//! two belong together, and the keys that are stored in Redis.
+//! Redis pub/sub: a broker over two connections, because one that subscribes may not send other commands, and sometimes a
+//! third, which tries the first of several servers. It owns how they belong together, and the keys that are stored in Redis.
 
 mod answers;
 mod endpoint;
+mod guard;
 mod pipeline;
+mod preference;
 pub mod resp;
+mod role;
 mod servers;
 mod session;
+mod subscriptions;
 
 use std::io;
 use std::net::SocketAddr;
@@ -19,6 +23,7 @@ use crate::net::{Net, Token};
 use crate::time::Time;
 pub use endpoint::{Address, Endpoint};
 use pipeline::{Awaited, Question};
+use preference::Preference;
 use session::Session;
 
 /// The hash with a field for each node, from which the admin service reads their status.
@@ -27,13 +32,14 @@ const STATUS_KEY: &[u8] = b"admin_stream_status";
 const SCORE_KEY: &[u8] = b"emojitrack_score";
 /// The index of the last emoji on the live page. There are half as many emoji.
 const SCORE_LAST: &[u8] = b"1999";
-/// The bytes of a publication besides the channel and the message.
-const COMMAND_BYTES: usize = 64;
+/// The bytes of a publication besides the channel and the message, with its guard.
+const COMMAND_BYTES: usize = 160;
 
 /// A Redis server, or several that are tried in turn.
 pub struct Redis {
     messages: Link<Session>,
     commands: Link<Session>,
+    preference: Preference,
     /// Until when messages are left unread.
     rest_until: Option<Time>,
     /// Whether the arrival of messages does not end the poll.
@@ -48,31 +54,64 @@ impl Redis {
         Redis {
             messages: Link::new(0, subscriber),
             commands: Link::new(1, commander),
+            preference: Preference::default(),
             rest_until: None,
             is_muted: false,
         }
+    }
+
+    /// The same with commands and publications sent to these servers instead, if there are any.
+    #[must_use]
+    pub fn publishing_at(
+        mut self,
+        endpoints: Vec<Endpoint>,
+        client_name: &str,
+        seed: u64,
+    ) -> Redis {
+        if !endpoints.is_empty() {
+            self.commands = Link::new(1, Session::independent(endpoints, client_name, !seed));
+        }
+        self
     }
 }
 
 impl<N: Net> Broker<N> for Redis {
     fn owns(&self, token: Token) -> bool {
-        self.messages.token() == token || self.commands.token() == token
+        let tokens = [
+            self.messages.token(),
+            self.commands.token(),
+            self.preference.token(),
+        ];
+        tokens.contains(&token)
     }
 
     fn handle_ready(&mut self, token: Token, readable: bool, writable: bool) {
-        match self.messages.token() == token {
-            true => self.messages.on_ready(readable, writable),
-            false => self.commands.on_ready(readable, writable),
+        if self.messages.token() == token {
+            self.messages.on_ready(readable, writable);
+        } else if self.commands.token() == token {
+            self.commands.on_ready(readable, writable);
+        } else {
+            self.preference.handle_ready(readable, writable);
         }
     }
 
-    fn handle_resolved(&mut self, _: Token, result: io::Result<Vec<SocketAddr>>, now: Time) {
-        // The connection for commands uses the address of the other one.
-        self.messages.on_resolved(result, now);
+    fn handle_resolved(&mut self, token: Token, result: io::Result<Vec<SocketAddr>>, now: Time) {
+        if self.messages.token() == token {
+            self.messages.on_resolved(result, now);
+        } else if self.commands.token() == token {
+            self.commands.on_resolved(result, now);
+        } else {
+            self.preference.handle_resolved(result, now);
+        }
     }
 
     fn serve(&mut self, net: &mut N, now: Time) {
         self.messages.serve(net, now);
+        let session = self.messages.conversation_mut();
+        if self.preference.serve(session, net, now) {
+            session.move_to_first_server(now);
+            self.messages.serve(net, now);
+        }
         let leader = self.messages.conversation();
         self.commands.conversation_mut().follow(leader, now);
         self.commands.serve(net, now);
@@ -101,9 +140,9 @@ impl<N: Net> Broker<N> for Redis {
 
     fn publish(&mut self, number: u64, channel: &[u8], message: &[u8]) -> Result<(), Unanswered> {
         let losses = self.messages.conversation().dialer().losses();
-        let question = Awaited::Question(Question::Publication { number, losses });
+        let question = Question::Publication { number, losses };
         let session = self.commands.conversation_mut();
-        let is_sent = session.send(question, &[b"PUBLISH", channel, message]);
+        let is_sent = session.publish(question, channel, message);
         is_sent.then_some(()).ok_or(Unanswered::Lost)
     }
 
@@ -161,6 +200,7 @@ impl<N: Net> Broker<N> for Redis {
         messages
             .into_iter()
             .chain(self.commands.deadline(true))
+            .chain(self.preference.deadline())
             .min()
     }
 
@@ -204,6 +244,7 @@ impl<N: Net> Broker<N> for Redis {
     }
 
     fn is_settled(&self) -> bool {
-        self.messages.is_settled() && self.commands.is_settled()
+        let are_settled = self.messages.is_settled() && self.commands.is_settled();
+        are_settled && self.preference.is_settled()
     }
 }

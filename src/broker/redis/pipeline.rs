@@ -3,6 +3,7 @@
 
 use std::collections::VecDeque;
 
+use super::guard::Guard;
 use super::resp;
 use crate::broker::{Inquiry, Unanswered};
 
@@ -33,6 +34,10 @@ pub(super) enum Awaited {
     /// A change of the subscription to a channel or pattern that clients want, which may be refused.
     Channel(Box<[u8]>),
     Question(Question),
+    /// A command that begins or continues a transaction.
+    Queued,
+    /// The end of a transaction that finds out whether this guard is permitted.
+    Trial(Guard),
 }
 
 /// Commands that are sent or wait to be, and answers.
@@ -43,6 +48,8 @@ pub(super) struct Pipeline {
     awaited: VecDeque<Awaited>,
     /// How many of these are [`Awaited::Channel`].
     awaited_channels: usize,
+    /// The first refusal within the transaction whose answers are arriving.
+    refusal: Option<String>,
     answers: VecDeque<(Question, Strings)>,
 }
 
@@ -51,6 +58,15 @@ impl Pipeline {
     pub(super) fn push(&mut self, awaited: Awaited, arguments: &[&[u8]]) {
         resp::encode_command(&mut self.outgoing, arguments);
         self.awaited.push_back(awaited);
+    }
+
+    /// Queues a transaction; its last answer is of interest.
+    pub(super) fn push_transaction(&mut self, awaited: Awaited, commands: &[&[&[u8]]]) {
+        self.push(Awaited::Queued, &[b"MULTI"]);
+        for command in commands {
+            self.push(Awaited::Queued, command);
+        }
+        self.push(awaited, &[b"EXEC"]);
     }
 
     /// Queues a subscription to channels or patterns, which gets an answer for each.
@@ -83,6 +99,16 @@ impl Pipeline {
         Some(awaited)
     }
 
+    /// A command within a transaction was refused, and with it the whole transaction.
+    pub(super) fn handle_refusal(&mut self, refusal: Option<String>) {
+        self.refusal = self.refusal.take().or(refusal);
+    }
+
+    /// A transaction ends: why it was refused, where `refusal` is the answer to its last command.
+    pub(super) fn end_transaction(&mut self, refusal: Option<String>) -> Option<String> {
+        self.refusal.take().or(refusal)
+    }
+
     /// A question was answered.
     pub(super) fn handle_answer(&mut self, question: Question, answer: Strings) {
         self.answers.push_back((question, answer));
@@ -91,6 +117,7 @@ impl Pipeline {
     /// The connection is lost, and with it the answers that were to come.
     pub(super) fn clear(&mut self) {
         self.outgoing.clear();
+        self.refusal = None;
         self.awaited_channels = 0;
         for awaited in self.awaited.drain(..) {
             if let Awaited::Question(question) = awaited {

@@ -22,6 +22,20 @@ impl Servers {
         }
     }
 
+    /// A list of the first server alone.
+    pub(super) fn first(&self) -> Servers {
+        Servers::new(vec![self.endpoints[0].clone()])
+    }
+
+    /// Switches to the first server.
+    pub(super) fn go_to_first(&mut self) {
+        self.current = 0;
+    }
+
+    pub(super) fn is_at_first(&self) -> bool {
+        self.current == 0
+    }
+
     pub(super) fn advance(&mut self) {
         self.current = (self.current + 1) % self.endpoints.len();
     }

@@ -2,16 +2,18 @@
 //! noticing that the connection is dead, and the choice of the next server. It makes no system calls: its intents are
 //! polled (`dialer`, `unsent`), and it is told what happened (`on_…`).
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use redis::{ServerError, Value};
 
 use super::answers::{message_of, strings_of};
+use super::guard::{self, Guard};
 use super::pipeline::{Awaited, Pipeline, Question, Strings};
 use super::resp::Decoder;
+use super::role::{Commands, Leader, Role};
 use super::servers::Servers;
-use super::{Address, Endpoint};
+use super::subscriptions::Subscriptions;
+use super::{Address, COMMAND_BYTES, Endpoint};
 use crate::broker::link::dialer::{Dialer, State};
 use crate::broker::link::{Conversation, Failure, Target};
 use crate::broker::{Message, Topics, Unanswered, shown, shown_without};
@@ -24,12 +26,10 @@ use crate::time::Time;
 pub(super) struct Session {
     servers: Servers,
     client_name: String,
-    /// What is subscribed to over every connection.
-    topics: Topics,
-    /// Channels and patterns that clients want at present, with `true` for patterns.
-    wanted: BTreeMap<Box<[u8]>, bool>,
-    /// For a session that sends commands: the session that subscribes.
-    leader: Option<Leader>,
+    subscriptions: Subscriptions,
+    role: Role,
+    /// How publications are guarded over this connection.
+    guard: Guard,
     dialer: Dialer,
     /// The number of answers to what begins the connection that are to come. Channels that clients want meanwhile do not
     /// count: there may always be more.
@@ -39,20 +39,8 @@ pub(super) struct Session {
     is_pinged: bool,
     decoder: Decoder,
     pipeline: Pipeline,
-    /// What the changes of subscriptions take that are not answered, those aside that begin the connection.
-    changing_bytes: usize,
     /// The first error of the server on this connection, such as that it has too many clients.
     reject_reason: Option<String>,
-}
-
-/// What a session for commands knows of the one that subscribes. It connects to the same address: a name may stand for
-/// several servers, and what is published at one of them need not arrive from another.
-#[derive(Default)]
-struct Leader {
-    peer: Option<Peer>,
-    is_live: bool,
-    /// Whether it was logged that commands cannot be sent.
-    logged_down: bool,
 }
 
 impl Session {
@@ -67,16 +55,15 @@ impl Session {
             servers: Servers::new(endpoints),
             // Redis allows printable ASCII without spaces.
             client_name: client_name.replace(|letter: char| !letter.is_ascii_graphic(), "-"),
-            topics,
-            wanted: BTreeMap::new(),
-            leader: None,
+            subscriptions: Subscriptions::new(topics),
+            role: Role::Messages,
+            guard: Guard::None,
             dialer: Dialer::new(seed),
             greeting_left: 0,
             check_at: Time::ZERO,
             is_pinged: false,
             decoder: Decoder::default(),
             pipeline: Pipeline::default(),
-            changing_bytes: 0,
             reject_reason: None,
         }
     }
@@ -84,27 +71,39 @@ impl Session {
     /// A session that sends commands, and does not connect before [`Session::follow`].
     pub(super) fn commander(endpoints: Vec<Endpoint>, client_name: &str, seed: u64) -> Session {
         Session {
-            leader: Some(Leader::default()),
+            role: Role::Following(Commands::default(), Leader::default()),
             dialer: Dialer::idle(seed),
             ..Session::subscriber(endpoints, Topics::default(), client_name, seed)
         }
     }
 
-    /// Connects to where `leader`, which has the same servers, is connected. An established connection is given up only
-    /// if the leader is live elsewhere, and a pause that has begun is not cut short.
+    /// A session that sends commands to servers of its own, and connects at once.
+    pub(super) fn independent(endpoints: Vec<Endpoint>, client_name: &str, seed: u64) -> Session {
+        Session {
+            role: Role::Commands(Commands::default()),
+            dialer: Dialer::new(seed),
+            ..Session::commander(endpoints, client_name, seed)
+        }
+    }
+
+    /// A session that finds out whether the first server answers.
+    pub(super) fn attempt_at_first_server(&self) -> Session {
+        Session {
+            role: Role::Attempt,
+            servers: self.servers.first(),
+            dialer: Dialer::new(0),
+            ..Session::commander(vec![self.servers.endpoint().clone()], &self.client_name, 0)
+        }
+    }
+
+    /// Connects to where `leader`, which has the same servers, is connected. A pause that has begun is not cut short.
     pub(super) fn follow(&mut self, leader: &Session, now: Time) {
-        let Some(known) = &mut self.leader else {
-            return;
-        };
-        known.is_live = leader.is_live();
-        let Some(target) = leader.dialer.peer() else {
-            return;
-        };
-        let is_there = known.peer.as_ref() == Some(target) && self.servers.is_at(&leader.servers);
-        if is_there || (self.dialer.is_connected() && !known.is_live) {
+        let (is_live, peer) = (leader.is_live(), leader.dialer.peer());
+        let is_at_its_server = self.servers.is_at(&leader.servers);
+        let is_connected = self.dialer.is_connected();
+        if !(self.role).handle_leader(is_live, peer, is_at_its_server, is_connected) {
             return;
         }
-        known.peer = Some(target.clone());
         self.servers.follow(&leader.servers);
         if !self.dialer.is_pausing() {
             self.pipeline.clear();
@@ -112,33 +111,28 @@ impl Session {
         }
     }
 
+    /// Moves to the first server, which has just answered.
+    pub(super) fn move_to_first_server(&mut self, now: Time) {
+        self.servers.go_to_first();
+        self.pipeline.clear();
+        self.dialer.give_up(1, Duration::ZERO, now);
+        let line = format!(
+            "redis: moving back to {}, which answers again",
+            self.place()
+        );
+        self.dialer.log(Level::Info, line);
+    }
+
     /// Subscribes to a channel or pattern, now and after each reconnect.
     pub(super) fn subscribe(&mut self, name: &[u8], is_pattern: bool) {
-        self.wanted.insert(name.into(), is_pattern);
-        self.change(subscribe(is_pattern), name);
+        let pipeline = self.dialer.is_connected().then_some(&mut self.pipeline);
+        self.subscriptions.subscribe(name, is_pattern, pipeline);
     }
 
     /// Ends the subscription to a channel or pattern.
     pub(super) fn unsubscribe(&mut self, name: &[u8], is_pattern: bool) {
-        self.wanted.remove(name);
-        let command: &[u8] = match is_pattern {
-            true => b"PUNSUBSCRIBE",
-            false => b"UNSUBSCRIBE",
-        };
-        self.change(command, name);
-    }
-
-    /// Changes what is subscribed to over this connection. If the server has not answered too many changes, it is given
-    /// up instead: over the next connection, everything is subscribed to that is wanted by then.
-    fn change(&mut self, command: &[u8], name: &[u8]) {
-        if self.dialer.is_connected() && !self.is_stuck() {
-            self.changing_bytes += change_bytes(name);
-            self.pipeline.push_channel(command, name);
-        }
-    }
-
-    fn is_stuck(&self) -> bool {
-        self.changing_bytes > limits::COMMAND_BYTES_MAX
+        let pipeline = self.dialer.is_connected().then_some(&mut self.pipeline);
+        self.subscriptions.unsubscribe(name, is_pattern, pipeline);
     }
 
     /// Sends a command; the answer to a question comes from [`Session::poll_answer`]. False without a connection, or if
@@ -152,6 +146,20 @@ impl Session {
         has_room
     }
 
+    /// Publishes a message, and asks whether it was; otherwise as [`Session::send`].
+    pub(super) fn publish(&mut self, question: Question, channel: &[u8], message: &[u8]) -> bool {
+        let question = Awaited::Question(question);
+        let publish: &[&[u8]] = &[b"PUBLISH", channel, message];
+        let Some(guard) = self.guard.command() else {
+            return self.send(question, publish);
+        };
+        let has_room = self.has_room_for(COMMAND_BYTES + channel.len() + message.len());
+        if has_room {
+            self.pipeline.push_transaction(question, &[guard, publish]);
+        }
+        has_room
+    }
+
     /// The next answer. The loss of the connection answers all questions.
     pub(super) fn poll_answer(&mut self) -> Option<(Question, Strings)> {
         self.pipeline.poll_answer()
@@ -160,6 +168,11 @@ impl Session {
     /// The server that is in use or tried next, without its password.
     pub(super) fn place(&self) -> &str {
         self.servers.place()
+    }
+
+    /// Whether that is the first of the list.
+    pub(super) fn is_at_first_server(&self) -> bool {
+        self.servers.is_at_first()
     }
 
     /// The number of calls of [`Session::subscribe`] and [`Session::unsubscribe`] that are not answered.
@@ -186,15 +199,29 @@ impl Session {
             return;
         };
         if let (Awaited::Channel(name), true) = (&awaited, self.is_live()) {
-            self.changing_bytes -= change_bytes(name);
+            self.subscriptions.handle_answer(name);
         }
         match (awaited, refusal) {
+            (Awaited::Queued, refusal) => self.pipeline.handle_refusal(refusal),
+            (Awaited::Trial(tried), refusal) => {
+                let refusal = self.pipeline.end_transaction(refusal);
+                self.guard.handle_trial(tried, &value, refusal.as_deref());
+                if let Some(text) = refusal.filter(|text| self.is_elsewhere(text)) {
+                    return self.fail(Failure::Refused("a publication", text), now);
+                }
+            }
+            (Awaited::Question(question @ Question::Publication { .. }), refusal) => {
+                return self.handle_published(question, &value, refusal, now);
+            }
             (Awaited::Question(question), refusal) => {
                 let refused = |text| Err(Unanswered::Refused(text));
                 let answer = refusal.map_or_else(|| strings_of(value), refused);
                 self.pipeline.handle_answer(question, answer);
             }
             (_, None) => {}
+            (Awaited::Optional, Some(text)) if self.is_loading(&text) => {
+                return self.fail(Failure::Refused("a command", text), now);
+            }
             (Awaited::Required(command), Some(mut text)) => {
                 // Some servers quote the login that they refuse.
                 if command == "AUTH" {
@@ -217,6 +244,39 @@ impl Session {
         }
     }
 
+    /// A publication was answered, by this value or refusal.
+    fn handle_published(
+        &mut self,
+        question: Question,
+        value: &Value,
+        refusal: Option<String>,
+        now: Time,
+    ) {
+        let refusal = self.pipeline.end_transaction(refusal);
+        if let Some(text) = &refusal {
+            self.guard.handle_refusal(text);
+        }
+        let answer = match &refusal {
+            Some(text) => Err(text.clone()),
+            None => guard::outcome(value),
+        };
+        let answer = answer.map(|()| Vec::new()).map_err(Unanswered::Refused);
+        self.pipeline.handle_answer(question, answer);
+        if let Some(text) = refusal.filter(|text| self.is_elsewhere(text)) {
+            self.fail(Failure::Refused("a publication", text), now);
+        }
+    }
+
+    /// Whether this server is a replica, and there are others to publish at.
+    fn is_elsewhere(&self, refusal: &str) -> bool {
+        !self.role.follows() && self.servers.len() > 1 && guard::is_of_replica(refusal)
+    }
+
+    /// Whether the server cannot be used for commands yet, because it loads its data.
+    fn is_loading(&self, refusal: &str) -> bool {
+        !self.is_live() && !self.role.subscribes() && refusal.starts_with("LOADING")
+    }
+
     /// An error of the server, which may quote our password.
     fn without_password(&self, error: &ServerError) -> String {
         let text = format!("{} {}", error.code(), error.details().unwrap_or_default());
@@ -233,12 +293,7 @@ impl Session {
     fn become_live(&mut self, now: Time) {
         self.reject_reason = None;
         let after = self.dialer.handle_live(now);
-        let event = match &mut self.leader {
-            None => Some("subscribed"),
-            Some(leader) => {
-                std::mem::take(&mut leader.logged_down).then_some("takes commands again")
-            }
-        };
+        let event = self.role.handle_live();
         if let Some(event) = event {
             let line = format!("redis: {event} at {}{after}", self.place());
             self.dialer.log(Level::Info, line);
@@ -267,8 +322,7 @@ impl Conversation for Session {
     }
 
     fn dial(&mut self, now: Time) {
-        let followed = self.leader.as_ref().map(|leader| &leader.peer);
-        if let Some(Some(peer)) = followed {
+        if let Some(peer) = self.role.peer() {
             return self.dialer.dial_directly(peer.clone(), now);
         }
         match self.servers.endpoint().address.clone() {
@@ -287,27 +341,25 @@ impl Conversation for Session {
             (failure, _) => failure,
         };
         let failed = self.place().to_owned();
-        let servers = match self.leader {
-            None => self.servers.len(),
-            Some(_) => 1,
+        let servers = match self.role.follows() {
+            false => self.servers.len(),
+            true => 1,
         };
         // A server that was live is the likeliest to be so again.
-        if self.leader.is_none() && !was_live {
+        if !self.role.follows() && !was_live {
             self.servers.advance();
         }
         self.pipeline.clear();
         let pause = self.dialer.give_up(servers, failure.pause_max(), now);
-        let line = match &mut self.leader {
-            None => {
+        if !self.role.handle_failure(was_live) {
+            return;
+        }
+        let line = match self.role.subscribes() {
+            true => {
                 let (next, millis) = (self.servers.place(), pause.as_millis());
                 format!("redis: {failed}: {failure}; trying {next} in {millis} ms")
             }
-            // If the server is down, the leader logs it for both.
-            Some(leader) if leader.is_live && !was_live && !leader.logged_down => {
-                leader.logged_down = true;
-                format!("redis: command connection to {failed} failed: {failure}; retrying")
-            }
-            Some(_) => return,
+            false => format!("redis: command connection to {failed} failed: {failure}; retrying"),
         };
         self.dialer.log_failure(line, now);
     }
@@ -315,7 +367,7 @@ impl Conversation for Session {
     /// Logs in and subscribes, all in one write.
     fn begin(&mut self, now: Time) {
         self.pipeline.clear();
-        self.changing_bytes = 0;
+        self.guard = Guard::None;
         self.decoder = Decoder::default();
         let endpoint = self.servers.endpoint();
         if let Some(password) = &endpoint.password {
@@ -327,7 +379,7 @@ impl Conversation for Session {
         let name = self.client_name.as_bytes();
         self.pipeline
             .push(Awaited::SetName, &[b"CLIENT", b"SETNAME", name]);
-        if self.leader.is_some() {
+        if !self.role.subscribes() {
             // A server that rejects a connection answers the first command with the reason.
             self.pipeline.push(Awaited::Optional, &[b"PING"]);
             if endpoint.db != 0 {
@@ -336,19 +388,14 @@ impl Conversation for Session {
                     .push(Awaited::Required("SELECT"), &[b"SELECT", db.as_bytes()]);
             }
         }
-        let (channels, patterns) = (&self.topics.channels, &self.topics.patterns);
-        for (names, is_pattern) in [(channels, false), (patterns, true)] {
-            if !names.is_empty() {
-                self.pipeline.push_topics(subscribe(is_pattern), names);
+        if self.role.publishes() {
+            for guard in Guard::TRIED {
+                let command = guard.command();
+                self.pipeline
+                    .push_transaction(Awaited::Trial(guard), command.as_slice());
             }
         }
-        for name in &self.topics.optional {
-            self.pipeline
-                .push(Awaited::Optional, &[b"SUBSCRIBE", name.as_bytes()]);
-        }
-        for (name, is_pattern) in &self.wanted {
-            self.pipeline.push_channel(subscribe(*is_pattern), name);
-        }
+        self.subscriptions.begin(&mut self.pipeline);
         self.greeting_left = self.pipeline.awaited();
         self.dialer.expect_greeting(now + limits::GREETING_SILENCE);
     }
@@ -360,7 +407,7 @@ impl Conversation for Session {
         while self.dialer.is_connected() {
             match self.decoder.next_value(input) {
                 // The answer to a command may look like a message.
-                Ok(Some(value)) if self.leader.is_some() => self.handle_reply(value, now),
+                Ok(Some(value)) if !self.role.subscribes() => self.handle_reply(value, now),
                 Ok(Some(value)) => match message_of(value) {
                     Ok(message) => return Some(message),
                     Err(other) => self.handle_reply(other, now),
@@ -375,7 +422,7 @@ impl Conversation for Session {
     }
 
     fn talk_deadline(&self) -> Option<Time> {
-        Some(if self.is_stuck() {
+        Some(if self.subscriptions.is_stuck() {
             Time::ZERO
         } else {
             self.check_at
@@ -383,7 +430,7 @@ impl Conversation for Session {
     }
 
     fn on_talk_time(&mut self, now: Time) {
-        if self.is_stuck() {
+        if self.subscriptions.is_stuck() {
             return self.fail(Failure::Late("answers to subscriptions"), now);
         }
         if self.is_pinged {
@@ -401,18 +448,6 @@ impl Conversation for Session {
 
     fn on_sent(&mut self, len: usize) {
         self.pipeline.handle_sent(len);
-    }
-}
-
-/// What a change takes until it is answered: as a command, and as what the answer is for.
-fn change_bytes(name: &[u8]) -> usize {
-    2 * name.len() + 96
-}
-
-fn subscribe(is_pattern: bool) -> &'static [u8] {
-    match is_pattern {
-        true => b"PSUBSCRIBE",
-        false => b"SUBSCRIBE",
     }
 }
 
@@ -490,7 +525,9 @@ mod tests {
         /// Establishes the connection for commands, until it is live.
         fn take_commands(&mut self) {
             self.commander.on_connected(self.now);
-            let mut input: &[u8] = b"+OK\r\n+PONG\r\n";
+            let trial = "+OK\r\n+QUEUED\r\n*1\r\n:0\r\n";
+            let input = format!("+OK\r\n+PONG\r\n{trial}{trial}");
+            let mut input = input.as_bytes();
             assert_eq!(self.commander.next_message(&mut input, self.now), None);
             assert!(self.commander.is_live());
         }
@@ -569,6 +606,6 @@ mod tests {
             None
         );
         assert!(pair.subscriber.is_live());
-        assert_eq!(pair.subscriber.changing_bytes, 0);
+        assert_eq!(pair.subscriber.subscriptions.changing_bytes(), 0);
     }
 }

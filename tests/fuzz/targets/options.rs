@@ -9,11 +9,12 @@ use emojitrack_streamer::config::{self, Command};
 const SECRET: &str = "s3cr3t-0f-th3-0p3r4t0r";
 
 /// Options whose values are secrets, or hold one.
-const SECRETS: [&str; 5] = [
+const SECRETS: [&str; 6] = [
     "ADMIN_TOKEN",
     "HOSTEDGRAPHITE_APIKEY",
     "PUBLISH_KEY",
     "REDIS_URL",
+    "REDIS_PUBLISH_URL",
     "AMQP_URL",
 ];
 

@@ -78,6 +78,26 @@ impl Redis {
         Redis::start_with(redis)
     }
 
+    /// Starts it with arguments.
+    pub fn start_with_arguments(arguments: &[&str]) -> Redis {
+        let mut redis = Redis::absent();
+        redis.arguments = arguments.iter().map(ToString::to_string).collect();
+        Redis::start_with(redis)
+    }
+
+    /// Starts a replica of this one, and waits until it passes on what is published here.
+    #[track_caller]
+    pub fn start_replica(&self) -> Redis {
+        let port = self.tcp_address().port().to_string();
+        let replica = Redis::start_with_arguments(&["--replicaof", "127.0.0.1", &port]);
+        let mut client = replica.client();
+        wait_until("the replica has its primary", || {
+            let info = client.command("INFO replication").text();
+            info.contains("master_link_status:up")
+        });
+        replica
+    }
+
     /// Starts it on a Unix domain socket alone.
     pub fn start_unix() -> Redis {
         let directory = TemporaryDirectory::create();
