@@ -440,6 +440,9 @@ pub const FAILURES_LOGGED: u32 = 5;
 /// The interval at which further ones are.
 pub const FAILURE_LOG_INTERVAL: Duration = Duration::from_secs(5);
 
+/// How often the status line for a service manager is brought up to date, in turns that happen anyway.
+pub const STATUS_LINE_INTERVAL: Duration = Duration::from_secs(5);
+
 /// How long `healthcheck` waits for an answer. Docker gives up after 30 seconds and Kubernetes after one; a server
 /// that is alive answers within milliseconds.
 pub const HEALTHCHECK_DEADLINE: Duration = Duration::from_secs(3);

@@ -11,13 +11,14 @@ use emojitrack_streamer::http::authorization::Secret;
 use emojitrack_streamer::level::Level;
 use emojitrack_streamer::limits;
 use emojitrack_streamer::net::mio::MioNet;
-use emojitrack_streamer::net::{self, Door, Net, healthcheck};
+use emojitrack_streamer::net::notify::Notifier;
+use emojitrack_streamer::net::{self, Door, Net, healthcheck, inherited};
 use emojitrack_streamer::random;
 use emojitrack_streamer::reactor::Reactor;
 use emojitrack_streamer::report::carbon::Figures;
 use emojitrack_streamer::report::page;
-use emojitrack_streamer::server::Reports;
 use emojitrack_streamer::server::{self, Server};
+use emojitrack_streamer::server::{Reports, Supervision};
 
 fn main() -> ExitCode {
     let arguments = std::env::args_os().skip(1);
@@ -45,15 +46,28 @@ fn run(mut config: Config) -> io::Result<()> {
     let _unchanged = rlimit::increase_nofile_limit(rlimit::INFINITY);
     let descriptors = rlimit::Resource::NOFILE.get_soft().ok();
     let descriptors = descriptors.and_then(|soft| usize::try_from(soft).ok());
-    let listeners = config.listen.sockets() + config.admin_listen.len();
+    let inherited = inherited::listeners()?;
+    let listeners = match inherited.len() {
+        0 => config.listen.sockets(),
+        inherited => inherited,
+    };
+    let listeners = listeners + config.admin_listen.len();
     let descriptors = descriptors.unwrap_or(usize::MAX);
     config.server.fit_into(descriptors, listeners);
     let mut net = MioNet::new(
         &config.listen,
         &config.admin_listen,
         config.reuse_port,
+        inherited,
         config.log_level,
     )?;
+    let notifier = Notifier::of(|name| std::env::var_os(name), std::process::id())?;
+    let supervision = (notifier.as_ref())
+        .map(|notifier| Supervision::new(notifier.watchdog()))
+        .unwrap_or_default();
+    if let Some(notifier) = notifier {
+        net.set_notifier(notifier);
+    }
     let (now, unix_seconds) = (net.now(), net.unix_seconds());
     let setup = Setup {
         source: config.source.clone(),
@@ -72,7 +86,8 @@ fn run(mut config: Config) -> io::Result<()> {
     }
     let reports = reports(&config);
     let server = Server::new(config.server, now, unix_seconds);
-    Reactor::new(net, server, broker::open(setup), reports).run()
+    let reactor = Reactor::new(net, server, broker::open(setup), reports);
+    reactor.supervised(supervision).run()
 }
 
 fn reports(config: &Config) -> Reports {
@@ -107,6 +122,10 @@ fn greeting(net: &MioNet, config: &Config, setup: &Setup) -> Vec<String> {
     let mut lines: Vec<String> = addresses.iter().map(listening).collect();
     for address in net.local_addresses(Door::Admin) {
         lines.push(format!("admin page: http://{address}/admin/"));
+    }
+    if net.shares_listeners() {
+        let line = "the service manager has opened these ports (LISTEN_FDS); PORT, LISTEN and REUSE_PORT are not used";
+        lines.push(line.to_owned());
     }
     lines.push(format!("settings: {}", config.settings_line()));
     let Some(first) = addresses.first() else {

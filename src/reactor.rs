@@ -11,7 +11,9 @@ use crate::limits;
 use crate::net::{Door, Event, Net, Token};
 use crate::report;
 use crate::server::stats::Stream;
-use crate::server::{self, Desk, Doors, Effect, Outcome, Publications, Reports, Server, Shutdown};
+use crate::server::{
+    self, Desk, Doors, Effect, Outcome, Publications, Reports, Server, Shutdown, Supervision,
+};
 use crate::time::Time;
 
 /// The event loop.
@@ -23,6 +25,7 @@ pub struct Reactor<N: Net> {
     publications: Publications,
     doors: Doors,
     shutdown: Shutdown,
+    supervision: Supervision,
     now: Time,
     turn_ended_at: Time,
     events: Vec<Event>,
@@ -41,11 +44,19 @@ impl<N: Net> Reactor<N> {
             publications: Publications::default(),
             doors: Doors::default(),
             shutdown: Shutdown::default(),
+            supervision: Supervision::default(),
             now: Time::ZERO,
             turn_ended_at: Time::ZERO,
             events: Vec::new(),
             buffer: vec![0; limits::READ_BYTES].into_boxed_slice(),
         }
+    }
+
+    /// The same with a service manager.
+    #[must_use]
+    pub fn supervised(mut self, supervision: Supervision) -> Reactor<N> {
+        self.supervision = supervision;
+        self
     }
 
     /// Runs until the process was asked to stop, and all clients are gone or their time is over.
@@ -76,6 +87,7 @@ impl<N: Net> Reactor<N> {
         self.accept(limits::ACCEPTS_PER_TURN);
         self.receive();
         self.report();
+        self.supervise();
         self.publish();
         self.server.handle_time();
         self.read_clients();
@@ -135,6 +147,7 @@ impl<N: Net> Reactor<N> {
             self.publications.deadline(self.turn_ended_at),
             self.doors.deadline(),
             self.shutdown.deadline(),
+            self.supervision.deadline(),
         ];
         deadlines.into_iter().flatten().min()
     }
@@ -177,6 +190,7 @@ impl<N: Net> Reactor<N> {
             return;
         }
         self.reports.handle_stop(self.now);
+        self.supervision.handle_stop();
         let streams = self.server.subscribers();
         let seconds = drain.as_secs();
         let line = format!("stopping: closing all streams within {seconds} s ({streams} open)");
@@ -231,10 +245,13 @@ impl<N: Net> Reactor<N> {
     }
 
     /// Accepts the connections that the kernel has already established, because closing the listeners would reset them.
-    /// Their number is bounded, so that new ones cannot delay the end.
+    /// Their number is bounded, so that new ones cannot delay the end. Those at a listener that stays open elsewhere are for
+    /// the next process.
     fn accept_last(&mut self) {
-        for door in [Door::Public, Door::Admin] {
-            self.doors.handle_acceptable(door);
+        self.doors = Doors::default();
+        self.doors.handle_acceptable(Door::Admin);
+        if !self.net.shares_listeners() {
+            self.doors.handle_acceptable(Door::Public);
         }
         self.accept(limits::LISTEN_BACKLOG as usize);
         self.doors = Doors::default();
@@ -275,6 +292,22 @@ impl<N: Net> Reactor<N> {
         self.reports.receive(&mut self.net, self.now);
         self.at_desk(Reports::handle_time);
         self.reports.send(&mut self.net, self.now);
+    }
+
+    /// Tells a service manager how the process is.
+    fn supervise(&mut self) {
+        if !self.supervision.is_due(self.now) {
+            return;
+        }
+        let state = match self.brokers.readiness(self.now) {
+            _ if self.shutdown.has_begun() => "stopping",
+            Ok(()) => "ready",
+            Err(missing) => missing,
+        };
+        let status = format!("{state}, {} streams", self.server.subscribers());
+        if let Some(lines) = self.supervision.poll(status, self.now) {
+            self.net.notify(&lines);
+        }
     }
 
     /// Calls a method of the reports, and passes on the replies that it made.

@@ -14,6 +14,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::log::Log;
+use super::notify::Notifier;
 use super::process;
 use super::resolve::Resolver;
 use super::{Door, Event, Listen, Net, Peer, Process, Token};
@@ -39,6 +40,9 @@ pub struct MioNet {
     hangups: UnixStream,
     /// Descriptors other than listeners, clients and upstreams.
     other_descriptors: usize,
+    /// Whether the public listeners were inherited, and stay open in the service manager.
+    shares_listeners: bool,
+    notifier: Option<Notifier>,
     log: Log,
 }
 
@@ -59,11 +63,13 @@ const _: () = assert!(2 * limits::LISTEN_ADDRESSES_MAX <= usize::MAX - FIRST_LIS
 impl MioNet {
     /// Starts to listen, handles the process's signals from now on, and starts the log. With `reuse_port`, several
     /// processes may share the public ports. Admin ports are never shared, so that a request reaches the process that
-    /// it is meant for. If it cannot listen on an address, the error names it.
+    /// it is meant for. If it cannot listen on an address, the error names it. If there are `inherited` listeners, they are
+    /// used instead of the public ports.
     pub fn new(
         public: &Listen,
         admin: &[SocketAddr],
         reuse_port: bool,
+        inherited: Vec<std::net::TcpListener>,
         log_level: Level,
     ) -> io::Result<MioNet> {
         let poll = Poll::new()?;
@@ -72,9 +78,12 @@ impl MioNet {
         for &address in admin {
             listeners.push((Door::Admin, listen_on(address, false, false)?));
         }
-        for listener in listen(public, reuse_port)? {
-            listeners.push((Door::Public, listener));
-        }
+        let shares_listeners = !inherited.is_empty();
+        let public = match shares_listeners {
+            true => inherited.into_iter().map(adopt_listener).collect(),
+            false => listen(public, reuse_port),
+        };
+        listeners.extend(public?.into_iter().map(|listener| (Door::Public, listener)));
         for (index, (_, listener)) in listeners.iter_mut().enumerate() {
             let token = ::mio::Token(FIRST_LISTENER + index);
             registry.register(listener, token, Interest::READABLE)?;
@@ -94,9 +103,17 @@ impl MioNet {
             signals,
             hangups,
             other_descriptors,
+            shares_listeners,
+            notifier: None,
             log: Log::start(log_level),
             poll,
         })
+    }
+
+    /// Tells this service manager from now on.
+    pub fn set_notifier(&mut self, notifier: Notifier) {
+        self.other_descriptors += 1;
+        self.notifier = Some(notifier);
     }
 
     /// The addresses that one kind of listener is bound to.
@@ -205,9 +222,16 @@ impl Net for MioNet {
     }
 
     fn stop_listening(&mut self) {
-        // Closing also removes them from the poll.
+        for (_, listener) in &mut self.listeners {
+            // Closing would do this, unless another process has the same socket.
+            let _unknown = self.poll.registry().deregister(listener);
+        }
         self.listeners.clear();
         self.next_listener = 0;
+    }
+
+    fn shares_listeners(&self) -> bool {
+        self.shares_listeners
     }
 
     fn read(&mut self, token: Token, buffer: &mut [u8]) -> io::Result<usize> {
@@ -275,6 +299,12 @@ impl Net for MioNet {
         let upstreams = self.upstreams.iter().flatten().count();
         let sockets = self.listeners.len() + clients + upstreams;
         process::read((self.other_descriptors + sockets) as u64)
+    }
+
+    fn notify(&mut self, lines: &str) {
+        if let Some(notifier) = &self.notifier {
+            notifier.send(lines);
+        }
     }
 
     fn log(&mut self, level: Level, line: &str) {
@@ -359,7 +389,6 @@ fn listen_on(address: SocketAddr, dual_stack: bool, reuse_port: bool) -> io::Res
     })
 }
 
-/// Accepted sockets inherit the options set here, which saves three system calls per client.
 fn bind(address: SocketAddr, dual_stack: bool, reuse_port: bool) -> io::Result<TcpListener> {
     let socket = Socket::new(
         Domain::for_address(address),
@@ -373,6 +402,22 @@ fn bind(address: SocketAddr, dual_stack: bool, reuse_port: bool) -> io::Result<T
     if reuse_port {
         socket.set_reuse_port(true)?;
     }
+    set_options(&socket)?;
+    socket.bind(&address.into())?;
+    socket.listen(limits::LISTEN_BACKLOG)?;
+    Ok(TcpListener::from_std(socket.into()))
+}
+
+/// Listens on a socket that does so already, with a backlog of our size.
+fn adopt_listener(listener: std::net::TcpListener) -> io::Result<TcpListener> {
+    let socket = Socket::from(listener);
+    set_options(&socket)?;
+    socket.listen(limits::LISTEN_BACKLOG)?;
+    Ok(TcpListener::from_std(socket.into()))
+}
+
+/// Accepted sockets inherit the options set here, which saves three system calls per client.
+fn set_options(socket: &Socket) -> io::Result<()> {
     socket.set_nonblocking(true)?;
     socket.set_tcp_nodelay(true)?;
     #[cfg(target_os = "linux")]
@@ -381,9 +426,7 @@ fn bind(address: SocketAddr, dual_stack: bool, reuse_port: bool) -> io::Result<T
         socket.set_tcp_notsent_lowat(limits::NOTSENT_BYTES)?;
         socket.set_send_buffer_size(limits::SEND_BUFFER_BYTES)?;
     }
-    socket.bind(&address.into())?;
-    socket.listen(limits::LISTEN_BACKLOG)?;
-    Ok(TcpListener::from_std(socket.into()))
+    Ok(())
 }
 
 /// Writes a byte to a socket pair for each signal, so that the poll reports signals.
@@ -468,7 +511,7 @@ mod tests {
     fn listeners_take_turns() {
         let anywhere = SocketAddr::from(([127, 0, 0, 1], 0));
         let public = Listen::Addresses(vec![anywhere, anywhere]);
-        let mut net = MioNet::new(&public, &[], false, Level::Error).unwrap();
+        let mut net = MioNet::new(&public, &[], false, Vec::new(), Level::Error).unwrap();
         let addresses = net.local_addresses(Door::Public);
         let crowd = |address: &SocketAddr| {
             let connect = |_| std::net::TcpStream::connect(address).unwrap();

@@ -2,8 +2,10 @@
 //! what the bytes mean. The program uses `mio`, the simulation its own network (`tests/simulation/net.rs`).
 
 pub mod healthcheck;
+pub mod inherited;
 mod log;
 pub mod mio;
+pub mod notify;
 mod process;
 mod resolve;
 
@@ -122,6 +124,11 @@ pub trait Net {
     /// Closes the listening sockets.
     fn stop_listening(&mut self);
 
+    /// Whether the public ones stay open elsewhere, so that connections that wait there are for another process.
+    fn shares_listeners(&self) -> bool {
+        false
+    }
+
     /// Reads; zero bytes mean the end. `WouldBlock` if there is nothing to read; after any other error the socket is
     /// unusable.
     fn read(&mut self, token: Token, buffer: &mut [u8]) -> io::Result<usize>;
@@ -151,6 +158,9 @@ pub trait Net {
     /// Turns readable events of an outgoing connection on or off. Its end is reported either way; when events are
     /// turned on again, data that has arrived in between is reported.
     fn listen_to(&mut self, token: Token, readable: bool);
+
+    /// Sends lines to the service manager, if there is one.
+    fn notify(&mut self, _lines: &str) {}
 
     /// Logs a line, unless its level is disabled or the log is too slow.
     fn log(&mut self, level: Level, line: &str);

@@ -5,7 +5,7 @@
 //! `about` interpret a request; `access` decides who may see the private documents; `sockets`, `admission`, `cleanup`
 //! and `endings` decide who may connect or have a stream, and when it ends; `submissions` and `demand` are about channels;
 //! `messages` tells where on the bus a message belongs. Beside the server, the reactor owns [`Doors`], [`Publications`],
-//! [`Reports`] and [`Shutdown`].
+//! [`Reports`], [`Shutdown`] and [`Supervision`].
 //!
 //! A turn goes: [`Server::start_turn`], the events, [`Server::handle_time`], then [`Server::poll_read`],
 //! [`Server::poll_effect`], [`Server::poll_write`] and again [`Server::poll_effect`], each until it has nothing left, and
@@ -31,6 +31,7 @@ mod sockets;
 pub mod stats;
 mod streams;
 mod submissions;
+mod supervision;
 mod topics;
 mod waiters;
 mod warnings;
@@ -49,6 +50,7 @@ pub use settings::Settings;
 pub use shutdown::Shutdown;
 pub use stats::Snapshot;
 pub use submissions::published;
+pub use supervision::Supervision;
 
 use crate::http::publication::Publication;
 use crate::http::{self, Key};

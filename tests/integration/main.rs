@@ -27,6 +27,7 @@ mod cut_offs;
 mod demo;
 mod drain;
 mod guesses;
+mod handover;
 mod hidden_departures;
 mod hostile_broker;
 mod ids;

@@ -2,7 +2,8 @@
 //! printed when the test fails.
 
 use std::io::{BufRead, BufReader};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
@@ -29,6 +30,8 @@ pub struct ServerOptions {
     awaits_redis: bool,
     /// How many lines of its log are read, if not all.
     log_lines_max: Option<usize>,
+    /// A listening socket that is passed on to it.
+    inherited: Option<Arc<OwnedFd>>,
 }
 
 /// A running server.
@@ -49,6 +52,7 @@ impl ServerOptions {
             before: None,
             awaits_redis: false,
             log_lines_max: None,
+            inherited: None,
         }
         .argument("--port=0")
         .argument("--listen=127.0.0.1")
@@ -105,6 +109,14 @@ impl ServerOptions {
         self
     }
 
+    /// With this listening socket, as a service manager passes it on.
+    pub fn inheriting(mut self, listener: &TcpListener) -> ServerOptions {
+        let listener = listener.try_clone().expect("a second descriptor");
+        self.inherited = Some(Arc::new(listener.into()));
+        // It is the standard input at first, because only that can be passed on without `unsafe`.
+        self.after("exec 3<&0 </dev/null; export LISTEN_FDS=1 LISTEN_PID=$$")
+    }
+
     /// With a log that the test stops reading after so many lines.
     pub fn reading_no_more_than(mut self, log_lines_max: usize) -> ServerOptions {
         self.log_lines_max = Some(log_lines_max);
@@ -126,8 +138,10 @@ impl ServerOptions {
         for (name, value) in &self.variables {
             command.env(name, value);
         }
-        command.stdin(Stdio::null()).stdout(Stdio::null());
-        command.stderr(Stdio::piped());
+        let inherited = self.inherited.as_ref();
+        let inherited = inherited.map(|it| it.try_clone().expect("a second descriptor"));
+        command.stdin(inherited.map_or_else(Stdio::null, Stdio::from));
+        command.stdout(Stdio::null()).stderr(Stdio::piped());
         command
     }
 
