@@ -25,6 +25,7 @@ readonly programs=(
     carbon-cache graphite-carbon
     whisper-fetch python3-whisper
     rabbitmq-server rabbitmq-server
+    systemd-socket-activate systemd
 )
 
 # The Python module that virtual environments need; in Debian a separate package without a program.
@@ -142,6 +143,6 @@ step tests/metrics/run.sh prometheus
 step tests/metrics/run.sh graphite
 step env REQUIRE_RABBITMQ=1 cargo test --locked --all-features --lib --test amqp --test fuzz
 step cargo test --locked --doc
-# Comes last, so that the output ends with its counts. Without the variables, tests without redis-server or nginx would
-# be skipped.
-step env REQUIRE_REDIS=1 REQUIRE_NGINX=1 cargo test --locked --lib --bins --tests
+# Comes last, so that the output ends with its counts. Without the variables, tests without redis-server, nginx or systemd's
+# programs would be skipped.
+step env REQUIRE_REDIS=1 REQUIRE_NGINX=1 REQUIRE_SYSTEMD=1 cargo test --locked --lib --bins --tests

@@ -126,6 +126,11 @@ fn systemd_passes_its_socket_on() {
         .arg("--version")
         .output();
     if !version.is_ok_and(|output| output.status.success()) {
+        let required = std::env::var("REQUIRE_SYSTEMD").is_ok_and(|value| value == "1");
+        assert!(
+            !required,
+            "systemd-socket-activate is not installed, and REQUIRE_SYSTEMD=1"
+        );
         let line =
             "SKIPPED systemd_passes_its_socket_on: systemd-socket-activate is not installed\n";
         let _unheard = std::io::stderr().lock().write_all(line.as_bytes());

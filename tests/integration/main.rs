@@ -6,7 +6,8 @@
 //! passing of time.
 //!
 //! Without `redis-server`, tests that need it report that they are skipped; with `REQUIRE_REDIS=1` in the environment
-//! they fail instead. The same holds for nginx and `REQUIRE_NGINX=1`.
+//! they fail instead. The same holds for nginx and `REQUIRE_NGINX=1`, and for `systemd-socket-activate` and
+//! `REQUIRE_SYSTEMD=1`.
 
 // The exceptions that Clippy makes for tests cover the test functions, but not what they call.
 #![allow(clippy::panic, clippy::unwrap_used)]
