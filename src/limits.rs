@@ -78,19 +78,19 @@ pub const UNAUTHENTICATED_BYTES_FREE: usize = 2 * 1024;
 /// takes longer is in trouble.
 pub const HOLD_MAX: Duration = Duration::from_secs(1);
 
-/// Bytes of memory that channels in demand may take, beside [`CHANNEL_BYTES_PER_STREAM`]: some twenty thousand with usual
-/// names. Each stays in demand for `REPLAY_SEC` after its last subscriber has left, and clients may invent names; one
-/// network may have half of this.
-pub const CHANNELS_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Bytes of memory that channels and IDs of details may take that somebody wants, beside [`NAMES_BYTES_PER_STREAM`]: some
+/// twenty thousand with usual names. Each is kept for a while after its last subscriber has left, and clients may invent
+/// names; one network may have half of this.
+pub const NAMES_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// What each open stream adds to that: whoever has a stream may have a channel that nobody else has.
-pub const CHANNEL_BYTES_PER_STREAM: usize = 1024;
+pub const NAMES_BYTES_PER_STREAM: usize = 1024;
 /// What a channel takes beside its name: 530 bytes were measured, and tables that have just doubled have room for more.
-pub const CHANNEL_BYTES: usize = 768;
+pub const NAME_BYTES: usize = 768;
 /// How often a channel's name is kept: in the bus twice, in the demand, for the broker, and in a command to it.
-pub const CHANNEL_NAME_COPIES: usize = 5;
-/// Idle channels that are looked at for one of a network's own, which can go for a new one: they take 50 µs. Those who make up
-/// channels have most of them.
-pub const IDLE_CHANNELS_SEEN_MAX: usize = 256;
+pub const NAME_COPIES: usize = 5;
+/// Idle names that are looked at for one of a network's own, which can go for a new one: they take 50 µs. Those who make up
+/// names have most of them.
+pub const IDLE_NAMES_SEEN_MAX: usize = 256;
 /// Commands about channels that a broker may leave unanswered, beside one for each channel, until new channels are refused:
 /// they take some 5 MB if the names are long. Redis answers as many in a tenth of a second.
 pub const CHANNEL_COMMANDS_MAX: usize = 10_000;

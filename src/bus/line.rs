@@ -229,8 +229,8 @@ impl Line {
         self.passes.poll_visit(&mut self.registry)
     }
 
-    /// The next channel or pattern that has become unwanted, unless it is wanted again.
-    pub fn poll_unwanted(&mut self) -> Option<Box<[u8]>> {
+    /// The next child of a stream that has become unwanted, unless it is wanted again.
+    pub fn poll_unwanted(&mut self) -> Option<(Stream, Box<[u8]>)> {
         self.registry.poll_unwanted()
     }
 

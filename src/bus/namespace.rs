@@ -253,11 +253,16 @@ impl Namespace {
         Some((*self.numbers.front()?, *self.numbers.back()?))
     }
 
-    /// Whether a channel is kept for nothing but the positions of those who may come back: nobody is here, and the log has
+    /// Whether a child is kept for nothing but the positions of those who may come back: nobody is here, and the log has
     /// nothing of it. It cannot go at once, because something may yet come for them, but it is the first to go.
     pub fn is_idle(&self) -> bool {
         let is_needed = !self.listeners.is_empty() || !self.groups.is_empty();
-        self.stream.is_on_demand() && self.numbers.is_empty() && !is_needed
+        self.is_child() && self.numbers.is_empty() && !is_needed
+    }
+
+    /// Whether it is below a root, and so has a name that clients choose.
+    pub fn is_child(&self) -> bool {
+        self.id.generation > 0 && !self.is_group()
     }
 
     /// Whether it is a group.

@@ -36,9 +36,8 @@ pub struct Registry {
     created: u32,
     /// Bytes of memory of the lists of all namespaces.
     list_bytes: usize,
-    /// Children of streams that are listened to on demand, which have become unwanted; some perhaps more than once, or
-    /// wanted again.
-    unwanted: VecDeque<Box<[u8]>>,
+    /// Children of streams that have become unwanted; some perhaps more than once, or wanted again.
+    unwanted: VecDeque<(Stream, Box<[u8]>)>,
 }
 
 impl Default for Registry {
@@ -162,8 +161,8 @@ impl Registry {
         }
     }
 
-    /// The next child of a stream on demand that has become unwanted, unless it is wanted again.
-    pub fn poll_unwanted(&mut self) -> Option<Box<[u8]>> {
+    /// The next child of a stream that has become unwanted, unless it is wanted again.
+    pub fn poll_unwanted(&mut self) -> Option<(Stream, Box<[u8]>)> {
         self.unwanted.pop_front()
     }
 
@@ -172,10 +171,10 @@ impl Registry {
         !self.unwanted.is_empty()
     }
 
-    /// The channels that [`Registry::evict`] would give up, those that would be kept for the shortest first.
-    pub fn idle(&self) -> impl Iterator<Item = &[u8]> {
+    /// The children of streams that [`Registry::evict`] would give up, those that would be kept for the shortest first.
+    pub fn idle(&self) -> impl Iterator<Item = (Stream, &[u8])> {
         let idle = self.idle.iter().filter_map(|&(_, id)| self.get(id));
-        idle.map(|namespace| &*namespace.segment)
+        idle.map(|namespace| (namespace.stream, &*namespace.segment))
     }
 
     /// The namespace, which exists as long as somebody wants it. Roots always do.
@@ -455,8 +454,9 @@ impl Registry {
             return self.update_idle(id);
         }
         self.list_bytes -= namespace.clear();
-        if namespace.stream.is_on_demand() && namespace.members.is_empty() {
-            self.unwanted.push_back(namespace.segment.clone());
+        if namespace.is_child() {
+            let name = (namespace.stream, namespace.segment.clone());
+            self.unwanted.push_back(name);
         }
         if id.generation == 0 {
             return;
@@ -637,8 +637,9 @@ mod tests {
         registry.expire(later);
         assert!(names.iter().all(|&name| !registry.is_wanted(name)));
         let mut changes: Vec<_> = std::iter::from_fn(|| registry.poll_unwanted()).collect();
-        changes.sort();
-        assert_eq!(changes, [Box::from(*b"a"), Box::from(*b"b")]);
+        changes.sort_by(|(_, one), (_, other)| one.cmp(other));
+        let child = |name: &[u8]| (Channels, Box::from(name));
+        assert_eq!(changes, [child(b"a"), child(b"b")]);
         assert_eq!(
             (registry.expires_at(), registry.iter().count()),
             (None, Stream::ALL.len())

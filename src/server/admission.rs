@@ -1,5 +1,5 @@
-//! Admission: who may have a stream, and new channels. It owns which streams each address and each token has, what
-//! each network's channels take, and the bounds on these; it must not refuse or close anything itself.
+//! Admission: who may have a stream, and new names below one. It owns which streams each address and each token has,
+//! what each network's names take, and the bounds on these; it must not refuse or close anything itself.
 
 use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
@@ -15,8 +15,8 @@ use crate::random::Random;
 pub struct Admission {
     bounds: settings::Admission,
     networks: HashMap<IpAddr, Network>,
-    /// Bytes of memory that all channels take.
-    channel_bytes: usize,
+    /// Bytes of memory that all channels and IDs of details take.
+    name_bytes: usize,
     /// The streams of each network. As these are in order, none has to be searched for when it ends.
     by_network: BTreeSet<(IpAddr, Key)>,
     by_token: BTreeSet<(Box<str>, Key)>,
@@ -26,8 +26,8 @@ pub struct Admission {
 #[derive(Default, PartialEq, Eq)]
 struct Network {
     streams: usize,
-    /// Bytes of memory of the channels that one of its clients was the first to want.
-    channel_bytes: usize,
+    /// Bytes of memory of those that one of its clients was the first to want.
+    name_bytes: usize,
 }
 
 /// What there is no room in.
@@ -44,7 +44,7 @@ impl Admission {
         Admission {
             bounds,
             networks: HashMap::new(),
-            channel_bytes: 0,
+            name_bytes: 0,
             by_network: BTreeSet::new(),
             by_token: BTreeSet::new(),
         }
@@ -71,18 +71,18 @@ impl Admission {
         }
     }
 
-    /// A client of this network is the first to want a channel, whose name has so many bytes.
-    pub fn handle_channel(&mut self, network: IpAddr, name_len: usize) {
-        let bytes = channel_bytes(name_len);
-        self.networks.entry(network).or_default().channel_bytes += bytes;
-        self.channel_bytes += bytes;
+    /// A client of this network is the first to want a channel or an ID, whose name has so many bytes.
+    pub fn handle_name(&mut self, network: IpAddr, name_len: usize) {
+        let bytes = name_bytes(name_len);
+        self.networks.entry(network).or_default().name_bytes += bytes;
+        self.name_bytes += bytes;
     }
 
-    /// Nobody wants that channel any more.
-    pub fn handle_channel_gone(&mut self, network: IpAddr, name_len: usize) {
-        let bytes = channel_bytes(name_len);
-        self.release(network, |it| it.channel_bytes -= bytes);
-        self.channel_bytes -= bytes;
+    /// Nobody wants that name any more.
+    pub fn handle_name_gone(&mut self, network: IpAddr, name_len: usize) {
+        let bytes = name_bytes(name_len);
+        self.release(network, |it| it.name_bytes -= bytes);
+        self.name_bytes -= bytes;
     }
 
     /// Whether a client of this address may have a stream besides so many others.
@@ -92,18 +92,18 @@ impl Admission {
             && subscribers < self.bounds.connections_max
     }
 
-    /// Whether channels of so many bytes are more than a network may have, or more than there is room for. There are so many
+    /// Whether names of so many bytes are more than a network may have, or more than there is room for. There are so many
     /// subscribers.
     pub fn full(&self, network: IpAddr, bytes: usize, subscribers: usize) -> Option<Full> {
         let has_room = |held: usize, streams: usize, share: usize| {
             // The stream that is to begin counts as well.
-            let of_streams = (streams + 1) * limits::CHANNEL_BYTES_PER_STREAM;
+            let of_streams = (streams + 1) * limits::NAMES_BYTES_PER_STREAM;
             held + bytes <= share + of_streams
         };
         let own = self.networks.get(&network);
-        let (held, streams) = own.map_or((0, 0), |it| (it.channel_bytes, it.streams));
-        let share = limits::CHANNELS_BYTES_MAX;
-        match has_room(self.channel_bytes, subscribers, share) {
+        let (held, streams) = own.map_or((0, 0), |it| (it.name_bytes, it.streams));
+        let share = limits::NAMES_BYTES_MAX;
+        match has_room(self.name_bytes, subscribers, share) {
             false => Some(Full::All),
             true if has_room(held, streams, share / 2) => None,
             true => Some(Full::Network),
@@ -143,8 +143,8 @@ impl Admission {
         }
         let counted: usize = self.networks.values().map(|it| it.streams).sum();
         assert_eq!((networks, networks), (self.by_network.len(), counted));
-        let channel_bytes = self.networks.values().map(|it| it.channel_bytes);
-        assert_eq!(channel_bytes.sum::<usize>(), self.channel_bytes);
+        let name_bytes = self.networks.values().map(|it| it.name_bytes);
+        assert_eq!(name_bytes.sum::<usize>(), self.name_bytes);
         assert_eq!(tokens, self.by_token.len());
     }
 
@@ -159,9 +159,9 @@ impl Admission {
     }
 }
 
-/// Bytes of memory that a channel takes.
-pub fn channel_bytes(name_len: usize) -> usize {
-    limits::CHANNEL_BYTES + limits::CHANNEL_NAME_COPIES * name_len
+/// Bytes of memory that a channel or an ID takes.
+pub fn name_bytes(name_len: usize) -> usize {
+    limits::NAME_BYTES + limits::NAME_COPIES * name_len
 }
 
 /// What counts as one client: an IPv4 address, or an IPv6 network of 64 bits, in which a client can choose any address.

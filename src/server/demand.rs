@@ -1,10 +1,11 @@
-//! Demand: which channels the source listens to, who was the first to want each, and which streams wait until it listens.
+//! Demand: which names clients want below the roots of streams, who was the first to want each, which channels the source
+//! listens to for that, and which streams wait until it listens.
 //! It owns how many confirmations are missing; it must not know a broker, or who wants a channel now.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
 
-use super::admission::{Admission, Full, channel_bytes};
+use super::admission::{Admission, Full, name_bytes};
 use super::topics::Topic;
 use crate::bus::{Line, Registry, Stream};
 use crate::http::Key;
@@ -14,8 +15,9 @@ use crate::time::Time;
 /// Channels that are listened to, and streams that wait for that.
 #[derive(Default)]
 pub struct Demand {
-    /// Channels and patterns that the source is to listen to, and the network whose client was the first to want each.
-    listened: BTreeMap<Box<[u8]>, IpAddr>,
+    /// Channels, patterns and IDs of details that are wanted, by their streams, and the network whose client was the first to
+    /// want each.
+    wanted: [BTreeMap<Box<[u8]>, IpAddr>; Stream::ALL.len()],
     /// What the source is to be told: names, and whether to begin or to stop listening.
     changes: VecDeque<(Box<[u8]>, bool)>,
     /// How many of these there were since the start.
@@ -31,28 +33,28 @@ pub struct Demand {
 impl Demand {
     /// A client of this network gets these topics.
     pub fn handle_topics(&mut self, topics: &[Topic], network: IpAddr, admission: &mut Admission) {
-        for name in topics.iter().filter_map(Topic::channel).map(str::as_bytes) {
-            if self.listened.contains_key(name) {
+        for (stream, name) in children(topics) {
+            if self.first_network(stream, name).is_some() {
                 continue;
             }
-            self.listened.insert(name.into(), network);
-            self.tell(name.into(), true);
-            admission.handle_channel(network, name.len());
+            self.wanted[stream as usize].insert(name.into(), network);
+            self.tell(stream, name.into(), true);
+            admission.handle_name(network, name.len());
         }
     }
 
-    /// Forgets the channels and patterns that nobody wants any more.
+    /// Forgets the names that nobody wants any more.
     pub fn handle_unwanted(&mut self, line: &mut Line, admission: &mut Admission) {
-        while let Some(name) = line.poll_unwanted() {
-            let is_wanted = line.registry().is_wanted((Stream::Channels, Some(&name)));
-            if !is_wanted && let Some(network) = self.listened.remove(&name) {
-                admission.handle_channel_gone(network, name.len());
-                self.tell(name, false);
+        while let Some((stream, name)) = line.poll_unwanted() {
+            let is_wanted = line.registry().is_wanted((stream, Some(&name)));
+            if !is_wanted && let Some(network) = self.wanted[stream as usize].remove(&name) {
+                admission.handle_name_gone(network, name.len());
+                self.tell(stream, name, false);
             }
         }
     }
 
-    /// Whether a client of this network may have those of these topics that are new channels. Idle channels go for them: those
+    /// Whether a client of this network may have those of these topics that have new names. Idle ones go for them: those
     /// of this network if it has as much as one may have, and any if there is no room at all.
     pub fn make_room(
         &mut self,
@@ -62,26 +64,30 @@ impl Demand {
         admission: &mut Admission,
     ) -> bool {
         loop {
-            let names = topics.iter().filter_map(Topic::channel).map(str::as_bytes);
-            let new = names.filter(|&name| !self.listened.contains_key(name));
-            let needed = new.map(|name| channel_bytes(name.len())).sum();
+            let is_new =
+                |&(stream, name): &(Stream, &[u8])| self.first_network(stream, name).is_none();
+            let new = children(topics).filter(is_new);
+            let needed = new.clone().map(|(_, name)| name_bytes(name.len())).sum();
             if needed == 0 {
                 return true;
             }
             let subscribers = line.registry().subscribers();
             let Some(full) = admission.full(network, needed, subscribers) else {
-                return !self.is_behind();
+                let mut streams = new.map(|(stream, _)| stream);
+                return !self.is_behind() || !streams.any(Stream::is_on_demand);
             };
-            let can_go = |name: &&[u8]| match full {
-                Full::Network => self.listened.get(*name) == Some(&network),
+            let can_go = |&(stream, name): &(Stream, &[u8])| match full {
+                Full::Network => self.first_network(stream, name) == Some(network),
                 Full::All => true,
             };
             let idle = line.registry().idle();
-            let first = idle.take(limits::IDLE_CHANNELS_SEEN_MAX).find(can_go);
-            let Some(name) = first.map(Box::<[u8]>::from) else {
+            let first = idle.take(limits::IDLE_NAMES_SEEN_MAX).find(can_go);
+            let Some((stream, name)) =
+                first.map(|(stream, name)| (stream, Box::<[u8]>::from(name)))
+            else {
                 return false;
             };
-            line.evict((Stream::Channels, Some(&name)));
+            line.evict((stream, Some(&name)));
             self.handle_unwanted(line, admission);
         }
     }
@@ -127,19 +133,27 @@ impl Demand {
 
     /// How many channels and patterns the source listens to.
     pub fn listened(&self) -> usize {
-        self.listened.len()
+        self.wanted[Stream::Channels as usize].len()
     }
 
     /// Whether so much waits for the source's answers that it is to be told of no further channels. When it has come back, it
     /// is told of all at once.
     fn is_behind(&self) -> bool {
         let unanswered = (self.sent - self.answered) as usize;
-        self.is_live.is_some() && unanswered > self.listened.len() + limits::CHANNEL_COMMANDS_MAX
+        self.is_live.is_some() && unanswered > self.listened() + limits::CHANNEL_COMMANDS_MAX
     }
 
-    fn tell(&mut self, name: Box<[u8]>, is_wanted: bool) {
-        self.changes.push_back((name, is_wanted));
-        self.sent += 1;
+    /// Has the source told of a name, if it is asked for each by itself.
+    fn tell(&mut self, stream: Stream, name: Box<[u8]>, is_wanted: bool) {
+        if stream.is_on_demand() {
+            self.changes.push_back((name, is_wanted));
+            self.sent += 1;
+        }
+    }
+
+    /// The network whose client was the first to want this, if anybody wants it.
+    fn first_network(&self, stream: Stream, name: &[u8]) -> Option<IpAddr> {
+        self.wanted[stream as usize].get(name).copied()
     }
 
     /// How many changes the source has confirmed. While it is away, none is waited for.
@@ -155,7 +169,7 @@ impl Demand {
         self.held.iter().any(|&(_, _, held)| held == key)
     }
 
-    /// Checks that the source listens to the channels that are wanted.
+    /// Checks that exactly those names are known here that are wanted.
     ///
     /// # Panics
     /// On a bug.
@@ -163,10 +177,21 @@ impl Demand {
         if registry.has_unwanted() {
             return;
         }
-        let children = registry.children(Stream::Channels);
-        let is_wanted = |name: &&[u8]| registry.is_wanted((Stream::Channels, Some(name)));
-        let wanted: BTreeSet<&[u8]> = children.map(|(name, _)| name).filter(is_wanted).collect();
-        let listened: BTreeSet<&[u8]> = self.listened.keys().map(|name| &**name).collect();
-        assert_eq!(listened, wanted, "the channels that are listened to");
+        for (stream, known) in Stream::ALL.into_iter().zip(&self.wanted) {
+            if stream == Stream::Several {
+                continue;
+            }
+            let children = registry.children(stream).map(|(name, _)| name);
+            let is_wanted = |name: &&[u8]| registry.is_wanted((stream, Some(name)));
+            let wanted: BTreeSet<&[u8]> = children.filter(is_wanted).collect();
+            let known: BTreeSet<&[u8]> = known.keys().map(|name| &**name).collect();
+            assert_eq!(known, wanted, "the names that are wanted");
+        }
     }
+}
+
+/// The names of topics below the roots of their streams.
+fn children(topics: &[Topic]) -> impl Iterator<Item = (Stream, &[u8])> + Clone {
+    let names = topics.iter().map(Topic::name);
+    names.filter_map(|(stream, child)| Some((stream, child?)))
 }

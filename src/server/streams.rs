@@ -421,8 +421,8 @@ impl Streams {
         &self.demand
     }
 
-    /// Whether there is room for another stream of a client with this address, and for those of its channels that nobody
-    /// has. For these, idle channels go.
+    /// Whether there is room for another stream of a client with this address, and for those of its channels and IDs that
+    /// nobody has. For these, idle ones go.
     pub fn admits(&mut self, client_ip: IpAddr, topics: &[Topic]) -> bool {
         let subscribers = self.bus.line().registry().subscribers();
         let (line, admission) = (self.bus.line_mut(), &mut self.admission);

@@ -99,12 +99,17 @@ fn server_with_channels(linger: Duration) -> Server {
 
 /// A client asks from an address for a stream of these channels, and leaves if it is not to stay: whether it has got one.
 fn ask(server: &mut Server, address: [u8; 4], names: &str, stays: bool) -> bool {
+    ask_for(server, address, &format!("/?channels={names}"), stays)
+}
+
+/// The same with any target.
+fn ask_for(server: &mut Server, address: [u8; 4], target: &str, stays: bool) -> bool {
     // Each comes a second after the last.
     let now = Time::from_micros(1_000_000 * (2 + server.counters().accepted));
     let shed = server.counters().shed;
     let key = server.accept(address.into(), false);
     server.at(key).handle_ready(true, false, false);
-    let request = format!("GET /?channels={names} HTTP/1.1\r\nHost: a\r\n\r\n");
+    let request = format!("GET {target} HTTP/1.1\r\nHost: a\r\n\r\n");
     unchecked_turn(server, now, &mut Some(&request));
     if !stays {
         let reset = std::io::ErrorKind::ConnectionReset.into();
@@ -134,8 +139,8 @@ fn made_up_channels_lock_nobody_out_and_take_no_more_than_their_share() {
             assert!(is_taken, "{round}: idle channels go for new ones");
         }
         let registry = server.bus().line().registry();
-        let bytes = registry.children(Stream::Channels).count() * admission::channel_bytes(len);
-        let share = limits::CHANNELS_BYTES_MAX / if networks == 1 { 2 } else { 1 };
+        let bytes = registry.children(Stream::Channels).count() * admission::name_bytes(len);
+        let share = limits::NAMES_BYTES_MAX / if networks == 1 { 2 } else { 1 };
         assert!((share * 9 / 10..share + 4_096).contains(&bytes), "{bytes}");
         let is_kept = |name: &[u8]| registry.is_wanted((Stream::Channels, Some(name)));
         assert!(is_kept(b"news"), "what has messages is kept");
@@ -155,7 +160,7 @@ fn only_new_channels_are_refused_where_those_that_are_needed_take_all_the_room()
     let attackers = [[10, 1, 0, 1], [10, 1, 0, 2], [10, 1, 0, 3]];
     let mut round = 0;
     for attacker in attackers {
-        let others = limits::CHANNELS_BYTES_MAX / admission::channel_bytes(200) / 32;
+        let others = limits::NAMES_BYTES_MAX / admission::name_bytes(200) / 32;
         let mut taken = 0;
         while ask(&mut server, attacker, &new_names(round, 32, 200), true) {
             (round, taken) = (round + 1, taken + 1);
@@ -169,6 +174,43 @@ fn only_new_channels_are_refused_where_those_that_are_needed_take_all_the_room()
         ask(&mut server, honest, "mine", true),
         "a stream is worth a channel"
     );
+    server.check_invariants();
+}
+
+#[test]
+fn made_up_ids_of_details_count_as_channels_do() {
+    let (attacker, honest) = ([10, 1, 0, 1], [10, 2, 0, 1]);
+    let mut server = server_with_channels(Duration::ZERO);
+    let ids = |round| {
+        let names = new_names(round, 32, 180).replace(',', "&ns=/details/");
+        format!("/subscribe?ns=/details/{names}")
+    };
+    let known = |server: &Server| {
+        let registry = server.bus().line().registry();
+        registry.children(Stream::Details).count()
+    };
+    let mut rounds = 0;
+    while ask_for(&mut server, attacker, &ids(rounds), true) {
+        rounds += 1;
+        assert!(rounds < 1_000, "{} are kept", known(&server));
+    }
+    let bytes = known(&server) * admission::name_bytes(180);
+    let share = limits::NAMES_BYTES_MAX / 2 + rounds * limits::NAMES_BYTES_PER_STREAM;
+    assert!((share * 9 / 10..=share).contains(&bytes), "{bytes}");
+    assert!(ask_for(&mut server, attacker, &ids(0), true), "it is known");
+    assert!(ask_for(
+        &mut server,
+        honest,
+        "/subscribe/details/2665",
+        true
+    ));
+    server.check_invariants();
+    // Those that nobody wants any more make room.
+    let mut server = server_with_channels(Duration::ZERO);
+    for round in 0..300 {
+        assert!(ask_for(&mut server, attacker, &ids(round), false));
+    }
+    assert_eq!(known(&server), 0);
     server.check_invariants();
 }
 
