@@ -20,6 +20,10 @@ const SECRETS: [&str; 6] = [
 
 pub fn run(input: &[u8]) {
     let text = String::from_utf8_lossy(input);
+    // A fuzzer may find the secret in this program. Elsewhere than in its places, it is none.
+    if text.replace("{secret}", "").contains(SECRET) {
+        return;
+    }
     let mut variables: HashMap<&str, String> = HashMap::new();
     let mut flags: Vec<OsString> = Vec::new();
     for line in text.lines() {
