@@ -264,6 +264,10 @@ pub const LOG_SEGMENT_BYTES: usize = 64 * 1024;
 /// newest counts as well.
 pub const LOG_SEGMENT_PART: usize = 16;
 
+/// Breaks of a stream that are known at a time. A client that was sent a part of a batch is sent the rest of the same bytes,
+/// so a break must be known for the minute of its patience; the source is not lost and found again as often in that time.
+pub const BREAKS_MAX: usize = 1_000;
+
 /// What a message costs the log besides its bytes: its entry (32 bytes) and its place in the lists of two namespaces.
 pub const LOG_ENTRY_BYTES: usize = 48;
 

@@ -271,9 +271,10 @@ impl<N: Net> Reactor<N> {
         if !self.brokers.source().may_rest() {
             self.server.end_rest();
         }
-        if let Some((is_live, unanswered)) = self.brokers.channels().subscriptions() {
-            self.server.handle_channel_source(is_live, unanswered);
-        }
+        let emoji = self.brokers.source().subscriptions();
+        let channels = self.brokers.channels().subscriptions();
+        self.server
+            .handle_sources(emoji.map(|(is_live, _)| is_live), channels);
         while let Some(answer) = self.brokers.poll_answer() {
             match answer {
                 Answer::Publication(number, answer) => {

@@ -156,6 +156,10 @@ impl Batches {
         batch.clear();
         let carries = registry.get(range.namespace).map(|it| it.carries);
         let carries = carries.unwrap_or_default();
+        let style = match carries.has(Stream::Channels) {
+            true => Style::Spaced,
+            false => Style::Tight,
+        };
         let (has_raw, has_sums) = (carries.has(Stream::Raw), carries.has(Stream::Eps));
         // A position says that everything before is had. Where events have one, a sum must not reach over another event.
         let is_cut = has_sums && (range.format.ids || range.replay_to > range.from);
@@ -164,7 +168,7 @@ impl Batches {
         self.numbers.start(registry, range.namespace, range.from);
         batch.to = range.from;
         'range: loop {
-            let next = self.numbers.next(registry);
+            let next = self.numbers.next(registry, range.namespace);
             let next = next.filter(|&number| number <= range.to);
             let before = next.map_or(range.to, |number| number - 1);
             if has_raw {
@@ -206,8 +210,10 @@ impl Batches {
             if is_cut {
                 self.put_sum(batch, range, before, log);
             }
-            if let Some(message) = log.message_near(number, &mut place) {
-                self.put_message(batch, range, message);
+            match log.message_near(number, &mut place) {
+                Some(message) if !message.is_gap() => self.put_message(batch, range, message),
+                // It was dropped, or the number is a break.
+                _ => self.put_gap(batch, range, style, number),
             }
             batch.to = number;
             if batch.is_full(range.limit) {
@@ -232,17 +238,19 @@ impl Batches {
         batch.end_event();
     }
 
-    /// Appends the event of a message; of a gap only where events have positions, for others do not resume.
-    fn put_message(&mut self, batch: &mut Batch, range: &Range, message: Kept<'_>) {
-        if message.is_gap() && !range.format.ids {
-            return;
+    /// Appends the event that tells of a gap, but only where events have positions, for others do not resume.
+    fn put_gap(&mut self, batch: &mut Batch, range: &Range, style: Style, number: u64) {
+        if range.format.ids {
+            batch.bytes.extend_from_slice(GAP_LINES);
+            self.end_event(batch, range, style, number);
         }
+    }
+
+    fn put_message(&mut self, batch: &mut Batch, range: &Range, message: Kept<'_>) {
         // The events of the emoji streams have always had their names.
         let named = range.format.named || message.style() == Style::Tight;
         let lines = message.lines(named);
-        if message.is_gap() {
-            batch.bytes.extend_from_slice(GAP_LINES);
-        } else if lines.len() >= self.write_bytes {
+        if lines.len() >= self.write_bytes {
             batch.long = Some(Long {
                 place: batch.bytes.len(),
                 number: message.number,

@@ -160,11 +160,18 @@ impl Line {
         }
     }
 
-    /// Messages of a stream may be missing that the source never gave us: whoever comes back with a position from
-    /// before is told.
-    pub fn publish_break(&mut self, stream: Stream) {
+    /// Messages of these streams may be missing that the source never gave us. Those are told whose events have positions,
+    /// and whoever comes back with a position from before.
+    pub fn publish_break(&mut self, streams: &[Stream]) {
         let number = self.log.skip();
-        self.registry.break_off(stream, number);
+        self.registry.breaks.add(streams, number);
+        // Also where nobody is: those who come back for a namespace must have everything up to here.
+        let has_one = |it: &Namespace| streams.iter().any(|&stream| it.carries.has(stream));
+        let namespaces = self.registry.iter().filter(|(_, it)| has_one(it));
+        let namespaces: Vec<NamespaceId> = namespaces.map(|(id, _)| id).collect();
+        for id in namespaces {
+            self.offer_here(id, number);
+        }
     }
 
     /// Somebody is about to enter these namespaces: their group, or the one that there is.
@@ -285,7 +292,7 @@ impl Line {
             || (self.has_scores(id) && self.log.scores(from, to).next().is_some())
     }
 
-    /// The number of a namespace's last event after `number`; gaps count where they are told.
+    /// The number of a namespace's last event after `number`; gaps and breaks count where they are told.
     pub fn last_after(&self, id: NamespaceId, number: u64, has_gaps: bool) -> Option<u64> {
         let is_told = |&number: &u64| {
             let message = self.log.message(number);
@@ -297,7 +304,11 @@ impl Line {
             let mut offered = member.after(number).rev().skip_while(|&it| it > newest);
             offered.find(is_told)
         };
-        let message = members.filter_map(last).max();
+        let broken = |member: &Namespace| {
+            let last = self.registry.breaks.last(member.stream);
+            Some(last).filter(|&it| has_gaps && it > number && it <= newest)
+        };
+        let message = members.filter_map(|it| last(it).max(broken(it))).max();
         let score = match self.has_scores(id) {
             true => self.log.last_score(number, newest),
             false => None,
@@ -401,8 +412,8 @@ impl Line {
         }
     }
 
-    /// Has a namespace's subscribers, and those of its groups, visited for a message. Those who take sums as well
-    /// are visited at the tick.
+    /// Has a namespace's subscribers, and those of its groups, visited for a message. Those who take sums are visited at
+    /// the tick.
     fn offer(&mut self, id: NamespaceId, number: u64) {
         let mut next = self
             .registry
@@ -410,16 +421,22 @@ impl Line {
             .filter(|it| it.is_wanted())
             .map(|_| id);
         for place in 0.. {
-            let Some(namespace) = next.and_then(|id| self.registry.get_mut(id)) else {
-                break;
-            };
-            if namespace.carries.has(Stream::Eps) {
-                namespace.awaits_tick = true;
-                self.ticker.arm(false, self.now);
-            } else if namespace.advance(number) {
-                self.passes.touch(namespace, number - 1, self.now);
-            }
+            let Some(namespace) = next else { break };
+            self.offer_here(namespace, number);
             next = self.registry.group_at(id, place);
+        }
+    }
+
+    /// Has a namespace's own subscribers visited for a message or a break.
+    fn offer_here(&mut self, id: NamespaceId, number: u64) {
+        let Some(namespace) = self.registry.get_mut(id) else {
+            return;
+        };
+        if namespace.carries.has(Stream::Eps) {
+            namespace.awaits_tick = true;
+            self.ticker.arm(false, self.now);
+        } else if namespace.advance(number) {
+            self.passes.touch(namespace, number - 1, self.now);
         }
     }
 

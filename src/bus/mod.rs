@@ -34,6 +34,7 @@
 //! ```
 
 mod batch;
+mod breaks;
 mod flow;
 mod histogram;
 mod line;

@@ -44,6 +44,9 @@ impl Stream {
         Stream::Several,
     ];
 
+    /// The streams that come from the source of the emoji streams.
+    pub const EMOJI: [Stream; 4] = [Stream::Raw, Stream::Eps, Stream::Details, Stream::Kiosk];
+
     /// The first segment of the stream's namespaces; of groups, a name for reports.
     pub const fn segment(self) -> &'static str {
         match self {

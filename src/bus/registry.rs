@@ -10,6 +10,7 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 
 use slab::Slab;
 
+use super::breaks::Breaks;
 use super::log::Log;
 use super::namespace::{Namespace, NamespaceId, Stream, Streams};
 use super::passes::SubscriberId;
@@ -25,8 +26,8 @@ pub struct Registry {
     children: [HashMap<Box<[u8]>, NamespaceId>; Stream::ALL.len()],
     /// Subscribers of each stream.
     subscribers: [usize; Stream::ALL.len()],
-    /// For each stream, the number up to which messages may be missing that the source never gave us.
-    breaks: [u64; Stream::ALL.len()],
+    /// The breaks of all streams.
+    pub breaks: Breaks,
     /// Namespaces that linger, and until when.
     lingering: BTreeSet<(Time, NamespaceId)>,
     /// Those among them that could go at any time, because nobody is there and nothing is kept: see
@@ -52,7 +53,7 @@ impl Default for Registry {
             namespaces,
             children: Default::default(),
             subscribers: [0; Stream::ALL.len()],
-            breaks: [0; Stream::ALL.len()],
+            breaks: Breaks::default(),
             lingering: BTreeSet::new(),
             idle: BTreeSet::new(),
             created: 0,
@@ -130,11 +131,6 @@ impl Registry {
         if let Some((until, id)) = idle.and_then(|it| Some((it.lingers_until?, it.id))) {
             self.stop_lingering(until, id);
         }
-    }
-
-    /// Of a stream, anything up to this number may be missing that the source never gave us.
-    pub fn break_off(&mut self, stream: Stream, number: u64) {
-        self.breaks[stream as usize] = number;
     }
 
     /// Lists a message where it was published, and above.
@@ -229,10 +225,18 @@ impl Registry {
         Some(self.get(id)?.groups.get(place)?.0)
     }
 
-    /// The number of a namespace's first message after `number`.
+    /// The number of a namespace's first message or break after `number`.
     pub fn next_after(&self, id: NamespaceId, number: u64) -> Option<u64> {
         let next = |member: &Namespace| member.number_at(member.place_after(number));
-        self.members(id).filter_map(next).min()
+        let messages = self.members(id).filter_map(next);
+        messages.chain(self.next_break(id, number)).min()
+    }
+
+    /// The number of a namespace's first break after `number`.
+    pub fn next_break(&self, id: NamespaceId, number: u64) -> Option<u64> {
+        let streams = self.members(id).map(|member| member.stream);
+        let next = |stream: Stream| self.breaks.after(stream, number).next();
+        streams.filter_map(next).min()
     }
 
     /// How many messages of a namespace have greater numbers. One that concerns several of a group's members
@@ -250,11 +254,11 @@ impl Registry {
     }
 
     /// The number from which on nothing of a namespace is missing: neither was it evicted, nor did nobody want it
-    /// when it came, nor can the source have kept it from us.
+    /// when it came.
     pub fn complete_since(&self, id: NamespaceId) -> u64 {
-        let since = |namespace: &Namespace| {
-            let broken = self.breaks[namespace.stream as usize];
-            namespace.complete_since().max(broken)
+        let since = |member: &Namespace| {
+            let known_since = self.breaks.known_since(member.stream);
+            member.complete_since().max(known_since)
         };
         self.members(id).map(since).max().unwrap_or(u64::MAX)
     }
@@ -421,7 +425,8 @@ impl Registry {
             listed.push((id, member.groups.len() as u32));
             member.groups.push((group, place));
             carries = carries.with(member.carries);
-            newest = member.newest().max(newest);
+            let broken = self.breaks.last(member.stream);
+            newest = member.newest().max(newest).max(broken);
         }
         let namespace = &mut self.namespaces[group.index as usize];
         namespace.members = listed;
@@ -505,7 +510,7 @@ mod tests {
     fn numbers(registry: &Registry, id: NamespaceId) -> Vec<u64> {
         let mut numbers = Numbers::default();
         numbers.start(registry, id, 0);
-        std::iter::from_fn(|| numbers.next(registry)).collect()
+        std::iter::from_fn(|| numbers.next(registry, id)).collect()
     }
 
     #[test]
@@ -613,10 +618,10 @@ mod tests {
             (5, 9)
         );
         assert_eq!(registry.get(both).unwrap().stream, Channels);
-        registry.break_off(Channels, 12);
+        registry.breaks.add(&[Channels], 12);
         assert_eq!(
-            (registry.complete_since(one), registry.evicted(one)),
-            (12, 0)
+            (registry.complete_since(one), registry.next_after(one, 5)),
+            (5, Some(12))
         );
     }
 

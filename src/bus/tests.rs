@@ -18,8 +18,10 @@ enum Published {
     Score(String),
     Message(Stream, String, String),
     Gap(Stream, String),
-    /// What nobody receives, and no position of a channel reaches across.
-    Break,
+    /// Messages of these streams may be missing.
+    Break(&'static [Stream]),
+    /// What nobody receives.
+    Nothing,
 }
 
 struct Client {
@@ -126,8 +128,12 @@ impl World {
                 Published::Gap(Stream::Details, child.to_owned())
             }
             0 => {
-                self.bus.line_mut().publish_break(Stream::Channels);
-                Published::Break
+                let streams = match self.random.below(3) {
+                    0 => &Stream::EMOJI[..],
+                    _ => &[Stream::Channels],
+                };
+                self.bus.line_mut().publish_break(streams);
+                Published::Break(streams)
             }
             1 => {
                 let (stream, child) = match self.random.below(4) {
@@ -199,7 +205,7 @@ impl World {
             name.0 == Stream::Channels && !self.bus.line().registry().is_wanted(*name)
         };
         if asked.iter().any(is_new) {
-            self.published.push(Published::Break);
+            self.published.push(Published::Nothing);
         }
         let owner = self.bus.subscribers.vacant_key() as u32;
         let (id, start) = self.bus.subscribe(&asked, owner, form, resume);
@@ -378,8 +384,12 @@ impl World {
             if let Some(id) = block.id.flatten() {
                 let from = client.base;
                 assert!(id >= at, "{id} is before what it comes with, {at}");
-                let message = self.messages(client, at, id).next();
-                assert_eq!(message, None, "{id} is said without a message before it");
+                let mut message = self.messages(client, at, id);
+                assert_eq!(
+                    message.next(),
+                    None,
+                    "{id} is said without a message before it"
+                );
                 if has_raw {
                     assert_eq!(scores(raw_at, id).next(), None, "{id} without a score");
                 }
@@ -432,7 +442,11 @@ impl World {
             let is_its = match published {
                 Published::Message(stream, child, _) => is_for(*stream, child),
                 Published::Gap(stream, child) => client.form.ids && is_for(*stream, child),
-                Published::Score(_) | Published::Break => false,
+                Published::Break(streams) => {
+                    let mut names = client.names.iter();
+                    client.form.ids && names.any(|(name, _)| streams.contains(name))
+                }
+                Published::Score(_) | Published::Nothing => false,
             };
             (is_its && number > from && number <= to).then_some(number)
         })
@@ -760,7 +774,7 @@ fn bus_with_client_behind(lacks: usize) -> (Bus, SubscriberId) {
         bus.line_mut().publish(names[1 + number % 31], None, b"x");
         // Each score is in a block of the tape by itself, so that a walk over the blocks is as long as one over scores.
         for _ in 0..70 {
-            bus.line_mut().publish_break(Stream::Kiosk);
+            bus.line_mut().publish((Stream::Kiosk, None), None, b"x");
         }
     }
     (bus, client)

@@ -7,11 +7,12 @@ use std::net::IpAddr;
 use super::about::{self, About, Client};
 use super::cleanup::{self, CLEANUP_CHANNEL, Cleanup};
 use super::endings::{self, DrainSchedule, stopping_reply};
-use super::messages::{self, Destination, Drop, is_own_channel};
+use super::messages::{self, Drop, is_own_channel};
 use super::rate::Rate;
 use super::route::{self, Action};
 use super::settings::Settings;
 use super::sockets::Sockets;
+use super::sources::Sources;
 use super::stats::{Clock, Counters, Process, Snapshot, SourceState};
 use super::streams::{Stage, Step, Streams};
 use super::topics::{self, Topic};
@@ -31,6 +32,7 @@ pub struct Server {
     settings: Settings,
     clock: Clock,
     sockets: Sockets,
+    sources: Sources,
     streams: Streams,
     cleanups: Rate,
     warnings: Warnings,
@@ -47,6 +49,7 @@ impl Server {
         Server {
             clock: Clock::new(now, unix_seconds),
             sockets: Sockets::new(settings.admission.sockets_per_network_max),
+            sources: Sources::default(),
             streams: Streams::new(&settings, now),
             cleanups: cleanup::rate(),
             warnings: Warnings::new(),
@@ -107,22 +110,11 @@ impl Server {
     pub fn handle_message(&mut self, message: &Message) {
         self.counters.messages_in += 1;
         let has_channels = !self.settings.channels.patterns.is_empty();
-        let (channel, payload) = (Some(message.channel.as_slice()), &message.payload);
         let line = self.streams.bus_mut().line_mut();
-        match messages::destination(message, has_channels) {
-            Destination::Score => line.publish_score(payload),
-            Destination::Publish(name) => line.publish(name, channel, payload),
-            Destination::Gap(name, drop) => {
-                line.publish_gap(name);
-                self.counters.handle_drop(drop);
-            }
-            Destination::ScoreGap(drop) => {
-                line.publish_gap((Stream::Raw, None));
-                line.publish_gap((Stream::Eps, None));
-                self.counters.handle_drop(drop);
-            }
-            Destination::Relay => self.handle_relay(payload),
-            Destination::Drop(drop) => self.counters.handle_drop(drop),
+        match messages::publish(line, message, has_channels) {
+            Ok(false) => {}
+            Ok(true) => self.handle_relay(&message.payload),
+            Err(drop) => self.counters.handle_drop(drop),
         }
     }
 
@@ -147,15 +139,19 @@ impl Server {
         }
     }
 
-    /// Whether the source is connected. While it is not, messages are lost, so that no position from before it left or
-    /// came back can be resumed on a channel. `unanswered` is how many of our commands it has not confirmed.
-    pub fn handle_channel_source(&mut self, is_live: bool, unanswered: usize) {
-        let is_broken = self.streams.handle_channel_source(is_live, unanswered);
-        self.streams.release_held(self.is_stopping);
-        if is_broken && !self.settings.channels.patterns.is_empty() {
-            let line = self.streams.bus_mut().line_mut();
-            line.publish_break(Stream::Channels);
+    /// Whether the sources of the emoji streams and of channels are connected, where they can be lost, and how many of our
+    /// commands the latter has not confirmed. What was published while one was away is lost, and those who have stayed are
+    /// told when it is back.
+    pub fn handle_sources(&mut self, emoji: Option<bool>, channels: Option<(bool, usize)>) {
+        if let Some((is_live, unanswered)) = channels {
+            self.streams.handle_channel_source(is_live, unanswered);
         }
+        let is_live = channels.map(|(is_live, _)| is_live);
+        let broken = self.sources.handle(emoji, is_live);
+        if !broken.is_empty() {
+            self.streams.bus_mut().line_mut().publish_break(&broken);
+        }
+        self.streams.release_held(self.is_stopping);
     }
 
     /// The source has more messages than fit between two ticks, or has ended: it is read without resting.

@@ -97,13 +97,10 @@ impl Demand {
         self.changes.pop_front()
     }
 
-    /// Whether the source is connected, and how many of our commands it has not confirmed. Returns whether messages may be
-    /// lost: positions that are given out while it is away cannot be resumed either, because any number of connections may
-    /// have come and gone.
-    pub fn handle_channel_source(&mut self, is_live: bool, unanswered: usize) -> bool {
+    /// Whether the source is connected, and how many of our commands it has not confirmed.
+    pub fn handle_channel_source(&mut self, is_live: bool, unanswered: usize) {
         self.answered = self.sent.saturating_sub(unanswered as u64);
-        let was_live = self.is_live.replace(is_live);
-        was_live == Some(false) || !is_live
+        self.is_live = Some(is_live);
     }
 
     /// Holds a stream until the source has confirmed all commands so far, unless it has. Whether it is held.

@@ -5,7 +5,7 @@ use super::cleanup::CLEANUP_CHANNEL;
 use super::settings::Settings;
 use super::topics;
 use crate::broker::Message;
-use crate::bus::{Name, Stream, sse};
+use crate::bus::{Line, Name, Stream, sse};
 
 /// The channel of score updates.
 pub const SCORE_CHANNEL: &str = "stream.score_updates";
@@ -31,7 +31,7 @@ pub fn is_own_channel(channel: &[u8]) -> bool {
 
 /// Where a message goes.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Destination<'a> {
+enum Destination<'a> {
     /// To the streams of scores.
     Score,
     /// To the streams of scores, as a gap, because it cannot be sent.
@@ -68,8 +68,32 @@ impl Drop {
     pub const COUNT: usize = Drop::Double as usize + 1;
 }
 
+/// Publishes a message where it belongs; `has_channels` is whether channels are enabled. Whether it is a relay instead, for
+/// the server itself.
+///
+/// # Errors
+/// Why it was dropped.
+pub fn publish(line: &mut Line, message: &Message, has_channels: bool) -> Result<bool, Drop> {
+    match destination(message, has_channels) {
+        Destination::Score => line.publish_score(&message.payload),
+        Destination::Publish(name) => line.publish(name, Some(&message.channel), &message.payload),
+        Destination::ScoreGap(drop) => {
+            line.publish_gap((Stream::Raw, None));
+            line.publish_gap((Stream::Eps, None));
+            return Err(drop);
+        }
+        Destination::Gap(name, drop) => {
+            line.publish_gap(name);
+            return Err(drop);
+        }
+        Destination::Relay => return Ok(true),
+        Destination::Drop(drop) => return Err(drop),
+    }
+    Ok(false)
+}
+
 /// Where a message goes; `has_channels` is whether channels are enabled.
-pub fn destination(message: &Message, has_channels: bool) -> Destination<'_> {
+fn destination(message: &Message, has_channels: bool) -> Destination<'_> {
     let channel = message.channel.as_slice();
     let pattern = message.pattern.as_deref();
     let pattern = pattern.filter(|pattern| !is_own_channel(pattern));
@@ -101,15 +125,15 @@ fn of_server(message: &Message) -> Destination<'_> {
     } else {
         return Destination::Drop(Drop::Unknown);
     };
-    publish(name, message)
+    of_namespace(name, message)
 }
 
 /// Where a message goes whose channel or pattern clients subscribe to by this name.
 fn of_channel<'a>(name: &'a [u8], message: &Message) -> Destination<'a> {
-    publish((Stream::Channels, Some(name)), message)
+    of_namespace((Stream::Channels, Some(name)), message)
 }
 
-fn publish<'a>(name: Name<'a>, message: &Message) -> Destination<'a> {
+fn of_namespace<'a>(name: Name<'a>, message: &Message) -> Destination<'a> {
     match unfit(message) {
         None => Destination::Publish(name),
         Some(drop) => Destination::Gap(name, drop),

@@ -28,6 +28,7 @@ mod rows;
 pub mod settings;
 mod shutdown;
 mod sockets;
+mod sources;
 pub mod stats;
 mod streams;
 mod submissions;

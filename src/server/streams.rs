@@ -195,9 +195,9 @@ impl Streams {
         })
     }
 
-    /// The state of the source; returns whether messages of channels may be lost.
-    pub fn handle_channel_source(&mut self, is_live: bool, unanswered: usize) -> bool {
-        self.demand.handle_channel_source(is_live, unanswered)
+    /// The state of the source of channels.
+    pub fn handle_channel_source(&mut self, is_live: bool, unanswered: usize) {
+        self.demand.handle_channel_source(is_live, unanswered);
     }
 
     /// Breaks the silence of a stream. Where events have positions, so has this, because that of an old event may no longer be

@@ -59,7 +59,7 @@ fn a_stream_waits_for_the_source_whatever_its_connection_was_used_for_before() {
         settings.pacing.reads_per_turn = 8;
         settings.pacing.writes_per_turn = writes_per_turn;
         let mut server = Server::new(settings, now, 0);
-        server.handle_channel_source(true, 0);
+        server.handle_sources(None, Some((true, 0)));
         let key = server.accept([127, 0, 0, 1].into(), false);
         let mut asked = 0;
         let mut written = Vec::new();
@@ -78,7 +78,7 @@ fn a_stream_waits_for_the_source_whatever_its_connection_was_used_for_before() {
         }
         assert_eq!(asked, 1, "{inputs:?}");
         // The answer has come.
-        server.handle_channel_source(true, 0);
+        server.handle_sources(None, Some((true, 0)));
         let (_, bytes) = turn(&mut server, now, &mut None);
         let text = String::from_utf8_lossy(&bytes);
         assert!(text.contains("event-stream"), "it has not begun: {text:?}");
@@ -220,7 +220,7 @@ fn no_new_channels_are_taken_while_the_source_has_to_answer_for_many() {
     let mut taken = 0;
     for round in 0..1_000 {
         // It has to answer for the beginning and the end of each.
-        server.handle_channel_source(true, 2 * 32 * taken);
+        server.handle_sources(None, Some((true, 2 * 32 * taken)));
         taken += usize::from(ask(
             &mut server,
             [10, 1, 0, 1],
@@ -231,7 +231,7 @@ fn no_new_channels_are_taken_while_the_source_has_to_answer_for_many() {
     // Beside one for each channel that there is.
     let commands = 2 * 32 * taken - limits::CHANNEL_COMMANDS_MAX;
     assert!(commands <= 4 * 32, "{commands} too many");
-    server.handle_channel_source(true, 0);
+    server.handle_sources(None, Some((true, 0)));
     assert!(ask(&mut server, [10, 1, 0, 1], "new", false));
 }
 

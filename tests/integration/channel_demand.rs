@@ -165,6 +165,9 @@ fn channels_are_asked_for_again_where_redis_was_killed() {
     server.wait_for_log_count(SUBSCRIBED, 2);
     assert_eq!(channels_at(&redis), ["a", "b", "d"]);
     assert_eq!(patterns_at(&redis), own + 1);
+    for subscriber in [&mut first, &mut second, &mut pattern] {
+        assert_eq!(subscriber.next_event().name, "gap");
+    }
     let mut client = redis.client();
     client.publish("a", "1");
     client.publish("d", "2");
@@ -184,6 +187,8 @@ fn the_server_is_asked_for_channels_before_there_is_a_redis() {
     let mut subscriber = server.subscribe("/?channels=a");
     redis.restart();
     server.wait_for_log(SUBSCRIBED);
+    // What was published before is lost to a stream that has begun.
+    assert_eq!(subscriber.next_event().name, "gap");
     redis.client().publish("a", "1");
     assert_eq!(subscriber.next_event().data, "1");
 }

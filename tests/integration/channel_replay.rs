@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::support::channels::{
     come_back, embedded, id_of, options, publish, publish_over, wait_for_subscribers,
 };
+use crate::support::redis::SCORES;
 use crate::support::server::SUBSCRIBED;
 use crate::support::{Event, Server, Subscriber, redis_or_skip, wait_until};
 
@@ -205,10 +206,48 @@ fn what_came_while_redis_was_away_is_a_gap() {
     wait_until("messages are taken again", || {
         publish_over(&mut server.connect(), "channel=b&message=x") == 200
     });
-    for (id, what) in [(before, "before"), (while_away, "while it was away")] {
-        expect_gap(come_back(&server, "/?channels=a", &id), &server, what);
+    let back = [&before, &while_away].map(|id| come_back(&server, "/?channels=a", id));
+    redis.client().publish("a", "after");
+    // All of them are told once, those who have stayed and those who come back.
+    for mut subscriber in back.into_iter().chain([stays, during]) {
+        assert_eq!(subscriber.next_event().name, "gap");
+        assert_eq!(subscriber.next_data(1), ["after"]);
     }
-    assert_eq!(stays.next_data(2), ["after", "after"]);
+}
+
+#[test]
+fn whoever_waits_while_redis_is_away_is_told_once_when_it_is_back() {
+    let Some(mut redis) = redis_or_skip() else {
+        return;
+    };
+    let server = options(&redis).variable("KEEPALIVE_SEC", "50").start();
+    let mut with_ids = server.subscribe("/subscribe/eps?ids=1");
+    let without_ids = server.subscribe("/subscribe/eps");
+    let mut poll = server.connect();
+    poll.send("GET /?channels=a HTTP/1.1\r\nHost: a\r\nX-Requested-With: XMLHttpRequest\r\n\r\n");
+    wait_for_subscribers(&redis, "a", 1);
+    for times in 2..4 {
+        redis.kill();
+        server.wait_for_log_count("; trying", times - 1);
+        redis.restart();
+        server.wait_for_log_count(SUBSCRIBED, times);
+        assert_eq!(with_ids.next_event().name, "gap");
+        let text = poll.read_reply().text();
+        let block = text.strip_prefix("event: gap\ndata: null\nid: ");
+        let id = block.expect("a gap with its position").trim_end();
+        poll.send(format!(
+            "GET /?channels=a HTTP/1.1\r\nHost: a\r\nX-Requested-With: XMLHttpRequest\r\nLast-Event-ID: {id}\r\n\r\n"
+        ));
+        wait_for_subscribers(&redis, "a", 1);
+    }
+    let mut client = redis.client();
+    client.publish(SCORES, "A");
+    client.publish("a", "1");
+    for mut subscriber in [with_ids, without_ids] {
+        assert_eq!(subscriber.next_event().data, r#"{"A":1}"#);
+    }
+    let text = poll.read_reply().text();
+    assert!(text.starts_with("data: 1\nid: "), "{text:?}");
 }
 
 #[test]

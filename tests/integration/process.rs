@@ -187,12 +187,12 @@ fn at_rest_it_does_not_wake_up() {
     let subscribers: Vec<Subscriber> = (0..100)
         .map(|number| server.subscribe(paths[number % paths.len()]))
         .collect();
-    // Two seconds lie between here and the first thing that it has to do by itself.
+    // Each second or two, Redis is asked over both connections whether it is there, and answers.
     let before = (wake_ups(&server), processor_time(&server));
     thread::sleep(Duration::from_secs(3));
     let after = (wake_ups(&server), processor_time(&server));
     let woken = after.0 - before.0;
-    assert!(woken <= 3, "woken {woken} times in three seconds");
+    assert!(woken <= 6, "woken {woken} times in three seconds");
     assert!(after.1 - before.1 <= 1, "busy from {before:?} to {after:?}");
     drop(subscribers);
 }

@@ -107,6 +107,8 @@ pub struct Broker {
     under_way: VecDeque<(u64, Option<(Option<String>, String, String)>)>,
     number: u64,
     pub delivered: Vec<Delivered>,
+    /// How often the server has connected for messages.
+    pub sessions: u64,
     /// When the server had taken messages that it must drop.
     pub dropped_at: Vec<Time>,
     pub steps: Steps,
@@ -142,6 +144,7 @@ impl Broker {
             under_way: VecDeque::new(),
             number: 0,
             delivered: Vec::new(),
+            sessions: 0,
             dropped_at: Vec::new(),
             steps: Steps::default(),
         }
@@ -193,6 +196,11 @@ impl Broker {
         times.any(|(began, ended)| began <= until && from <= ended)
     }
 
+    /// When no connection was steady, until it was again.
+    pub fn absences(&self) -> &[(Time, Time)] {
+        &self.away
+    }
+
     /// Whether this was published by a command.
     pub fn was_commanded(&self, channel: &str, payload: &str) -> bool {
         self.commanded
@@ -209,6 +217,7 @@ impl Broker {
                 0 => {
                     self.connection_begins(pipe);
                     self.began_at = now;
+                    self.sessions += 1;
                 }
                 1 => {
                     self.is_doubtful |= self.commander.is_some();

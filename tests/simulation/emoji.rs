@@ -193,7 +193,7 @@ impl World {
                 client.wish
             );
             client.was_there = !closed && !client.gone && client.answered_at.is_some();
-            let told = self.has_ids.then_some(invalid);
+            let told = self.has_ids.then_some(invalid + self.broker.sessions);
             Judge::new(client, &self.broker.delivered, told, closed, net.now()).judge();
         }
         self.about = None;

@@ -11,8 +11,8 @@
 //! closed. Of everybody else only the beginning and the lack of gaps are judged. A client that the server sends away
 //! at the end of a lifetime, and that comes back with an id, goes on with its run: nothing twice, nothing left out.
 //!
-//! **Gaps.** Where events have positions, a client is told of messages that the server dropped, once each at most. Such an
-//! event does not interrupt the run, because the list does not have these messages.
+//! **Gaps.** Where events have positions, a client is told of messages that the server dropped and of absences of the broker,
+//! once each at most. Such an event does not interrupt the run, because the list does not have these messages.
 //!
 //! **What it may not be judged on.** Which updates share an event of `eps` (that is a matter of time), how the events of
 //! sums and those with names are interleaved on one connection, where the network cut the bytes, and whether a
@@ -35,7 +35,7 @@ use crate::sums::{Counts, counts_of, end_of_run};
 pub struct Judge<'a> {
     client: &'a Client,
     delivered: &'a [Delivered],
-    /// How many messages the server dropped, if clients are told.
+    /// How many messages the server dropped and how often the broker was away, if clients are told.
     gaps_max: Option<u64>,
     /// Whether the server has closed its connection.
     closed: bool,

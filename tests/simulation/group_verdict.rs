@@ -6,8 +6,8 @@
 //! server, event by event, and all other events are one run of the other messages of the group, in order. Nothing comes
 //! twice, nothing is left out. Both runs begin between the first request of the chain and the answer to it.
 //!
-//! **Gaps.** A `gap` that does not come first is for a message that the server dropped, and each client gets one for each
-//! such message at most.
+//! **Gaps.** A `gap` that does not come first is for a message that the server dropped or for an absence of the broker, and each
+//! client gets one for each at most.
 //!
 //! **How far the runs must reach.** To the last message, if the last attempt was open to the end.
 //!
@@ -64,9 +64,11 @@ pub fn judge(reader: &Reader, broker: &Broker, is_anchored: bool) -> Result<(), 
             verdict = judged(&open);
         }
         verdict?;
-        let dropped = broker.dropped_at.len();
-        if gaps > dropped && is_anchored {
-            return Err(format!("{gaps} gaps, and {dropped} messages were dropped"));
+        let (dropped, sessions) = (broker.dropped_at.len() as u64, broker.sessions);
+        if gaps as u64 > dropped + sessions && is_anchored {
+            return Err(format!(
+                "{gaps} gaps, {dropped} messages were dropped, and {sessions} sessions"
+            ));
         }
         chain = Some(open);
     }

@@ -16,7 +16,8 @@
 //! |---|---|
 //! | an event is the next entry: not an earlier one again, and none before it was left out | `take_event` |
 //! | a known id without `gap` means that nothing was lost while the visitor was away | `check_nothing_missed` |
-//! | a `gap` later on is for a message of an emoji stream that the server dropped | `may_be_dropped` |
+//! | a `gap` later on is for a dropped message of an emoji stream, or for an absence of the broker | `may_be_midway` |
+//! | who has stayed while the broker was away gets a `gap` | `check_told` |
 //! | a first `gap` has a reason: a wider wish, a long absence, a broker that was away, an eviction | `check_gap` |
 //! | a visitor that is connected at the end has everything | `check_none_left` |
 //! | the source was asked for the topics while the visitor was there, and for the linger after it | `check_listening` |
@@ -207,7 +208,10 @@ impl<'a> Court<'a> {
             .map(|(at, _)| *at);
         let mut place = match (ids.get(attempt.id.as_str()), gap_at) {
             (Some(known), None) => {
-                self.check_nothing_missed(attempt, last, asked_at)?;
+                // A poll takes one event; who has left has perhaps not read so far.
+                if !is_late && !has_left {
+                    self.check_nothing_missed(attempt, last, asked_at)?;
+                }
                 let mut known = known.clone();
                 if !attempt
                     .wish
@@ -220,7 +224,7 @@ impl<'a> Court<'a> {
                 known.topics.clone_from(&attempt.wish.topics);
                 known
             }
-            (Some(known), Some(gap_at)) if self.may_be_dropped(attempt, gap_at) => Place {
+            (Some(known), Some(gap_at)) if self.may_be_midway(attempt, known.at, gap_at) => Place {
                 // It may stand for what was dropped, or for everything since the id.
                 until: self.last_before(gap_at),
                 until_of_others: self.last_before(gap_at),
@@ -230,7 +234,7 @@ impl<'a> Court<'a> {
             (known, Some(gap_at)) => {
                 if let (Some(known), false) = (known, is_foreign) {
                     self.check_gap(attempt, last, known, gap_at, is_late)?;
-                } else if attempt.id.is_empty() && !self.may_be_dropped(attempt, gap_at) {
+                } else if attempt.id.is_empty() && !self.may_be_midway(attempt, asked_at, gap_at) {
                     return Err("a gap without an id".to_owned());
                 }
                 let until = self.last_before(gap_at);
@@ -257,6 +261,7 @@ impl<'a> Court<'a> {
             }
         };
         let mut is_first = true;
+        let since = place.at.min(asked_at);
         for (at, item) in &attempt.items {
             match item {
                 Item::Id(id) => {
@@ -265,9 +270,10 @@ impl<'a> Court<'a> {
                 }
                 Item::Event(event) if event.name == "gap" => {
                     let is_first = std::mem::take(&mut is_first);
-                    if !is_first && !self.may_be_dropped(attempt, *at) {
+                    if !is_first && !self.may_be_midway(attempt, since, *at) {
                         return Err("a gap after something else".to_owned());
                     }
+                    place.until_of_others = place.until_of_others.max(self.last_before(*at));
                     ids.insert(&event.id, place.clone());
                 }
                 Item::Event(event) => {
@@ -292,13 +298,42 @@ impl<'a> Court<'a> {
                 return Err("a stream without an id".to_owned());
             }
         }
+        if visitor.nature.manner == Manner::Fast {
+            self.check_told(attempt, answered_at)?;
+        }
         self.check_listening(attempt, answered_at, is_late)
     }
 
-    /// Whether a `gap` of this moment may be for a message of an emoji stream.
-    fn may_be_dropped(&self, attempt: &Attempt, at: Time) -> bool {
-        let dropped_at = self.broker.and_then(|broker| broker.dropped_at.first());
-        attempt.wish.others.is_some() && dropped_at.is_some_and(|&first| first <= at)
+    /// Whether a `gap` of this moment may be for a message of an emoji stream that was dropped, or for a time in which the
+    /// broker was away.
+    fn may_be_midway(&self, attempt: &Attempt, since: Time, at: Time) -> bool {
+        let Some(broker) = self.broker else {
+            return false;
+        };
+        let mut dropped_at = broker.dropped_at.iter();
+        let is_dropped = attempt.wish.others.is_some() && dropped_at.any(|&first| first <= at);
+        is_dropped || broker.was_away(since, at)
+    }
+
+    /// A client that has stayed while the broker was away is told when it is back.
+    fn check_told(&self, attempt: &Attempt, answered_at: Time) -> Result<(), String> {
+        let until = attempt.left_at.unwrap_or(self.ended_at);
+        let absences = self.broker.map_or(&[][..], |broker| broker.absences());
+        let mut gaps = attempt.items.iter().filter_map(|(at, item)| match item {
+            Item::Event(event) if event.name == "gap" => Some(*at),
+            _ => None,
+        });
+        for &(began, ended) in absences {
+            if began < answered_at || until < ended + SLACK {
+                continue;
+            }
+            if !gaps.any(|at| began <= at && at <= ended + SLACK) {
+                return Err(format!(
+                    "no gap for the absence from {began:?} to {ended:?}"
+                ));
+            }
+        }
+        Ok(())
     }
 
     /// An event is the next message.
@@ -363,7 +398,7 @@ impl<'a> Court<'a> {
         }
     }
 
-    /// A client that comes back with an id, and is not told of a gap, has missed nothing while it was away.
+    /// A client that comes back with an id, and is never told of a gap, has missed nothing while it was away.
     fn check_nothing_missed(
         &self,
         attempt: &Attempt,
@@ -379,7 +414,10 @@ impl<'a> Court<'a> {
             let is_wished = has(&attempt.wish, &topic) && has(&last.wish, &topic);
             is_wished && left_at < loss.at && loss.at < asked_at
         };
-        match self.losses.iter().find(is_missed) {
+        let is_gap =
+            |(_, item): &(Time, Item)| matches!(item, Item::Event(event) if event.name == "gap");
+        let is_told = attempt.items.iter().any(is_gap);
+        match self.losses.iter().find(is_missed).filter(|_| !is_told) {
             None => Ok(()),
             Some(loss) => Err(format!("no gap, although {loss:?} was missed")),
         }
