@@ -100,7 +100,10 @@ fn redis_endpoint(entry: &str) -> Result<redis::Endpoint, &'static str> {
     let info = url.into_connection_info().map_err(|_| REDIS_FORMS)?;
     let address = match info.addr().clone() {
         ConnectionAddr::Tcp(host, port @ 1..) => redis::Address::Tcp { host, port },
-        ConnectionAddr::Unix(path) => redis::Address::Unix(path),
+        // With a second URL in it, the path would be shown together with that one's password.
+        ConnectionAddr::Unix(path) if !path.to_string_lossy().contains("://") => {
+            redis::Address::Unix(path)
+        }
         _ => return Err(REDIS_FORMS),
     };
     let login = info.redis_settings();
@@ -415,6 +418,7 @@ mod tests {
             ("redis://u:1,secret,x@h", REDIS_NO_SCHEME),
             ("http://u:secret@h", REDIS_FORMS),
             ("redis+unix://h/p?pass=secret", REDIS_FORMS),
+            ("redis+unix:///p redis://u:secret@h", REDIS_FORMS),
             ("redis+unix:///p?pass=a,secret", REDIS_NO_SCHEME),
             ("redis+unix:///p?pass=secret&db=x", REDIS_FORMS),
             ("redis://h?protocol=secret", REDIS_FORMS),
