@@ -311,6 +311,16 @@ impl Bus {
         self.subscribers.get(id.0 as usize)
     }
 
+    /// What a subscriber has subscribed to, unless these are several.
+    pub fn name_of(&self, id: SubscriberId) -> Option<Name<'_>> {
+        let namespace = self.line.registry().get(self.namespace_of(id)?)?;
+        let segment = Some(&*namespace.segment).filter(|segment| !segment.is_empty());
+        namespace
+            .members
+            .is_empty()
+            .then_some((namespace.stream, segment))
+    }
+
     /// Whether a subscriber has a part of something.
     pub fn has_unfinished(&self, id: SubscriberId) -> bool {
         let rest = self.subscriber(id).and_then(Subscriber::unfinished_to);

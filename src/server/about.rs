@@ -4,7 +4,6 @@
 use std::net::IpAddr;
 
 use super::topics::Topic;
-use crate::bus::Stream;
 use crate::http::{CloseReason, Key, Request, forwarded, target};
 use crate::limits;
 use crate::time::Time;
@@ -49,8 +48,6 @@ pub struct About {
     pub is_hidden: bool,
     /// The path of the request.
     pub path: Box<str>,
-    /// The ID of a detail stream.
-    pub tag: Option<Box<str>>,
     /// `User-Agent`.
     pub user_agent: Box<str>,
     /// By which a page identifies its own streams.
@@ -62,10 +59,6 @@ impl About {
     pub fn new(key: Key, topics: &[Topic], request: &Request, client: Client, now: Time) -> About {
         let (path, query) =
             target::split(&request.target).map_or(("", ""), |target| (target.path, target.query));
-        let tag = match topics {
-            [topic] if topic.stream != Stream::Channels => topic.child.as_deref().map(Box::from),
-            _ => None,
-        };
         let token = token_of(query).filter(|token| is_token(token));
         About {
             key,
@@ -73,7 +66,6 @@ impl About {
             client_ip: client.ip,
             is_hidden: client.is_hidden,
             path: shown_path(path, topics),
-            tag,
             user_agent: shown(&request.user_agent),
             token: token.map(Box::from),
         }

@@ -208,7 +208,6 @@ mod tests {
             client_ip: address.parse().unwrap(),
             is_hidden: false,
             path: Box::default(),
-            tag: None,
             user_agent: Box::default(),
             token: token.map(Box::from),
         }

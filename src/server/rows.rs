@@ -4,7 +4,7 @@
 use super::stats::{ChannelRow, Clock, ConnectionRow};
 use super::streams::{Streams, Subscription};
 use super::{Server, Settings};
-use crate::bus::{Bus, Stream, Subscriber};
+use crate::bus::{Bus, Stream, Subscriber, SubscriberId};
 
 /// The oldest subscribers, in order of age. A thousand of ten thousand take a third of a millisecond, all of them some
 /// four.
@@ -30,7 +30,7 @@ pub fn connections<'a>(
         let has_caught_up = streams.http().caught_up(about.key.index).is_some();
         ConnectionRow {
             request_path: &about.path,
-            tag: about.tag.as_deref(),
+            tag: tag(bus, id),
             created_at: clock.unix_seconds.saturating_sub(age),
             age,
             client_ip: about.client_ip,
@@ -44,6 +44,14 @@ pub fn connections<'a>(
         }
     };
     subscribers.into_iter().map(row).collect()
+}
+
+/// The ID of a detail stream.
+fn tag(bus: &Bus, id: SubscriberId) -> Option<&str> {
+    match bus.name_of(id) {
+        Some((Stream::Details, child)) => child.and_then(|id| std::str::from_utf8(id).ok()),
+        _ => None,
+    }
 }
 
 /// The channels with the most subscribers, ordered by their number and then by name. A thousand of ten thousand take a
