@@ -5,7 +5,7 @@
 
 use std::ffi::OsString;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use divan::counter::{BytesCount, ItemsCount};
@@ -15,7 +15,7 @@ use emojitrack_streamer::broker::{Message, demo};
 use emojitrack_streamer::bus::{Coding, sse};
 use emojitrack_streamer::config::{self, Command};
 use emojitrack_streamer::http::head::parse_head;
-use emojitrack_streamer::http::{Key, reply};
+use emojitrack_streamer::http::{Key, Origin, reply};
 use emojitrack_streamer::limits::TICK;
 use emojitrack_streamer::net::Process;
 use emojitrack_streamer::report::status;
@@ -378,7 +378,7 @@ impl Hall {
 
     fn enter(&mut self, request: &str) {
         self.begin_turn();
-        let key = self.server.accept(IpAddr::V4(Ipv4Addr::LOCALHOST), false);
+        let key = self.server.accept(Origin::new(Ipv4Addr::LOCALHOST, false));
         self.server.at(key).handle_ready(true, false, false);
         let mut unread = request;
         while let Some((key, _)) = self.server.poll_read() {

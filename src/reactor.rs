@@ -5,7 +5,7 @@ use std::io;
 use std::time::Duration;
 
 use crate::broker::{Answer, Audience, Brokers, Command, Received};
-use crate::http::{Action, CloseReason, Key};
+use crate::http::{Action, CloseReason, Key, Origin};
 use crate::level::Level;
 use crate::limits;
 use crate::net::{Door, Event, Net, Token};
@@ -235,8 +235,9 @@ impl<N: Net> Reactor<N> {
                 let line = format!("accept: {error}; waiting for a connection to close");
                 self.net.log(Level::Warn, &line);
             }
-            if let Ok((accepted, client_ip)) = accepted {
-                let key = self.server.accept(client_ip, door == Door::Admin);
+            if let Ok((accepted, peer_ip)) = accepted {
+                let origin = Origin::new(peer_ip, door == Door::Admin);
+                let key = self.server.accept(origin);
                 if let Err(error) = self.net.adopt(client(key), accepted) {
                     self.server.at(key).handle_failure(&error);
                 }

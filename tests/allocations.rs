@@ -5,10 +5,10 @@ use std::net::Ipv4Addr;
 
 use emojitrack_streamer::broker::Message;
 use emojitrack_streamer::config::{self, Command};
-use emojitrack_streamer::http::Key;
 use emojitrack_streamer::http::body::Body;
 use emojitrack_streamer::http::head::Framing;
 use emojitrack_streamer::http::publication;
+use emojitrack_streamer::http::{Key, Origin};
 use emojitrack_streamer::report::cluster::Gathering;
 use emojitrack_streamer::server::Server;
 use emojitrack_streamer::time::Time;
@@ -41,7 +41,7 @@ impl Bench {
             for number in 0..CLIENTS {
                 let key: Key = bench
                     .server
-                    .accept(Ipv4Addr::from(0x0a00_0000 + number).into(), false);
+                    .accept(Origin::new(Ipv4Addr::from(0x0a00_0000 + number), false));
                 let request = format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n");
                 bench.server.at(key).handle_input(request.as_bytes());
             }

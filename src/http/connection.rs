@@ -502,7 +502,7 @@ mod tests {
     use std::net::Ipv4Addr;
     use std::time::Duration;
 
-    use super::super::{Connections, Key, Options};
+    use super::super::{Connections, Key, Options, Origin};
     use super::*;
     use crate::random::Random;
 
@@ -561,7 +561,9 @@ mod tests {
         }
 
         fn accept(&mut self) -> Key {
-            let key = self.http.accept(Ipv4Addr::LOCALHOST.into(), false);
+            let key = self
+                .http
+                .accept(Origin::new(Ipv4Addr::LOCALHOST, false));
             self.sockets.insert(key.generation, Socket::default());
             key
         }

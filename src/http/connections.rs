@@ -3,14 +3,13 @@
 //! place, so that a late event finds nobody.
 
 use std::collections::VecDeque;
-use std::net::IpAddr;
 use std::time::Duration;
 
 use slab::Slab;
 
 use super::CloseReason;
 use super::connection::Connection;
-use super::event::{Action, Event, Key};
+use super::event::{Action, Event, Key, Origin};
 use super::idle::Idle;
 use super::reading::Reading;
 use super::reply::Reply;
@@ -100,8 +99,8 @@ impl Connections {
         self.shared.reads_left = self.shared.options.reads_per_turn;
     }
 
-    /// Adds a connection that was accepted through the admin's door or the public one.
-    pub fn accept(&mut self, peer_ip: IpAddr, is_admin: bool) -> Key {
+    /// Adds a connection that was accepted.
+    pub fn accept(&mut self, origin: Origin) -> Key {
         self.accepted = self.accepted.wrapping_add(1);
         let place = self.slots.vacant_entry();
         let key = Key {
@@ -109,8 +108,7 @@ impl Connections {
             generation: self.accepted,
         };
         place.insert(Slot::new(key, self.shared.now));
-        self.at(key)
-            .begin(Box::new(Reading::new(peer_ip, is_admin)));
+        self.at(key).begin(Box::new(Reading::new(origin)));
         key
     }
 
@@ -225,11 +223,10 @@ impl Connections {
         self.shared.idle.first().is_some()
     }
 
-    /// Where the request came from, which may be a proxy, and whether through the admin's door, if the connection has a
-    /// request that waits for a decision.
-    pub fn request_from(&self, key: Key) -> Option<(IpAddr, bool)> {
+    /// Where the request came from, if the connection has one that waits for a decision.
+    pub fn request_from(&self, key: Key) -> Option<Origin> {
         match &self.slot(key).state {
-            State::Rendering(reading) => Some((reading.peer_ip, reading.is_admin)),
+            State::Rendering(reading) => Some(reading.origin),
             _ => None,
         }
     }

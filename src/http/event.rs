@@ -1,5 +1,7 @@
 //! What a table of connections tells its owner: events that need a decision, and actions on sockets.
 
+use std::net::IpAddr;
+
 use super::CloseReason;
 use super::head::Request;
 
@@ -18,6 +20,25 @@ impl Key {
         index: 0,
         generation: 0,
     };
+}
+
+/// Where a connection comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Origin {
+    /// The address of its other end, which may be a proxy's.
+    pub peer_ip: IpAddr,
+    /// Whether it came through the admin's door.
+    pub is_admin: bool,
+}
+
+impl Origin {
+    /// That of a connection from this address.
+    pub fn new(peer_ip: impl Into<IpAddr>, is_admin: bool) -> Origin {
+        Origin {
+            peer_ip: peer_ip.into(),
+            is_admin,
+        }
+    }
 }
 
 /// Something that the owner has to decide or to know.

@@ -38,6 +38,6 @@ pub use close_reason::CloseReason;
 pub use connection::Connection;
 pub use connections::{Connections, Options};
 pub use error::RequestError;
-pub use event::{Action, Event, Key};
+pub use event::{Action, Event, Key, Origin};
 pub use head::Request;
 pub use reading::BodyUse;

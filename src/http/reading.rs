@@ -1,12 +1,11 @@
 //! Reading: a connection's input becomes heads and bodies. It owns what a connection needs while it reads requests or owes
 //! an answer; a stream has none of it.
 
-use std::net::IpAddr;
 use std::time::Duration;
 
 use super::body::Body;
 use super::error::RequestError;
-use super::event::{Event, Key};
+use super::event::{Event, Key, Origin};
 use super::head::{self, Framing, Method, Request};
 use crate::limits;
 use crate::time::Time;
@@ -25,10 +24,7 @@ pub enum BodyUse {
 
 /// Input that is not yet a request, and the request that is being read or answered.
 pub struct Reading {
-    /// Where the connection comes from, which may be a proxy.
-    pub peer_ip: IpAddr,
-    /// Whether it came through the admin's door.
-    pub is_admin: bool,
+    pub origin: Origin,
     /// Received and not yet consumed. Never more than [`limits::HEAD_BYTES_MAX`].
     buffer: Vec<u8>,
     /// A head is parsed again when the buffer is this long, twice as long as at the last attempt: a head that arrives
@@ -61,10 +57,9 @@ struct Pending {
 
 impl Reading {
     /// A connection that has received nothing yet.
-    pub fn new(peer_ip: IpAddr, is_admin: bool) -> Reading {
+    pub fn new(origin: Origin) -> Reading {
         Reading {
-            peer_ip,
-            is_admin,
+            origin,
             buffer: Vec::new(),
             parse_at: 0,
             searched: 0,

@@ -151,7 +151,7 @@ impl Slot {
             return false;
         };
         let is_quiet = self.read == ReadState::Drained && self.write == WriteState::Idle;
-        is_quiet && !reading.is_admin && reading.is_reused() && self.is_idle()
+        is_quiet && !reading.origin.is_admin && reading.is_reused() && self.is_idle()
     }
 
     /// How many bytes are wanted from the client. While it does not accept its replies, its further requests stay in the

@@ -4,7 +4,7 @@
 use std::net::IpAddr;
 
 use super::topics::Topic;
-use crate::http::{CloseReason, Key, Request, forwarded, target};
+use crate::http::{CloseReason, Key, Origin, Request, forwarded, target};
 use crate::limits;
 use crate::time::Time;
 
@@ -17,21 +17,22 @@ pub struct Client {
     pub is_hidden: bool,
     /// Whether it is a program on this machine. A proxy on it is not meant, but those whose requests it passes on.
     pub is_local: bool,
-    /// Whether it came through the admin's door.
-    pub is_admin: bool,
+    /// Where its connection comes from.
+    pub origin: Origin,
     /// For how many seconds no secret from its network is looked at, after many wrong ones.
     pub must_wait: Option<u64>,
 }
 
 impl Client {
-    /// The client that sent a request over a connection from this address, behind so many trusted proxies.
-    pub fn new(request: &Request, peer_ip: IpAddr, is_admin: bool, trusted: usize) -> Client {
+    /// The client that sent a request over a connection from there, behind so many trusted proxies.
+    pub fn new(request: &Request, origin: Origin, trusted: usize) -> Client {
+        let peer_ip = origin.peer_ip;
         let named_ip = forwarded::client_address(&request.forwarded_for, trusted);
         Client {
             ip: named_ip.unwrap_or(peer_ip),
             is_hidden: named_ip.is_none() && !request.forwarded_for.is_empty(),
             is_local: peer_ip.to_canonical().is_loopback() && !request.is_forwarded,
-            is_admin,
+            origin,
             must_wait: None,
         }
     }

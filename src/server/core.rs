@@ -22,7 +22,7 @@ use crate::broker::Message;
 use crate::bus::{Bus, Start, Stream};
 use crate::http::head::Framing;
 use crate::http::reply::Reply;
-use crate::http::{self, CloseReason, Event, Key, Request};
+use crate::http::{self, CloseReason, Event, Key, Origin, Request};
 use crate::level::Level;
 use crate::random::Random;
 use crate::time::Time;
@@ -75,15 +75,15 @@ impl Server {
         self.streams.bus_mut().line_mut().end_turn(now);
     }
 
-    /// Adds a connection that was accepted through the admin's door or the public one, or closes it at once.
-    pub fn accept(&mut self, client_ip: IpAddr, is_admin: bool) -> Key {
+    /// Adds a connection that was accepted, or closes it at once.
+    pub fn accept(&mut self, origin: Origin) -> Key {
         self.counters.accepted += 1;
         let http = self.streams.http_mut();
-        let key = http.accept(client_ip, is_admin);
-        if !is_admin && !self.sockets.handle_accepted(key, client_ip) {
+        let key = http.accept(origin);
+        if !origin.is_admin && !self.sockets.handle_accepted(key, origin.peer_ip) {
             http.at(key).close(CloseReason::Crowded);
         } else {
-            http.make_room(self.settings.admission.sockets_max(is_admin));
+            http.make_room(self.settings.admission.sockets_max(origin.is_admin));
         }
         key
     }
@@ -318,11 +318,11 @@ impl Server {
     /// A request has come: first its head alone, and if that needs no stream, but has a body, again with the body.
     fn handle_request(&mut self, key: Key, request: Box<Request>, body: Option<Vec<u8>>) {
         // The connection may have been closed in the meantime.
-        let Some((peer_ip, is_admin)) = self.streams.http().request_from(key) else {
+        let Some(origin) = self.streams.http().request_from(key) else {
             return;
         };
         let trusted = self.settings.admission.trusted_proxies;
-        let mut client = Client::new(&request, peer_ip, is_admin, trusted);
+        let mut client = Client::new(&request, origin, trusted);
         client.must_wait = self.warnings.handle_request(client, self.clock.now);
         let action = route::route(&request, &self.settings, client);
         // Probes are answered, and streams told when to return.

@@ -105,7 +105,7 @@ pub fn route(request: &Request, settings: &Settings, client: Client) -> Action {
     // Probes are behind both doors, so that a monitor need not know which ports there are.
     let is_probe = matches!(segments[..], ["healthz"] | ["readyz"]);
     let is_private = matches!(segments[..], ["admin", ..] | ["metrics"] | ["stats"]);
-    if settings.access.admin_is_apart && !is_probe && is_private != client.is_admin {
+    if settings.access.admin_is_apart && !is_probe && is_private != client.origin.is_admin {
         return nothing_here();
     }
     if !is_private {
@@ -316,6 +316,7 @@ mod tests {
     use std::net::IpAddr;
 
     use super::*;
+    use crate::http::Origin;
     use crate::http::authorization::Secret;
     use crate::http::head::parse_head;
     use crate::limits::NAMESPACES_MAX;
@@ -330,7 +331,7 @@ mod tests {
             ip: IpAddr::from([127, 0, 0, 1]),
             is_hidden: false,
             is_local: true,
-            is_admin,
+            origin: Origin::new([127, 0, 0, 1], is_admin),
             must_wait: None,
         }
     }
@@ -549,8 +550,9 @@ mod tests {
             let (request, _) = parse_head(head.as_bytes()).unwrap().unwrap();
             let all = [&default, &open, &apart, &named];
             let statuses = all.map(|settings| {
-                let is_admin = settings.access.admin_is_apart;
-                let client = Client::new(&request, peer.parse().unwrap(), is_admin, 0);
+                let peer_ip: IpAddr = peer.parse().unwrap();
+                let origin = Origin::new(peer_ip, settings.access.admin_is_apart);
+                let client = Client::new(&request, origin, 0);
                 match route(&request, settings, client) {
                     Action::Reply(reply) => reply.status,
                     action => {
@@ -569,7 +571,7 @@ mod tests {
         assert_eq!(route(&request, &default, client(false)), shown);
         let stranger = "GET /healthz HTTP/1.1\r\nHost: evil.example\r\nVia: 1.1 proxy\r\n\r\n";
         let (request, _) = parse_head(stranger.as_bytes()).unwrap().unwrap();
-        let probe = Client::new(&request, [10, 0, 0, 1].into(), false, 0);
+        let probe = Client::new(&request, Origin::new([10, 0, 0, 1], false), 0);
         assert_eq!(
             route(&request, &default, probe),
             Action::Show(Document::Health)

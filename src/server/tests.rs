@@ -8,6 +8,7 @@ use super::*;
 use crate::broker::Message;
 use crate::bus::Stream;
 use crate::glob::Glob;
+use crate::http::Origin;
 use crate::limits;
 use crate::time::Time;
 
@@ -60,7 +61,7 @@ fn a_stream_waits_for_the_source_whatever_its_connection_was_used_for_before() {
         settings.pacing.writes_per_turn = writes_per_turn;
         let mut server = Server::new(settings, now, 0);
         server.handle_sources(None, Some((true, 0)));
-        let key = server.accept([127, 0, 0, 1].into(), false);
+        let key = server.accept(Origin::new([127, 0, 0, 1], false));
         let mut asked = 0;
         let mut written = Vec::new();
         let mut inputs_left = inputs.iter().copied();
@@ -107,7 +108,7 @@ fn ask_for(server: &mut Server, address: [u8; 4], target: &str, stays: bool) -> 
     // Each comes a second after the last.
     let now = Time::from_micros(1_000_000 * (2 + server.counters().accepted));
     let shed = server.counters().shed;
-    let key = server.accept(address.into(), false);
+    let key = server.accept(Origin::new(address, false));
     server.at(key).handle_ready(true, false, false);
     let request = format!("GET {target} HTTP/1.1\r\nHost: a\r\n\r\n");
     unchecked_turn(server, now, &mut Some(&request));

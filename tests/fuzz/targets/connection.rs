@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use emojitrack_streamer::http::reply::{CONTINUE, Reply};
 use emojitrack_streamer::http::{
-    Action, BodyUse, CloseReason, Connections, Event, Key, Options, Request,
+    Action, BodyUse, CloseReason, Connections, Event, Key, Options, Origin, Request,
 };
 use emojitrack_streamer::time::Time;
 
@@ -34,7 +34,7 @@ fn exchange(pieces: &[&[u8]]) -> Outcome {
         reads_per_turn: 16,
     };
     let mut http = Connections::new(options, Time::ZERO);
-    let key = http.accept(Ipv4Addr::LOCALHOST.into(), false);
+    let key = http.accept(Origin::new(Ipv4Addr::LOCALHOST, false));
     let mut outcome = Outcome::default();
     for piece in pieces {
         turn(&mut http, key, piece, false, &mut outcome);
