@@ -47,12 +47,12 @@ impl<'a> Connection<'a> {
         if (readable || hung_up) && self.slot.read == ReadState::Drained {
             self.slot.read = ReadState::Readable;
         }
-        self.queue_read();
+        self.shared.queue_read(self.slot);
         if writable && self.slot.write == WriteState::Blocked {
             self.slot.write = WriteState::Idle;
-            self.queue_write();
+            self.shared.queue_write(self.slot);
             // The keepalive is shorter than patience, so it is due earlier now.
-            self.arm();
+            self.shared.arm(self.slot);
         }
     }
 
@@ -76,7 +76,7 @@ impl<'a> Connection<'a> {
             }
             State::Ending(_) | State::Draining(_) | State::Lingering(_) | State::Closed => {}
         }
-        self.queue_read();
+        self.shared.queue_read(self.slot);
     }
 
     /// A read would have blocked.
@@ -97,7 +97,7 @@ impl<'a> Connection<'a> {
         match self.slot.state {
             _ if before == Peer::HungUp => self.close(self.slot.hang_up_reason()),
             State::Streaming(..) | State::Polling(_) if before == Peer::Open => {
-                self.emit(Event::PeerEnded(self.slot.key));
+                self.shared.emit(Event::PeerEnded(self.slot.key));
             }
             State::Reading(ref mut reading) => {
                 // Complete requests that are still in the buffer are answered first.
@@ -125,14 +125,14 @@ impl<'a> Connection<'a> {
     pub fn handle_stream_written(&mut self, has_more: bool) {
         self.slot.progress_at = self.shared.now;
         if has_more || !self.slot.is_subscribed() || !self.slot.outbox.is_empty() {
-            self.queue_write();
+            self.shared.queue_write(self.slot);
         }
     }
 
     /// A write would have blocked.
     pub fn handle_write_would_block(&mut self) {
         self.slot.write = WriteState::Blocked;
-        self.arm();
+        self.shared.arm(self.slot);
     }
 
     /// Neither the outbox nor the owner has anything for this client: goes on to the next request, or to the end.
@@ -155,7 +155,7 @@ impl<'a> Connection<'a> {
         self.slot.armed_at = NEVER;
         let keepalive = self.shared.options.keepalive;
         match self.slot.due(self.shared.now, keepalive) {
-            Due::Later => self.arm(),
+            Due::Later => self.shared.arm(self.slot),
             Due::Never => {}
             Due::Remind(event) => self.remind(event),
             Due::Close(reason) => self.close(reason),
@@ -176,7 +176,7 @@ impl<'a> Connection<'a> {
             Err(error) => return self.reject(error),
             Ok(true) => {
                 self.slot.outbox.buffer().extend_from_slice(reply::CONTINUE);
-                self.queue_write();
+                self.shared.queue_write(self.slot);
             }
             Ok(false) => {}
         }
@@ -227,7 +227,7 @@ impl<'a> Connection<'a> {
     pub fn send(&mut self, piece: &[u8]) {
         if let State::Streaming(is_chunked, _) = self.slot.state {
             self.slot.outbox.push_piece(is_chunked, piece);
-            self.queue_write();
+            self.shared.queue_write(self.slot);
         }
     }
 
@@ -243,7 +243,7 @@ impl<'a> Connection<'a> {
     pub fn set_lifetime(&mut self, at: Time) {
         if self.slot.is_subscribed() {
             self.slot.deadline = at;
-            self.arm();
+            self.shared.arm(self.slot);
         }
     }
 
@@ -258,7 +258,7 @@ impl<'a> Connection<'a> {
     pub fn release(&mut self) {
         if self.slot.write == WriteState::Held {
             self.slot.write = WriteState::Idle;
-            self.queue_write();
+            self.shared.queue_write(self.slot);
         }
     }
 
@@ -266,7 +266,7 @@ impl<'a> Connection<'a> {
     pub fn close(&mut self, reason: CloseReason) {
         if !matches!(self.replace(State::Closed), State::Closed) {
             self.slot.outbox = Outbox::default();
-            self.emit(Event::Closed(self.slot.key, reason));
+            self.shared.emit(Event::Closed(self.slot.key, reason));
             self.shared.actions.push_back(Action::Close(self.slot.key));
         }
     }
@@ -329,7 +329,7 @@ impl<'a> Connection<'a> {
             Some(Ok(None)) if self.shared.is_over_budget(self.slot.unauthenticated()) => {
                 self.reject(RequestError::Overloaded);
             }
-            Some(Ok(None)) => self.queue_read(),
+            Some(Ok(None)) => self.shared.queue_read(self.slot),
             Some(Err(error)) => self.reject(error),
         }
     }
@@ -343,7 +343,7 @@ impl<'a> Connection<'a> {
             };
             self.enter(State::Rendering(reading), deadline);
         }
-        self.emit(event);
+        self.shared.emit(event);
     }
 
     /// Refuses a request that the owner does not decide about.
@@ -377,7 +377,7 @@ impl<'a> Connection<'a> {
                 reading.finish();
                 self.slot.progress_at = self.shared.now;
                 self.begin(reading);
-                self.queue_write();
+                self.shared.queue_write(self.slot);
             }
             _ => self.drain(State::Draining(CloseReason::Answered)),
         }
@@ -388,16 +388,16 @@ impl<'a> Connection<'a> {
         self.slot.progress_at = self.shared.now;
         self.enter(state, NEVER);
         if self.slot.peer == Peer::Ended {
-            self.emit(Event::PeerEnded(self.slot.key));
+            self.shared.emit(Event::PeerEnded(self.slot.key));
         }
         // The owner may have something for it already.
-        self.queue_write();
+        self.shared.queue_write(self.slot);
     }
 
     /// Sends what is left, and closes.
     fn drain(&mut self, state: State) {
         self.enter(state, self.shared.now + limits::DRAIN_DEADLINE);
-        self.queue_write();
+        self.shared.queue_write(self.slot);
     }
 
     /// Everything was sent. A client that may still be sending gets some time to close, because when a socket with
@@ -433,8 +433,8 @@ impl<'a> Connection<'a> {
     fn enter(&mut self, state: State, deadline: Time) {
         self.replace(state);
         self.slot.deadline = deadline;
-        self.queue_read();
-        self.arm();
+        self.shared.queue_read(self.slot);
+        self.shared.arm(self.slot);
     }
 
     fn replace(&mut self, state: State) -> State {
@@ -456,43 +456,13 @@ impl<'a> Connection<'a> {
         Some(result)
     }
 
-    fn emit(&mut self, event: Event) {
-        self.shared.events.push_back(event);
-    }
-
     /// Emits an event about a stream or a long poll, and arms the timer again after the keepalive: what is sent in
     /// response counts only when it has been written.
     fn remind(&mut self, event: Event) {
-        self.emit(event);
+        self.shared.emit(event);
         let again_at = self.shared.now + self.shared.options.keepalive;
-        self.arm_at(again_at.min(self.slot.deadline));
-    }
-
-    fn queue_read(&mut self) {
-        if self.slot.read == ReadState::Readable && self.slot.room() > 0 {
-            self.slot.read = ReadState::Queued;
-            self.shared.idle.update(self.slot);
-            self.shared.read_queue.push_back(self.slot.key);
-        }
-    }
-
-    fn queue_write(&mut self) {
-        if self.slot.write == WriteState::Idle {
-            self.slot.write = WriteState::Queued;
-            self.shared.write_queue.push_back(self.slot.key);
-        }
-    }
-
-    /// Makes sure that the timer fires when, in the present state, something is due.
-    fn arm(&mut self) {
-        let due = self.slot.due_at(self.shared.options.keepalive);
-        if self.slot.armed_at > due {
-            self.arm_at(due);
-        }
-    }
-
-    fn arm_at(&mut self, due: Time) {
-        self.slot.armed_at = self.shared.timers.arm(self.slot.key, due, self.shared.now);
+        self.shared
+            .arm_at(self.slot, again_at.min(self.slot.deadline));
     }
 }
 
@@ -561,9 +531,7 @@ mod tests {
         }
 
         fn accept(&mut self) -> Key {
-            let key = self
-                .http
-                .accept(Origin::new(Ipv4Addr::LOCALHOST, false));
+            let key = self.http.accept(Origin::new(Ipv4Addr::LOCALHOST, false));
             self.sockets.insert(key.generation, Socket::default());
             key
         }

@@ -61,6 +61,39 @@ impl Shared {
     pub(super) fn is_over_budget(&self, held: usize) -> bool {
         held > 0 && self.unauthenticated_bytes > limits::UNAUTHENTICATED_BYTES_MAX
     }
+
+    pub(super) fn emit(&mut self, event: Event) {
+        self.events.push_back(event);
+    }
+
+    /// Has a connection read from, if it may have input that is wanted.
+    pub(super) fn queue_read(&mut self, slot: &mut Slot) {
+        if slot.read == ReadState::Readable && slot.room() > 0 {
+            slot.read = ReadState::Queued;
+            self.idle.update(slot);
+            self.read_queue.push_back(slot.key);
+        }
+    }
+
+    /// Has a connection written to, unless it is held, or the kernel has to take something first.
+    pub(super) fn queue_write(&mut self, slot: &mut Slot) {
+        if slot.write == WriteState::Idle {
+            slot.write = WriteState::Queued;
+            self.write_queue.push_back(slot.key);
+        }
+    }
+
+    /// Makes sure that a connection's timer fires when, in its present state, something is due.
+    pub(super) fn arm(&mut self, slot: &mut Slot) {
+        let due = slot.due_at(self.options.keepalive);
+        if slot.armed_at > due {
+            self.arm_at(slot, due);
+        }
+    }
+
+    pub(super) fn arm_at(&mut self, slot: &mut Slot, due: Time) {
+        slot.armed_at = self.timers.arm(slot.key, due, self.now);
+    }
 }
 
 impl Connections {
