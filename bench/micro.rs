@@ -73,7 +73,7 @@ mod proto {
         let mut out = Vec::new();
         bencher.bench_local(|| {
             out.clear();
-            reply::encode_stream_head(&mut out, true, "", black_box(784_111_777));
+            reply::encode_stream_head(&mut out, true, true, "", black_box(784_111_777));
             out.len()
         });
     }

@@ -123,15 +123,24 @@ pub const LIFETIME_SEC_MAX: u64 = 86_400;
 pub const DRAIN_SEC_MAX: u64 = 600;
 /// The longest `retry:` that can be configured: an hour. A browser that waits longer will not be back.
 pub const RETRY_MS_MAX: u32 = 3_600_000;
-/// The longest keepalive interval that can be configured: Heroku cuts a silent stream after 55 s, nginx after 60.
-pub const KEEPALIVE_SEC_MAX: u64 = 55;
+/// The longest keepalive interval that can be configured: Heroku cuts a silent stream after 55 s, nginx after 60, and what
+/// is sent has to arrive by then.
+pub const KEEPALIVE_SEC_MAX: u64 = 50;
+/// The longest time that a connection can be configured to be idle between two requests: proxies give up earlier.
+pub const IDLE_SEC_MAX: u64 = 3_600;
+/// How long a connection may be idle between two requests where clients connect directly: a browser sends what a page
+/// needs in less time, and each connection takes a descriptor.
+pub const IDLE: Duration = Duration::from_secs(10);
+/// The same where connections come from trusted proxies: Heroku's router and nginx close one after 90 and 60 s. Whoever
+/// closes first may close upon a request that is on its way, so it has to be the proxy, which knows of it.
+pub const IDLE_BEHIND_PROXY: Duration = Duration::from_secs(95);
 /// The highest rate of the demo: hundreds of times what the feeder sends, enough for load tests.
 pub const DEMO_RATE_MAX: u32 = 100_000;
 
 /// Bytes of a request target and of a user agent that are kept for the status pages.
 pub const SHOWN_BYTES_MAX: usize = 256;
 
-/// How long a client may take to send a whole request head, and a kept-alive connection its next request.
+/// How long a client may take to send a whole request head, from its first byte or from the beginning of a connection.
 /// [`BODY_BYTES_PER_SEC_MIN`] extends it by what has come of a body.
 pub const REQUEST_DEADLINE: Duration = Duration::from_secs(10);
 

@@ -178,7 +178,7 @@ mod tests {
             ("REPLAY_SEC", &["-1", "3601", "8s"], "a number from 0 to 3600"),
             ("CHANNEL_STATS_MAX", &["-1", "10001", "all"],
                 "a number from 0 to 10000"),
-            ("KEEPALIVE_SEC", &["0", "56", "15s"], "a number from 1 to 55"),
+            ("KEEPALIVE_SEC", &["0", "51", "15s"], "a number from 1 to 50"),
             ("LOG_BYTES_MAX", &["262143", "1073741825", "0", "k", "4 m", "4g", "-4m", "4mm", "4é",
                 "255k", "1025m", "99999999999999999999m", "18014398509481984k"],
                 "a size from 262144 to 1073741824 bytes, such as 512k or 4MiB"),

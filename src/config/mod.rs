@@ -17,6 +17,7 @@ mod table;
 use std::ffi::OsString;
 use std::fmt;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use lexopt::Arg;
 
@@ -93,6 +94,7 @@ struct Typed {
     exchange: String,
     exchange_type: Option<broker::amqp::ExchangeType>,
     reconnect_ms: Option<u32>,
+    idle: Option<Duration>,
     trusted_proxies: Option<usize>,
     dyno: Option<String>,
     environment: String,
@@ -439,7 +441,8 @@ mod tests {
             ("STATUS_CONNECTIONS_MAX", "1250", |config| config.server.reports.status_rows_max.to_string(), "1250"),
             ("DRAIN_SEC", "0", |config| format!("{:?}", config.server.pacing.drain), "0ns"),
             ("KEEPALIVE_SEC", "1", |config| format!("{:?}", config.server.pacing.keepalive), "1s"),
-            ("KEEPALIVE_SEC", "55", |config| format!("{:?}", config.server.pacing.keepalive), "55s"),
+            ("KEEPALIVE_SEC", "50", |config| format!("{:?}", config.server.pacing.keepalive), "50s"),
+            ("IDLE_SEC", "3600", |config| format!("{:?}", config.server.pacing.idle), "3600s"),
             ("LOG_BYTES_MAX", "1m", |config| config.server.pacing.log_bytes_max.to_string(), "1048576"),
             ("DYNO", "web.1", |config| config.server.node.clone(), "rust-development-web.1"),
             ("STREAMER_ENV", "production", |config| config.server.node.clone(), "rust-production-box"),
@@ -507,7 +510,7 @@ mod tests {
              AMQP_EXCHANGE_TYPE=direct SSE_FORCE_REFRESH=false SSE_IDS=false SSE_SCORE_RETRY_MS=none \
              SSE_DETAIL_RETRY_MS=none SSE_RECONNECT_MS=none SSE_SCORE_FORCECLOSE_SEC=none \
              SSE_DETAIL_FORCECLOSE_SEC=none TRUST_PROXY=0 MAX_CONNECTIONS=none \
-             MAX_CONNECTIONS_PER_IP=none STATUS_CONNECTIONS_MAX=1000 DRAIN_SEC=20 KEEPALIVE_SEC=15 \
+             MAX_CONNECTIONS_PER_IP=none STATUS_CONNECTIONS_MAX=1000 DRAIN_SEC=20 KEEPALIVE_SEC=15 IDLE_SEC=10 \
              LOG_BYTES_MAX=4194304 DYNO=box STREAMER_ENV=development GRAPHITE_URL=none \
              HOSTEDGRAPHITE_APIKEY=none GRAPHITE_PREFIX=none ADMIN_TOKEN=none ADMIN_LISTEN=none ADMIN_OPEN=false ADMIN_HOSTS=none \
              LOG_LEVEL=info VERBOSE=false"

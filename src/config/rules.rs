@@ -10,6 +10,7 @@ use super::given::digits;
 use super::{Config, Graphite, Misuse, SourceConfig, Typed};
 use crate::broker::redis::Endpoint;
 use crate::level::Level;
+use crate::limits;
 use crate::net::Listen;
 use crate::random;
 use crate::report::graphite::ROOT_BYTES_MAX;
@@ -60,6 +61,11 @@ pub(super) fn apply(
     config.is_on_heroku &= trusted_proxies.is_none();
     let default = usize::from(config.is_on_heroku);
     config.server.admission.trusted_proxies = trusted_proxies.unwrap_or(default);
+    let idle = match config.server.admission.trusted_proxies {
+        0 => limits::IDLE,
+        _ => limits::IDLE_BEHIND_PROXY,
+    };
+    config.server.pacing.idle = config.typed.idle.unwrap_or(idle);
 
     let host_name = || host_name().filter(|name| !name.is_empty());
     let is_named = config.typed.dyno.is_some();
@@ -198,6 +204,27 @@ mod tests {
             let trusted = config.server.admission.trusted_proxies;
             assert_eq!(trusted, *expected, "{flags:?} {variables:?}");
             assert_eq!(config.is_on_heroku, trusted == 1, "{flags:?} {variables:?}");
+        }
+    }
+
+    #[test]
+    fn proxies_may_keep_idle_connections_longer_than_clients() {
+        #[rustfmt::skip]
+        let table: &[(&[&str], Variables<'_>, u64)] = &[
+            (&[], &[], 10),
+            (&["--trust-proxy=0"], &[], 10),
+            (&["--trust-proxy=2"], &[], 95),
+            (&[], &[("DYNO", "web.1"), ("PORT", "5000")], 95),
+            (&["--trust-proxy=1"], &[("IDLE_SEC", "70")], 70),
+            (&["--idle-sec=30"], &[], 30),
+        ];
+        for (flags, variables, expected) in table {
+            let idle = config(flags, variables).server.pacing.idle;
+            assert_eq!(
+                idle,
+                Duration::from_secs(*expected),
+                "{flags:?} {variables:?}"
+            );
         }
     }
 

@@ -158,9 +158,12 @@ options! {
         |c| c.server.reports.status_rows_max;
     "DRAIN_SEC", [], "SECONDS", Value("20"), "how long closing all streams may take at shutdown",
         |c, v| c.server.pacing.drain = v.seconds(0..=limits::DRAIN_SEC_MAX)?, |c| c.server.pacing.drain.as_secs();
-    "KEEPALIVE_SEC", [], "SECONDS", Value("15"), "send a comment on a stream after this long without events, 1 to 55",
+    "KEEPALIVE_SEC", [], "SECONDS", Value("15"), "send a comment on a stream after this long without events, 1 to 50",
         |c, v| c.server.pacing.keepalive = v.seconds(1..=limits::KEEPALIVE_SEC_MAX)?,
         |c| c.server.pacing.keepalive.as_secs();
+    "IDLE_SEC", [], "SECONDS", Words("10, or 95 behind a trusted proxy"),
+        "close a connection that has sent no further request for this long",
+        |c, v| c.typed.idle = Some(v.seconds(1..=limits::IDLE_SEC_MAX)?), |c| c.server.pacing.idle.as_secs();
     "LOG_BYTES_MAX", [], "BYTES", Value("4194304"),
         "memory for recent messages, for clients that are behind or reconnect; accepts units, as in 4MiB",
         |c, v| c.server.pacing.log_bytes_max = v.bytes(limits::LOG_BYTES_FLOOR..=limits::LOG_BYTES_CEILING)?,
@@ -261,12 +264,13 @@ mod tests {
             (forced, "SSE_RECONNECT_MS", "7", &["SSE_SCORE_RETRY_MS", "SSE_DETAIL_RETRY_MS"]),
             (forced, "SSE_SCORE_FORCECLOSE_SEC", "7", &[]),
             (forced, "SSE_DETAIL_FORCECLOSE_SEC", "7", &[]),
-            (&[], "TRUST_PROXY", "7", &[]),
+            (&[], "TRUST_PROXY", "7", &["IDLE_SEC"]),
             (&[], "MAX_CONNECTIONS", "7", &[]),
             (&[], "MAX_CONNECTIONS_PER_IP", "7", &[]),
             (&[], "STATUS_CONNECTIONS_MAX", "7", &[]),
             (&[], "DRAIN_SEC", "7", &[]),
             (&[], "KEEPALIVE_SEC", "7", &[]),
+            (&[], "IDLE_SEC", "7", &[]),
             (&[], "LOG_BYTES_MAX", "1m", &[]),
             (&[], "DYNO", "a", &[]),
             (&[], "STREAMER_ENV", "a", &[]),

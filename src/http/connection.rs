@@ -9,11 +9,11 @@ use std::mem;
 
 use super::connections::Shared;
 use super::error::RequestError;
-use super::event::{Action, Event};
+use super::event::{Action, Event, Origin};
 use super::outbox::Outbox;
 use super::reading::{BodyUse, Reading};
 use super::reply::{self, Reply};
-use super::slot::{Discarded, Due, NEVER, Peer, ReadState, Slot, State, WriteState};
+use super::slot::{Discarded, Due, NEVER, Peer, ReadState, Slot, State, Streaming, WriteState};
 use super::{CloseReason, Request};
 use crate::limits;
 use crate::time::Time;
@@ -31,8 +31,11 @@ impl<'a> Connection<'a> {
 
     /// Waits for a request.
     pub(super) fn begin(&mut self, reading: Box<Reading>) {
-        let deadline = self.shared.now + limits::REQUEST_DEADLINE;
-        self.enter(State::Reading(reading), deadline);
+        let span = match reading.is_reused() {
+            true => self.shared.options.idle,
+            false => limits::REQUEST_DEADLINE,
+        };
+        self.enter(State::Reading(reading), self.shared.now + span);
     }
 
     /// The socket's readiness has changed.
@@ -62,19 +65,21 @@ impl<'a> Connection<'a> {
         match &mut self.slot.state {
             State::Reading(reading) => {
                 self.slot.deadline = reading.deadline_after(bytes, self.slot.deadline, now);
-                self.with_reading(|reading| reading.push(bytes));
+                self.shared
+                    .with_reading(self.slot, |reading| reading.push(bytes));
                 self.poll_request();
             }
             // This may be the next request.
-            State::Rendering(reading) | State::Polling(reading) => {
-                reading.push(bytes);
-            }
-            State::Streaming(_, discarded) => {
-                if discarded.add(bytes.len(), now) {
+            State::Rendering(reading)
+            | State::Polling(reading)
+            | State::Ending(_, Some(reading)) => reading.push(bytes),
+            State::Streaming(stream) => {
+                stream.keep_alive = false;
+                if stream.discarded.add(bytes.len(), now) {
                     return self.close(CloseReason::Protocol);
                 }
             }
-            State::Ending(_) | State::Draining(_) | State::Lingering(_) | State::Closed => {}
+            State::Ending(_, None) | State::Draining(_) | State::Lingering(_) | State::Closed => {}
         }
         self.shared.queue_read(self.slot);
     }
@@ -96,7 +101,7 @@ impl<'a> Connection<'a> {
         let before = mem::replace(&mut self.slot.peer, Peer::Ended);
         match self.slot.state {
             _ if before == Peer::HungUp => self.close(self.slot.hang_up_reason()),
-            State::Streaming(..) | State::Polling(_) if before == Peer::Open => {
+            State::Streaming(_) | State::Polling(_) if before == Peer::Open => {
                 self.shared.emit(Event::PeerEnded(self.slot.key));
             }
             State::Reading(ref mut reading) => {
@@ -142,7 +147,7 @@ impl<'a> Connection<'a> {
                 self.poll_request();
                 self.shared.idle.update(self.slot);
             }
-            State::Ending(reason) => self.close(reason),
+            State::Ending(..) => self.finish_stream(),
             State::Draining(reason) => self.shut_down(reason),
             _ => {}
         }
@@ -186,17 +191,21 @@ impl<'a> Connection<'a> {
     /// Answers a request or a long poll. The next request follows, unless the client does not want that, or announced a
     /// body that was not read, so that it is not known where the next request begins.
     pub fn complete_request(&mut self, reply: &Reply) {
-        if let State::Rendering(reading) | State::Polling(reading) = &self.slot.state {
-            let keep_alive = reading.keep_alive() && self.shared.refusal.is_none();
-            self.put_reply(reply, keep_alive, reading.head_only);
-            self.go_on();
+        self.complete(reply, CloseReason::Answered);
+    }
+
+    /// Answers a request for a stream with all that there will be of it.
+    pub fn complete_stream(&mut self, reply: &Reply, reason: CloseReason) {
+        if self.complete(reply, reason) {
+            self.shared.emit(Event::StreamEnded(self.slot.key, reason));
         }
     }
 
     /// Answers with the head of a stream alone, as `HEAD` requires, and with these further header lines.
     pub fn show_stream_head(&mut self, extra: &str) {
-        if self.put_stream_head(extra).is_some() {
-            self.go_on();
+        if let Some(reading) = self.take_rendering() {
+            let stream = self.put_stream_head(&reading, extra);
+            self.go_on(reading, stream.keep_alive, CloseReason::Answered);
         }
     }
 
@@ -210,9 +219,12 @@ impl<'a> Connection<'a> {
 
     /// Answers a request with a stream: its head with these further header lines, and its first bytes.
     pub fn begin_stream(&mut self, extra: &str, first: &[u8]) {
-        if let Some(is_chunked) = self.put_stream_head(extra) {
-            self.slot.outbox.push_piece(is_chunked, first);
-            self.subscribe(State::Streaming(is_chunked, Discarded::default()));
+        if let Some(reading) = self.take_rendering() {
+            let mut stream = self.put_stream_head(&reading, extra);
+            self.slot.outbox.push_piece(stream.is_chunked, first);
+            // What came behind the request is discarded, as what comes later.
+            stream.keep_alive &= !reading.has_input();
+            self.subscribe(State::Streaming(stream));
         }
     }
 
@@ -225,17 +237,19 @@ impl<'a> Connection<'a> {
 
     /// Sends a piece of a stream's body to this client alone, before any event that was not begun.
     pub fn send(&mut self, piece: &[u8]) {
-        if let State::Streaming(is_chunked, _) = self.slot.state {
-            self.slot.outbox.push_piece(is_chunked, piece);
+        if let State::Streaming(stream) = &self.slot.state {
+            self.slot.outbox.push_piece(stream.is_chunked, piece);
             self.shared.queue_write(self.slot);
         }
     }
 
-    /// Ends a stream between two events: one that was begun is completed first.
-    pub fn end_stream(&mut self, reason: CloseReason) {
-        if let State::Streaming(is_chunked, _) = self.slot.state {
-            self.slot.outbox.push_end(is_chunked);
-            self.drain(State::Ending(reason));
+    /// Ends a stream between two events: one that was begun is completed first. The next request follows as after any other
+    /// reply; `origin` is where the connection comes from.
+    pub fn end_stream(&mut self, reason: CloseReason, origin: Origin) {
+        if let State::Streaming(stream) = &self.slot.state {
+            self.slot.outbox.push_end(stream.is_chunked);
+            let next = stream.keep_alive.then(|| Box::new(Reading::new(origin)));
+            self.drain(State::Ending(reason, next));
         }
     }
 
@@ -264,7 +278,7 @@ impl<'a> Connection<'a> {
 
     /// Closes at once, even if something is unsent.
     pub fn close(&mut self, reason: CloseReason) {
-        if !matches!(self.replace(State::Closed), State::Closed) {
+        if !matches!(self.shared.replace(self.slot, State::Closed), State::Closed) {
             self.slot.outbox = Outbox::default();
             self.shared.emit(Event::Closed(self.slot.key, reason));
             self.shared.actions.push_back(Action::Close(self.slot.key));
@@ -322,7 +336,8 @@ impl<'a> Connection<'a> {
             return;
         }
         let key = self.slot.key;
-        match self.with_reading(|reading| reading.poll(key)) {
+        let polled = self.shared.with_reading(self.slot, |it| it.poll(key));
+        match polled {
             None => {}
             Some(Ok(Some(event))) => self.render(event),
             Some(Ok(None)) if self.slot.peer == Peer::Ended => self.close(CloseReason::Client),
@@ -359,28 +374,66 @@ impl<'a> Connection<'a> {
         }
     }
 
-    /// Whether the body of the stream is chunked; `None` if no request waits for an answer.
-    fn put_stream_head(&mut self, extra: &str) -> Option<bool> {
-        let State::Rendering(reading) = &self.slot.state else {
-            return None;
-        };
+    fn put_stream_head(&mut self, reading: &Reading, extra: &str) -> Streaming {
         let is_chunked = reading.http_11;
-        let out = self.slot.outbox.buffer();
-        reply::encode_stream_head(out, is_chunked, extra, self.shared.unix_seconds);
-        Some(is_chunked)
+        let keep_alive = is_chunked && self.shared.keeps_alive(reading);
+        let (out, unix_seconds) = (self.slot.outbox.buffer(), self.shared.unix_seconds);
+        reply::encode_stream_head(out, is_chunked, keep_alive, extra, unix_seconds);
+        Streaming {
+            is_chunked,
+            keep_alive,
+            discarded: Discarded::default(),
+        }
+    }
+
+    /// Answers a request or a long poll; whether the next request follows.
+    fn complete(&mut self, reply: &Reply, reason: CloseReason) -> bool {
+        let is_unanswered = matches!(self.slot.state, State::Rendering(_) | State::Polling(_));
+        let reading = is_unanswered.then(|| self.take_reading()).flatten();
+        reading.is_some_and(|reading| {
+            let keep_alive = self.shared.keeps_alive(&reading);
+            self.put_reply(reply, keep_alive, reading.head_only);
+            self.go_on(reading, keep_alive, reason);
+            keep_alive
+        })
     }
 
     /// A reply is in the outbox: goes on to the next request, or to the end.
-    fn go_on(&mut self) {
-        match self.take_reading() {
-            Some(mut reading) if reading.keep_alive() && self.shared.refusal.is_none() => {
-                reading.finish();
-                self.slot.progress_at = self.shared.now;
-                self.begin(reading);
+    fn go_on(&mut self, reading: Box<Reading>, keep_alive: bool, reason: CloseReason) {
+        match keep_alive {
+            true => {
+                self.begin_next(reading);
                 self.shared.queue_write(self.slot);
             }
-            _ => self.drain(State::Draining(CloseReason::Answered)),
+            false => self.drain(State::Draining(reason)),
         }
+    }
+
+    /// All of a stream was sent: goes on to the next request, or to the end.
+    fn finish_stream(&mut self) {
+        let has_ended = self.slot.peer == Peer::Ended;
+        let State::Ending(reason, next) = &mut self.slot.state else {
+            return;
+        };
+        let reason = *reason;
+        match next.take_if(|next| !has_ended || next.has_input()) {
+            Some(next) => {
+                self.shared.emit(Event::StreamEnded(self.slot.key, reason));
+                self.begin_next(next);
+                self.poll_request();
+                if self.shared.refusal.is_some() {
+                    self.stop();
+                }
+            }
+            None => self.shut_down(reason),
+        }
+    }
+
+    /// Waits for the request behind one that was answered.
+    fn begin_next(&mut self, mut reading: Box<Reading>) {
+        reading.finish();
+        self.slot.progress_at = self.shared.now;
+        self.begin(reading);
     }
 
     /// Makes a request a stream or a long poll.
@@ -419,7 +472,7 @@ impl<'a> Connection<'a> {
 
     /// Takes the state of a connection that has a request; another state must be entered.
     fn take_reading(&mut self) -> Option<Box<Reading>> {
-        match self.replace(State::Closed) {
+        match self.shared.replace(self.slot, State::Closed) {
             State::Reading(reading) | State::Rendering(reading) | State::Polling(reading) => {
                 Some(reading)
             }
@@ -431,29 +484,7 @@ impl<'a> Connection<'a> {
     }
 
     fn enter(&mut self, state: State, deadline: Time) {
-        self.replace(state);
-        self.slot.deadline = deadline;
-        self.shared.queue_read(self.slot);
-        self.shared.arm(self.slot);
-    }
-
-    fn replace(&mut self, state: State) -> State {
-        self.shared.unauthenticated_bytes -= self.slot.unauthenticated();
-        let before = mem::replace(&mut self.slot.state, state);
-        self.shared.idle.update(self.slot);
-        self.shared.unauthenticated_bytes += self.slot.unauthenticated();
-        before
-    }
-
-    /// Changes what is held of a request that is being read, and counts it.
-    fn with_reading<T>(&mut self, change: impl FnOnce(&mut Reading) -> T) -> Option<T> {
-        let State::Reading(reading) = &mut self.slot.state else {
-            return None;
-        };
-        self.shared.unauthenticated_bytes -= reading.unauthenticated();
-        let result = change(reading);
-        self.shared.unauthenticated_bytes += reading.unauthenticated();
-        Some(result)
+        self.shared.enter(self.slot, state, deadline);
     }
 
     /// Emits an event about a stream or a long poll, and arms the timer again after the keepalive: what is sent in
@@ -518,6 +549,7 @@ mod tests {
         fn new() -> World {
             let options = Options {
                 keepalive: KEEPALIVE,
+                idle: Duration::from_secs(40),
                 reads_per_turn: 100,
             };
             let mut world = World {
@@ -559,6 +591,11 @@ mod tests {
             self.socket(key).has_ended = true;
             self.http.at(key).handle_ready(true, false, false);
             self.settle();
+        }
+
+        fn end_stream(&mut self, key: Key, reason: CloseReason) {
+            let origin = Origin::new(Ipv4Addr::LOCALHOST, false);
+            self.http.at(key).end_stream(reason, origin);
         }
 
         fn wait(&mut self, span: Duration) {
@@ -640,6 +677,7 @@ mod tests {
                     }
                     Event::PollTimedOut(key) => (key, "timed out".to_owned()),
                     Event::LifetimeOver(key) => (key, "lived".to_owned()),
+                    Event::StreamEnded(key, reason) => (key, format!("{}, goes on", reason.name())),
                     Event::Closed(key, reason) => (key, reason.name().to_owned()),
                 };
                 self.socket(key).seen.push(line);
@@ -657,6 +695,8 @@ mod tests {
                 }
                 "/discard" => connection.read_body(request, 8, BodyUse::Discard),
                 "/head" => connection.show_stream_head(""),
+                "/shed" => connection
+                    .complete_stream(&Reply::finite_stream(b":\n".to_vec()), CloseReason::Shed),
                 "/refuse" => connection.refuse(&Reply::error(503, "full"), CloseReason::Shed),
                 "/stream" => {
                     connection.begin_stream("", b":\n");
@@ -695,9 +735,9 @@ mod tests {
             match self.http.state(key) {
                 State::Reading(_) => Phase::Reading,
                 State::Rendering(_) => Phase::Rendering,
-                State::Streaming(..) => Phase::Streaming,
+                State::Streaming(_) => Phase::Streaming,
                 State::Polling(_) => Phase::Polling,
-                State::Ending(_) => Phase::Ending,
+                State::Ending(..) => Phase::Ending,
                 State::Draining(_) => Phase::Draining,
                 State::Lingering(_) => Phase::Lingering,
                 State::Closed => Phase::Closed,
@@ -904,7 +944,7 @@ mod tests {
             ("GET /", None, 10, "our end", 408),
             (post, None, 10, "Post /keep, our end", 408),
             (later, None, 10, "Get /later, our end", 503),
-            (GET, None, 10, "Get /reply, idle", 200),
+            (GET, None, 40, "Get /reply, idle", 200),
             (large, unread, 10, "Get /large, slow", 200),
             (closing, unread, 5, "Get /large, answered", 200),
             (refused, None, 2, "Get /refuse, our end, shed", 503),
@@ -1012,35 +1052,39 @@ mod tests {
         }
         assert_eq!(world.seen(key), "Get /stream, silent, silent, lived");
         // It is said once; the stream ends when its owner says so, with what is a boundary for the client.
-        world.http.at(key).end_stream(CloseReason::Lifetime);
+        world.end_stream(key, CloseReason::Lifetime);
         world.settle();
         assert_eq!(
             world.seen(key),
-            "Get /stream, silent, silent, lived, lifetime"
+            "Get /stream, silent, silent, lived, lifetime, goes on"
         );
         assert_eq!(
             world.received(key).1,
             "2\r\n:\n\r\n".repeat(3) + "0\r\n\r\n"
         );
-        assert!(world.http.is_empty());
         // HTTP/1.0 gets neither chunks nor their end.
         let key = world.open("GET /stream HTTP/1.0\r\n\r\n");
-        world.http.at(key).end_stream(CloseReason::Cleanup);
+        world.end_stream(key, CloseReason::Cleanup);
         world.settle();
         assert_eq!(world.received(key).1, ":\n");
-        assert_eq!(world.seen(key), "Get /stream, cleanup");
+        world.end(key);
+        assert_eq!(world.seen(key), "Get /stream, our end, cleanup");
     }
 
     #[test]
     fn what_the_owner_has_begun_is_finished_before_the_end() {
         let mut world = World::new();
-        for (version, rest) in [("1.1", "0\r\n\r\n"), ("1.0", "")] {
+        let table = [
+            ("1.1", "0\r\n\r\n", "cleanup, goes on"),
+            ("1.0", "", "our end"),
+        ];
+        for (version, rest, end) in table {
             let key = world.open(&format!("GET /stream HTTP/{version}\r\nHost: a\r\n\r\n"));
             assert!(world.is_caught_up(key));
             // The owner writes, and the kernel takes a part.
             world.http.at(key).handle_stream_written(true);
             assert!(!world.is_caught_up(key));
-            world.http.at(key).end_stream(CloseReason::Cleanup);
+            world.end_stream(key, CloseReason::Cleanup);
             assert_eq!(world.http.poll_write(), Some(key));
             world.http.at(key).handle_write_would_block();
             assert_eq!(world.http.poll_write(), None);
@@ -1051,7 +1095,7 @@ mod tests {
             world.http.at(key).handle_stream_written(false);
             assert_eq!(world.phase(key), Phase::Ending);
             world.settle();
-            assert_eq!(world.seen(key), "Get /stream, cleanup");
+            assert_eq!(world.seen(key), format!("Get /stream, {end}"));
         }
     }
 
@@ -1084,13 +1128,13 @@ mod tests {
         world.http.at(key).hold();
         world.settle();
         assert!(world.socket(key).received.is_empty());
-        world.http.at(key).end_stream(CloseReason::Drain);
+        world.end_stream(key, CloseReason::Drain);
         world.settle();
         assert!(world.socket(key).received.is_empty());
         world.http.at(key).release();
         world.settle();
         assert_eq!(world.received(key).1, "2\r\n:\n\r\n0\r\n\r\n");
-        assert_eq!(world.seen(key), "Get /later, drain");
+        assert_eq!(world.seen(key), "Get /later, drain, goes on");
     }
 
     #[test]
@@ -1116,6 +1160,75 @@ mod tests {
             world.settle();
             assert_eq!(world.received(key).0, vec![200; replies], "{input:?}");
             assert_eq!(world.phase(key), phase, "{input:?} and {behind:?}");
+        }
+    }
+
+    #[test]
+    fn the_next_request_follows_a_stream_unless_it_is_unknown_where_it_begins() {
+        let old = "GET /stream HTTP/1.0\r\nConnection: keep-alive\r\n\r\n";
+        let closing = "GET /stream HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+        let body = "GET /stream HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\n";
+        let shed = "GET /shed HTTP/1.1\r\nHost: a\r\n\r\n";
+        let shed_old = "GET /shed HTTP/1.0\r\n\r\n";
+        // What is sent, what behind it while it is answered, what the head says of the connection, and what is seen
+        // at its end and of a request behind that.
+        let table = [
+            (STREAM, "", "keep-alive", "lifetime, goes on, Get /reply"),
+            (STREAM, GET, "keep-alive", "our end"),
+            (STREAM, "\r\n", "keep-alive", "our end"),
+            (closing, "", "close", "our end"),
+            (old, "", "close", "our end"),
+            (body, "", "close", "our end"),
+            (shed, "", "keep-alive", "shed, goes on, Get /reply"),
+            (shed_old, "", "close", "our end"),
+        ];
+        for (input, behind, connection, end) in table {
+            for is_together in [false, true] {
+                let mut world = World::new();
+                let key = world.accept();
+                match is_together {
+                    true => world.send(key, &format!("{input}{behind}")),
+                    false => world.send(key, input),
+                }
+                if !is_together && !behind.is_empty() {
+                    world.send(key, behind);
+                }
+                let head = String::from_utf8_lossy(&world.socket(key).received).into_owned();
+                let field = format!("\r\nConnection: {connection}\r\n");
+                assert!(head.contains(&field), "{input:?}: {head:?}");
+                world.end_stream(key, CloseReason::Lifetime);
+                world.settle();
+                world.send(key, GET);
+                let seen = world.seen(key);
+                let (_, seen) = seen.split_once(", ").expect("a request and more");
+                assert_eq!(seen, end, "{input:?} and {behind:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_comes_while_a_stream_ends_is_the_next_request() {
+        // How much of the end fits at first; a request that has come by then; and whether the client ends its side.
+        for (behind, ends, expected) in [
+            (GET, false, "cleanup, goes on, Get /reply"),
+            (GET, true, "cleanup, goes on, Get /reply, client"),
+            ("", true, "cleanup"),
+            ("GET /", false, "cleanup, goes on"),
+        ] {
+            let mut world = World::new();
+            let key = world.open(STREAM);
+            world.socket(key).takes = Some(2);
+            world.end_stream(key, CloseReason::Cleanup);
+            world.settle();
+            assert_eq!(world.phase(key), Phase::Ending);
+            world.send(key, behind);
+            if ends {
+                world.end(key);
+            }
+            world.socket(key).takes = None;
+            world.http.at(key).handle_ready(false, true, false);
+            world.settle();
+            assert_eq!(world.seen(key), format!("Get /stream, {expected}"));
         }
     }
 
@@ -1327,6 +1440,7 @@ mod tests {
             "GET /large HTTP/1.0\r\n\r\n",
             "GET /refuse",
             "\r\n",
+            "GET /shed HTTP/1.1\r\nHost: a\r\n\r\n",
         ];
         for seed in 0..200 {
             let mut random = Random::new(seed);
@@ -1340,7 +1454,7 @@ mod tests {
                 world.writes_per_turn = 1 + random.below(4) as usize;
                 let reply = Reply::json(200, b"{}".to_vec());
                 match random.below(16) {
-                    0..4 => world.send(key, pieces[random.below(10) as usize]),
+                    0..4 => world.send(key, pieces[random.below(11) as usize]),
                     4 => world.send(key, &body),
                     5 => world.end(key),
                     6 => world.http.at(key).handle_ready(true, true, true),
@@ -1350,7 +1464,7 @@ mod tests {
                     10 => world.wait(Duration::from_millis(random.below(20_000))),
                     11 => world.http.at(key).complete_request(&reply),
                     12 => world.http.at(key).release(),
-                    13 => world.http.at(key).end_stream(CloseReason::Lifetime),
+                    13 => world.end_stream(key, CloseReason::Lifetime),
                     14 => world.http.at(key).close(CloseReason::Cleanup),
                     _ => {
                         keys[place] = world.accept();

@@ -3,6 +3,7 @@
 //! place, so that a late event finds nobody.
 
 use std::collections::VecDeque;
+use std::mem;
 use std::time::Duration;
 
 use slab::Slab;
@@ -23,6 +24,8 @@ use crate::time::Time;
 pub struct Options {
     /// The longest silence on a stream, and the longest wait of a long poll.
     pub keepalive: Duration,
+    /// How long a connection may be idle between two requests.
+    pub idle: Duration,
     /// Reads in one turn.
     pub reads_per_turn: usize,
 }
@@ -60,6 +63,43 @@ impl Shared {
     /// Whether a connection that holds so many unauthenticated bytes must give them up.
     pub(super) fn is_over_budget(&self, held: usize) -> bool {
         held > 0 && self.unauthenticated_bytes > limits::UNAUTHENTICATED_BYTES_MAX
+    }
+
+    /// Has a connection do something else until this deadline.
+    pub(super) fn enter(&mut self, slot: &mut Slot, state: State, deadline: Time) {
+        self.idle.remove(slot);
+        slot.deadline = deadline;
+        self.replace(slot, state);
+        self.queue_read(slot);
+        self.arm(slot);
+    }
+
+    pub(super) fn replace(&mut self, slot: &mut Slot, state: State) -> State {
+        self.unauthenticated_bytes -= slot.unauthenticated();
+        let before = mem::replace(&mut slot.state, state);
+        self.idle.update(slot);
+        self.unauthenticated_bytes += slot.unauthenticated();
+        before
+    }
+
+    /// Changes what is held of a request that is being read, and counts it.
+    pub(super) fn with_reading<T>(
+        &mut self,
+        slot: &mut Slot,
+        change: impl FnOnce(&mut Reading) -> T,
+    ) -> Option<T> {
+        let State::Reading(reading) = &mut slot.state else {
+            return None;
+        };
+        self.unauthenticated_bytes -= reading.unauthenticated();
+        let result = change(reading);
+        self.unauthenticated_bytes += reading.unauthenticated();
+        Some(result)
+    }
+
+    /// Whether the next request may follow.
+    pub(super) fn keeps_alive(&self, reading: &Reading) -> bool {
+        reading.keep_alive() && self.refusal.is_none()
     }
 
     pub(super) fn emit(&mut self, event: Event) {

@@ -58,6 +58,8 @@ pub enum Event {
     PollTimedOut(Key),
     /// The lifetime of this stream or long poll is over.
     LifetimeOver(Key),
+    /// A stream has ended, and its connection waits for the next request, which may be there already.
+    StreamEnded(Key, CloseReason),
     /// The connection has ended. There is one such event for each connection.
     Closed(Key, CloseReason),
 }

@@ -20,6 +20,11 @@ impl Idle {
         };
     }
 
+    /// A connection's deadline is about to change.
+    pub fn remove(&mut self, slot: &Slot) {
+        self.0.remove(&(slot.deadline, slot.key));
+    }
+
     /// The one that has been idle for the longest time.
     pub fn first(&self) -> Option<Key> {
         self.0.first().map(|&(_, key)| key)

@@ -203,6 +203,11 @@ impl Reading {
         limits::UNAUTHENTICATED_BYTES_FREE.saturating_sub(self.buffer.len())
     }
 
+    /// Whether something came behind the request.
+    pub fn has_input(&self) -> bool {
+        !self.buffer.is_empty()
+    }
+
     /// Whether no part of a request has been received.
     pub fn is_idle(&self) -> bool {
         self.buffer.is_empty() && self.pending.is_none()

@@ -112,7 +112,14 @@ pub fn encode_head(out: &mut Vec<u8>, reply: &Reply, keep_alive: bool, unix_seco
 
 /// Appends the head of a stream (WHATWG HTML §9.2.5; `X-Accel-Buffering` keeps nginx from buffering events). HTTP/1.0
 /// clients get no transfer coding: their stream ends with the connection.
-pub fn encode_stream_head(out: &mut Vec<u8>, is_chunked: bool, extra: &str, unix_seconds: u64) {
+pub fn encode_stream_head(
+    out: &mut Vec<u8>,
+    is_chunked: bool,
+    keep_alive: bool,
+    extra: &str,
+    unix_seconds: u64,
+) {
+    let connection = if keep_alive { "keep-alive" } else { "close" };
     let coding = match is_chunked {
         true => "Transfer-Encoding: chunked\r\n",
         false => "",
@@ -123,7 +130,7 @@ pub fn encode_stream_head(out: &mut Vec<u8>, is_chunked: bool, extra: &str, unix
         out,
         "Content-Type: text/event-stream; charset=utf-8\r\n\
          Cache-Control: no-cache\r\n\
-         Connection: keep-alive\r\n\
+         Connection: {connection}\r\n\
          {CORS}\
          X-Accel-Buffering: no\r\n\
          {extra}{coding}\r\n"

@@ -74,16 +74,26 @@ pub enum State {
     Rendering(Box<Reading>),
     /// Its request is answered with the next event of a stream.
     Polling(Box<Reading>),
-    /// It receives a stream; whether in chunks.
-    Streaming(bool, Discarded),
-    /// Its stream has ended. The owner may still have the rest of an event; then the outbox is sent.
-    Ending(CloseReason),
+    /// It receives a stream.
+    Streaming(Streaming),
+    /// Its stream has ended. The owner may still have the rest of an event; then the outbox is sent, and the next request
+    /// may follow.
+    Ending(CloseReason, Option<Box<Reading>>),
     /// It was sent its last reply, of which the outbox has the rest.
     Draining(CloseReason),
     /// We have shut down our side and wait for the client to do so, discarding what it sends.
     Lingering(CloseReason),
     /// It has ended, and its socket is about to be closed.
     Closed,
+}
+
+/// How a stream is sent, and what its client sends meanwhile.
+pub struct Streaming {
+    /// Whether in chunks, so that its end can be told without that of the connection.
+    pub is_chunked: bool,
+    /// Whether the next request may follow: it is known where that begins, because nothing was discarded.
+    pub keep_alive: bool,
+    pub discarded: Discarded,
 }
 
 /// Counts what the client of a stream sends, which is discarded: it has no reason to send anything, but the rest of a
@@ -132,12 +142,12 @@ impl Slot {
 
     /// Whether it is a stream or a long poll.
     pub fn is_subscribed(&self) -> bool {
-        matches!(self.state, State::Streaming(..) | State::Polling(_))
+        matches!(self.state, State::Streaming(_) | State::Polling(_))
     }
 
     /// Whether the owner may have bytes for it.
     pub fn may_have_stream_bytes(&self) -> bool {
-        self.is_subscribed() || matches!(self.state, State::Ending(_))
+        self.is_subscribed() || matches!(self.state, State::Ending(..))
     }
 
     /// Whether no part of a request has been received, and no reply is unsent.
@@ -162,10 +172,13 @@ impl Slot {
             State::Reading(_) if self.peer == Peer::Ended || !self.outbox.is_empty() => 0,
             State::Rendering(_) | State::Polling(_) if self.peer == Peer::Ended => 0,
             State::Reading(reading) => reading.room(),
-            State::Rendering(reading) | State::Polling(reading) => reading.room_behind(),
-            State::Streaming(..) | State::Ending(_) | State::Draining(_) | State::Lingering(_) => {
-                limits::DISCARDED_READ_BYTES
-            }
+            State::Rendering(reading)
+            | State::Polling(reading)
+            | State::Ending(_, Some(reading)) => reading.room_behind(),
+            State::Streaming(_)
+            | State::Ending(_, None)
+            | State::Draining(_)
+            | State::Lingering(_) => limits::DISCARDED_READ_BYTES,
         }
     }
 
@@ -187,15 +200,15 @@ impl Slot {
         match &self.state {
             State::Closed => Due::Never,
             State::Polling(_) => Due::Remind(Event::PollTimedOut(self.key)),
-            State::Streaming(..) if self.write == WriteState::Blocked => {
+            State::Streaming(_) if self.write == WriteState::Blocked => {
                 Due::Close(CloseReason::Slow)
             }
-            State::Streaming(..) => Due::Remind(Event::Silent(self.key)),
+            State::Streaming(_) => Due::Remind(Event::Silent(self.key)),
             State::Reading(_) if !self.outbox.is_empty() => Due::Close(CloseReason::Slow),
             State::Reading(reading) if reading.is_idle() => Due::Close(CloseReason::Idle),
             State::Reading(_) => Due::Reject(RequestError::Late),
             State::Rendering(_) => Due::Reject(RequestError::Unanswered),
-            State::Ending(reason) | State::Draining(reason) | State::Lingering(reason) => {
+            State::Ending(reason, _) | State::Draining(reason) | State::Lingering(reason) => {
                 Due::Close(*reason)
             }
         }
@@ -203,19 +216,22 @@ impl Slot {
 
     /// When this connection needs attention if nothing happens before.
     pub fn due_at(&self, keepalive: Duration) -> Time {
-        let patience = |span| self.deadline.max(self.progress_at + span);
         match &self.state {
-            State::Streaming(..) | State::Polling(_) => {
+            State::Streaming(_) | State::Polling(_) => {
                 let span = match self.write {
                     WriteState::Blocked => limits::PATIENCE,
                     _ => keepalive,
                 };
                 self.deadline.min(self.progress_at + span)
             }
-            State::Reading(_) if !self.outbox.is_empty() => patience(limits::REQUEST_DEADLINE),
+            State::Reading(_) if !self.outbox.is_empty() => {
+                self.progress_at + limits::REQUEST_DEADLINE
+            }
             // A client that is to come back must receive its position, however slowly it reads.
-            State::Ending(CloseReason::Lifetime) => self.progress_at + limits::PATIENCE,
-            State::Ending(_) | State::Draining(_) => patience(limits::DRAIN_DEADLINE),
+            State::Ending(CloseReason::Lifetime, _) => self.progress_at + limits::PATIENCE,
+            State::Ending(..) | State::Draining(_) => {
+                self.deadline.max(self.progress_at + limits::DRAIN_DEADLINE)
+            }
             State::Reading(_) | State::Rendering(_) | State::Lingering(_) | State::Closed => {
                 self.deadline
             }
@@ -241,7 +257,7 @@ impl Slot {
     /// Why we are closing the connection, if we are.
     fn reason(&self) -> Option<CloseReason> {
         match self.state {
-            State::Ending(reason) | State::Draining(reason) | State::Lingering(reason) => {
+            State::Ending(reason, _) | State::Draining(reason) | State::Lingering(reason) => {
                 Some(reason)
             }
             _ => None,

@@ -77,7 +77,12 @@ fn traffic(document: &mut Document, snapshot: &Snapshot<'_>) {
     }
     for (reason, count) in closes(snapshot) {
         let series = format!("connections_closed_total{{reason=\"{reason}\"}}");
-        document.sample(COUNTER, &series, "Connections closed, by reason.", count);
+        document.sample(
+            COUNTER,
+            &series,
+            "Streams ended, and connections without one closed, by reason.",
+            count,
+        );
     }
     for (cause, count) in dropped(snapshot) {
         let series = format!("messages_dropped_total{{cause=\"{cause}\"}}");

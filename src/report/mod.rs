@@ -86,7 +86,7 @@ fn totals(snapshot: &Snapshot<'_>) -> [(&'static str, &'static str, &'static str
     ]
 }
 
-/// Connections closed, by reason.
+/// Streams ended, and connections without one closed, by reason.
 fn closes(snapshot: &Snapshot<'_>) -> impl Iterator<Item = (&'static str, u64)> {
     let reasons = CloseReason::ALL.into_iter().map(CloseReason::name);
     reasons.zip(snapshot.counters.closes)

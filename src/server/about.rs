@@ -42,6 +42,8 @@ impl Client {
 pub struct About {
     /// Its connection.
     pub key: Key,
+    /// Where that comes from, which the connection itself does not know while it is a stream.
+    pub origin: Origin,
     pub subscribed_at: Time,
     /// The client's address, according to trusted proxies.
     pub client_ip: IpAddr,
@@ -63,6 +65,7 @@ impl About {
         let token = token_of(query).filter(|token| is_token(token));
         About {
             key,
+            origin: client.origin,
             subscribed_at: now,
             client_ip: client.ip,
             is_hidden: client.is_hidden,

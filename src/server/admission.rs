@@ -196,6 +196,7 @@ mod tests {
     use std::time::{Duration, Instant};
 
     use super::*;
+    use crate::http::Origin;
     use crate::time::Time;
 
     fn about(index: u32, address: &str, token: Option<&str>) -> About {
@@ -204,6 +205,7 @@ mod tests {
                 index,
                 generation: index,
             },
+            origin: Origin::new([127, 0, 0, 1], false),
             subscribed_at: Time::ZERO,
             client_ip: address.parse().unwrap(),
             is_hidden: false,

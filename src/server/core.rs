@@ -6,7 +6,7 @@ use std::net::IpAddr;
 
 use super::about::{self, About, Client};
 use super::cleanup::{self, CLEANUP_CHANNEL, Cleanup};
-use super::endings::{self, DrainSchedule, stopping_reply};
+use super::endings::{self, DrainSchedule, poll_refusal, stopping_reply};
 use super::messages::{self, Drop, is_own_channel};
 use super::rate::Rate;
 use super::route::{self, Action};
@@ -309,7 +309,11 @@ impl Server {
                     _ => self.streams.keep_alive(key),
                 },
                 Event::LifetimeOver(key) => self.end_stream(key, CloseReason::Lifetime),
-                Event::Closed(key, reason) => self.handle_closed(key, reason),
+                Event::StreamEnded(key, reason) => self.handle_end(key, reason),
+                Event::Closed(key, reason) => {
+                    self.sockets.handle_closed(key);
+                    self.handle_end(key, reason);
+                }
             }
         }
         had_events
@@ -392,9 +396,7 @@ impl Server {
     fn handle_relay(&mut self, payload: &[u8]) {
         match cleanup::parse_relay(payload) {
             Some((epoch, ..)) if epoch == self.settings.epoch => {}
-            Some((_, cleanup, client_ip)) => {
-                self.close_matching(&cleanup, client_ip);
-            }
+            Some((_, cleanup, client_ip)) => _ = self.close_matching(&cleanup, client_ip),
             None => self.counters.handle_drop(Drop::Relay),
         }
     }
@@ -418,7 +420,8 @@ impl Server {
             self.log(|| format!("shed {} from {client_ip}", about.path));
             let takes_stream = request.accepts_stream && !is_poll;
             let reply = admission::no_room(takes_stream, &mut self.random);
-            return self.streams.at(key).refuse(&reply, CloseReason::Shed);
+            let mut connection = self.streams.at(key);
+            return connection.complete_stream(&reply, CloseReason::Shed);
         }
         self.log(|| format!("connect {} from {client_ip}", about.path));
         let has_ids = about::wants_ids(request).unwrap_or(self.settings.streams.ids_enabled);
@@ -464,11 +467,7 @@ impl Server {
         let pause = endings::drain_pause(reason, &mut self.random);
         match (self.streams.find(key), pause) {
             (Some((_, Stage::Poll)), None) => self.answer_poll(key, &[]),
-            (Some((_, Stage::Poll)), Some(pause)) => {
-                // After an empty reply, a script would ask again at once.
-                let reply = stopping_reply().with_retry_after(pause.as_secs().max(1));
-                self.end_poll(key, &reply);
-            }
+            (Some((_, Stage::Poll)), Some(pause)) => self.end_poll(key, &poll_refusal(pause)),
             (Some((id, Stage::Stream)), pause) => {
                 let mut block = endings::last_block(pause);
                 self.bus().encode_position(id, &mut block);
@@ -479,9 +478,9 @@ impl Server {
         }
     }
 
-    fn handle_closed(&mut self, key: Key, reason: CloseReason) {
+    /// A stream has ended, with its connection or not, or a connection without one.
+    fn handle_end(&mut self, key: Key, reason: CloseReason) {
         self.counters.closes[reason as usize] += 1;
-        self.sockets.handle_closed(key);
         if let Some(about) = self.streams.remove(key) {
             let now = self.clock.now;
             self.log(|| about.shown_end(reason, now));

@@ -87,9 +87,14 @@ pub fn drain_pause(reason: CloseReason, random: &mut Random) -> Option<Duration>
     is_drain.then(|| random.between(limits::DRAIN_RETRY_MIN, limits::DRAIN_RETRY_MAX))
 }
 
+/// The reply to a long poll while the server stops. After an empty one, a script would ask again at once.
+pub fn poll_refusal(pause: Duration) -> Reply {
+    stopping_reply().with_retry_after(pause.as_secs().max(1))
+}
+
 /// The reply to requests while the server stops.
 pub fn stopping_reply() -> Reply {
-    Reply::error(503, "the server is stopping; try another one")
+    Reply::error(503, "the server is stopping; try another one").with_retry_after(1)
 }
 
 #[cfg(test)]

@@ -120,6 +120,8 @@ pub struct Reports {
 pub struct Pacing {
     /// The longest silence on a stream before a comment line is sent.
     pub keepalive: Duration,
+    /// How long a connection may be idle between two requests.
+    pub idle: Duration,
     /// The longest duration of a drain.
     pub drain: Duration,
     /// The bound on the shared message log, in bytes.
@@ -235,6 +237,7 @@ pub(super) mod tests {
             },
             pacing: Pacing {
                 keepalive: Duration::from_secs(15),
+                idle: Duration::from_secs(10),
                 drain: Duration::ZERO,
                 log_bytes_max: 0,
                 reads_per_turn: 1,

@@ -48,7 +48,7 @@ pub struct Counters {
     pub replayed: u64,
     /// Clients that came back with an invalid position.
     pub replay_refused: u64,
-    /// Connections ended, by reason.
+    /// Streams ended, with their connections or not, and connections without one, by reason.
     pub closes: [u64; CloseReason::ALL.len()],
     /// Messages from the broker.
     pub messages_in: u64,

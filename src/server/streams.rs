@@ -90,6 +90,7 @@ impl Streams {
         let pacing = &settings.pacing;
         let http = http::Options {
             keepalive: pacing.keepalive,
+            idle: pacing.idle,
             reads_per_turn: pacing.reads_per_turn,
         };
         let bus = bus::Options {
@@ -216,10 +217,11 @@ impl Streams {
     /// so that the client can come back for them.
     pub fn end(&mut self, key: Key, reason: CloseReason) {
         self.leave(key, true);
-        self.http.at(key).end_stream(reason);
         let Some(subscription) = get_mut(&mut self.table, key) else {
             return;
         };
+        let origin = subscription.about.origin;
+        self.http.at(key).end_stream(reason, origin);
         let id = subscription.subscriber;
         if self.bus.has_unfinished(id) {
             subscription.stage = Stage::Ending;

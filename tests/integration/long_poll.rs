@@ -217,7 +217,6 @@ fn polls_end_with_the_server() {
 fn expect_unavailable(reply: &Reply, seconds: RangeInclusive<u64>) {
     assert_eq!(reply.head.status(), 503, "{reply:?}");
     assert_eq!(reply.head.field("Content-Type"), Some("application/json"));
-    assert_eq!(reply.head.field("Connection"), Some("close"));
     let pause = reply.head.field("Retry-After").expect("a pause");
     let pause: u64 = pause.parse().expect("seconds");
     assert!(seconds.contains(&pause), "{pause}");
@@ -232,9 +231,11 @@ fn shed_polls_get_a_retry_after() {
         for lines in ["", "Accept: */*\r\n", "Accept: text/event-stream\r\n"] {
             let mut connection = server.connect();
             let request = poll(path, "").replacen("\r\n\r\n", &format!("\r\n{lines}\r\n"), 1);
-            connection.send(request);
-            expect_unavailable(&connection.read_reply(), 5..=30);
-            connection.expect_end();
+            // The connection can be used again.
+            for _ in 0..2 {
+                connection.send(&request);
+                expect_unavailable(&connection.read_reply(), 5..=30);
+            }
         }
     }
     let mut connection = server.connect();

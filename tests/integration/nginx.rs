@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::support::channels;
 use crate::support::http::request;
-use crate::support::nginx::{Nginx, is_installed_or_skip};
+use crate::support::nginx::{Nginx, everything, is_installed_or_skip};
 use crate::support::redis::{SCORES, TWEETS};
 use crate::support::{
     Connection, End, Event, Redis, Server, ServerOptions, Subscriber, redis_or_skip,
@@ -252,6 +252,44 @@ fn forced_closes_lose_nothing_behind_nginx() {
             connection = setup.connect();
         }
     }
+}
+
+#[test]
+fn a_connection_whose_stream_has_ended_takes_the_next_request() {
+    if !is_installed_or_skip() {
+        return;
+    }
+    let server = ServerOptions::demo().variable("TRUST_PROXY", "1").start();
+    let upstream = format!("server {}; keepalive 100;", server.address());
+    let nginx = Nginx::start_before(&upstream, &everything(HTTP_11));
+    let accepted = || {
+        let accepted = &server.status()["stats"]["accepted"];
+        accepted.as_u64().expect("a number")
+    };
+    let path = "/subscribe/eps";
+    let mut subscribers: Vec<Subscriber> = (0..40)
+        .map(|_| Subscriber::open(Connection::open(nginx.address()), path))
+        .collect();
+    let before = accepted();
+    for _ in 0..5 {
+        let mut connection = server.connect();
+        connection.send(
+            "POST /subscribe/cleanup/scores HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 127.0.0.1\r\n\
+             Content-Length: 0\r\n\r\n",
+        );
+        assert_eq!(connection.read_reply().json()["closed"], subscribers.len());
+        let mut waiting = Vec::new();
+        for mut subscriber in subscribers {
+            assert_eq!(subscriber.read_to_end().1, End::Proper);
+            let mut connection = subscriber.into_connection();
+            connection.send(request("GET", path));
+            waiting.push(connection);
+        }
+        subscribers = waiting.into_iter().map(Subscriber::begin).collect();
+    }
+    // Those of the cleanups and of this question; without reuse there would be two hundred more.
+    let further = accepted() - before;
+    assert!(further < 60, "{further} further connections");
 }
 
 #[test]

@@ -49,9 +49,9 @@ impl Caller {
         bytes
     }
 
-    /// Whether the server has ended the connection, and all that it sent was read.
+    /// Whether the server has ended the stream, or the connection, and all that it sent was read.
     pub fn sees_end(&self, net: &SimNet) -> bool {
-        net.peer_sees_end(self.pipe)
+        self.receiver.terminated || net.peer_sees_end(self.pipe)
     }
 
     /// Leaves, whatever there is to be read; its steps are kept.

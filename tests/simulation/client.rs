@@ -76,6 +76,8 @@ pub struct Client {
     /// Bytes that fit on the way to it.
     room: usize,
     pub pipe: Option<PipeId>,
+    /// Whether a stream came over that connection before.
+    reuses: bool,
     pub receiver: Receiver,
     /// Events of earlier connections of the same client.
     earlier: Vec<Event>,
@@ -194,13 +196,11 @@ impl Client {
             reading,
             leaving,
             starts_at,
-            head_len: request
-                .windows(4)
-                .position(|end| end == b"\r\n\r\n")
-                .map_or(0, |at| at + 4),
+            head_len: head_len(&request),
             request,
             sent: 0,
             pipe: None,
+            reuses: false,
             receiver,
             gone: false,
             next_at: starts_at,
@@ -270,9 +270,21 @@ impl Client {
             return Ok(());
         }
         self.receive(net, random, pipe, now, delivered)?;
-        if net.peer_sees_end(pipe) && self.comes_back && !self.receiver.last_event_id.is_empty() {
+        let is_closed = net.peer_sees_end(pipe);
+        // Who reads slowly may come to the end when the server has waited for a request in vain.
+        let is_prompt = self.reading == Reading::Fast && self.comes_back;
+        if is_closed && is_prompt && self.reuses && !self.receiver.streaming {
+            return Err("no answer to a request behind a stream".to_owned());
+        }
+        let is_over = is_closed || self.receiver.terminated;
+        if is_over && self.comes_back && !self.receiver.last_event_id.is_empty() {
             let pause = random.between(Duration::from_millis(100), Duration::from_secs(2));
+            self.reuses = !is_closed && self.may_reuse() && random.one_in(2);
             self.come_back(now + pause);
+            if !self.reuses {
+                net.peer_close(pipe);
+                self.pipe = None;
+            }
             return Ok(());
         }
         // On a grid, so that several act between two turns; coarser when nothing is to be expected.
@@ -327,6 +339,8 @@ impl Client {
         }
         if self.resumes && !self.receiver.last_event_id.is_empty() {
             self.leaving = Leaving::Stays;
+            self.reuses = false;
+            self.pipe = None;
             return self.come_back(now + Duration::from_millis(100));
         }
         self.gone = true;
@@ -356,26 +370,34 @@ impl Client {
         }
     }
 
-    /// Connects again at this moment, as `EventSource` does: with the id that came last.
+    /// Whether the server has to let the connection be used again after a stream.
+    fn may_reuse(&self) -> bool {
+        let has = |part: &str| find(&self.request, part).is_some();
+        has(" HTTP/1.1\r\n")
+            && !has("Connection: close")
+            && self.head_len == self.request.len()
+            && !self.half_closes
+    }
+
+    /// Comes back at this moment, as `EventSource` does: with the id that came last.
     fn come_back(&mut self, at: Time) {
         self.comebacks += 1;
         let id = self.receiver.last_event_id.as_bytes();
-        self.steps
-            .note(at, "was ended; comes back, times", self.comebacks, id);
+        let what = match self.reuses {
+            true => "was ended; asks again, times",
+            false => "was ended; comes back, times",
+        };
+        self.steps.note(at, what, self.comebacks, id);
         self.next_at = at;
-        self.pipe = None;
         self.earlier.append(&mut self.receiver.events);
         let last_event_id = std::mem::take(&mut self.receiver.last_event_id);
         let line = format!("Host: a\r\nLast-Event-ID: {last_event_id}\r\n");
-        let known = self
-            .request
-            .windows(15)
-            .position(|part| part == b"Last-Event-ID: ");
-        if let Some(start) = known {
+        if let Some(start) = find(&self.request, "Last-Event-ID: ") {
             let end = self.request[start..].iter().position(|&byte| byte == b'\n');
             self.request.drain(start..=start + end.unwrap_or(0));
         }
         self.request = replace(&self.request, "Host: a\r\n", &line);
+        self.head_len = head_len(&self.request);
         self.sent = 0;
         self.piece = self.request.len();
         self.receiver = Receiver::default();
@@ -414,7 +436,18 @@ impl Client {
         }
         self.received_at = now;
         self.steps.note(now, "received", bytes.len(), &bytes);
-        self.receiver.receive(&bytes)
+        let was_streaming = self.receiver.streaming;
+        self.receiver.receive(&bytes)?;
+        let wants_close = find(&self.request, " HTTP/1.0\r\n").is_some()
+            || find(&self.request, "Connection: close").is_some();
+        // A stream that is over with its first bytes, as while the server stops, has a length.
+        let receiver = &self.receiver;
+        let lets_reuse = receiver.chunked && !wants_close;
+        let is_wrong = receiver.streaming && receiver.keeps_alive != lets_reuse;
+        match !was_streaming && is_wrong && !matches!(self.wish, Wish::Requests(..)) {
+            true => Err(format!("a head that keeps alive: {}", !wants_close)),
+            false => Ok(()),
+        }
     }
 }
 
@@ -442,12 +475,20 @@ fn encoded(id: &str) -> String {
     id.bytes().map(|byte| format!("%{byte:02x}")).collect()
 }
 
+/// Where a text begins.
+fn find(bytes: &[u8], text: &str) -> Option<usize> {
+    let mut parts = bytes.windows(text.len());
+    parts.position(|part| part == text.as_bytes())
+}
+
+/// The length of a request's head.
+fn head_len(request: &[u8]) -> usize {
+    find(request, "\r\n\r\n").map_or(0, |at| at + 4)
+}
+
 /// Replaces the first occurrence.
 fn replace(bytes: &[u8], from: &str, to: &str) -> Vec<u8> {
-    let at = bytes
-        .windows(from.len())
-        .position(|part| part == from.as_bytes());
-    match at {
+    match find(bytes, from) {
         Some(at) => [&bytes[..at], to.as_bytes(), &bytes[at + from.len()..]].concat(),
         None => bytes.to_vec(),
     }
@@ -490,6 +531,12 @@ fn request(random: &mut Random, wish: &Wish) -> Vec<u8> {
         ""
     };
     let agent = "simulated".repeat(1 + random.below(5) as usize);
-    format!("GET /subscribe{path} HTTP/{version}\r\nHost: a\r\nUser-Agent: {agent}\r\n\r\n{behind}")
-        .into_bytes()
+    let connection = match random.one_in(6) {
+        true => "Connection: close\r\n",
+        false => "",
+    };
+    format!(
+        "GET /subscribe{path} HTTP/{version}\r\nHost: a\r\nUser-Agent: {agent}\r\n{connection}\r\n{behind}"
+    )
+    .into_bytes()
 }

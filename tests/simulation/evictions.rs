@@ -98,6 +98,8 @@ impl seeds::World for World {
                 .between(Duration::ZERO, Duration::from_millis(12));
             self.stage.turn(now + pause);
         }
+        // A connection that its client does not close ends a little later than its stream.
+        self.stage.pass(limits::LINGER_DEADLINE * 2);
         self.check_end();
         self.check_events();
     }

@@ -32,6 +32,8 @@ pub struct Receiver {
     pub streaming: bool,
     /// Whether it is chunked.
     pub chunked: bool,
+    /// Whether the last head lets the connection be used again.
+    pub keeps_alive: bool,
     /// Events of the stream.
     pub events: Vec<Event>,
     /// Comment lines of the stream.
@@ -201,6 +203,7 @@ impl Receiver {
             (false, false, None) if is_stream => State::BareStream,
             _ => return Err(format!("a reply without a clear end: {head:?}")),
         };
+        self.keeps_alive = field("Connection").is_some_and(|it| it == "keep-alive");
         self.streaming |= is_stream && !head_only;
         self.chunked |= chunked && !head_only;
         Ok(true)

@@ -71,6 +71,7 @@ pub fn settings(random: &mut Random, forces: bool) -> Settings {
         },
         pacing: settings::Pacing {
             keepalive: KEEPALIVE,
+            idle: Duration::from_secs(10),
             drain: Duration::from_secs(2),
             log_bytes_max,
             // Small ones, so that fan-outs are cut into slices although there are few clients.

@@ -111,6 +111,8 @@ pub struct Visitor {
     wish: Wish,
     pub attempts: Vec<Attempt>,
     pub pipe: Option<PipeId>,
+    /// Whether a stream came over that connection before.
+    reuses: bool,
     receiver: Receiver,
     last_event_id: String,
     request: Vec<u8>,
@@ -138,6 +140,7 @@ impl Visitor {
             wish: wish(random, &nature),
             attempts: Vec::new(),
             pipe: None,
+            reuses: false,
             receiver: Receiver::default(),
             last_event_id: String::new(),
             request: Vec::new(),
@@ -209,6 +212,10 @@ impl Visitor {
         {
             net.peer_close(pipe);
             self.pipe = None;
+            self.reuses = false;
+        }
+        if self.reuses {
+            self.receiver = Receiver::default();
         }
         if self.pipe.is_none() {
             self.receiver = Receiver::default();
@@ -368,8 +375,22 @@ impl Visitor {
             return Ok(());
         }
         self.take_items(now);
-        if net.peer_sees_end(pipe) {
-            self.pipe = None;
+        let is_closed = net.peer_sees_end(pipe);
+        let is_unanswered = self
+            .attempts
+            .last()
+            .is_some_and(|it| it.answered_at.is_none());
+        // Who reads slowly may come to the end when the server has waited for a request in vain.
+        let is_prompt = self.nature.manner == Manner::Fast;
+        if is_closed && is_unanswered && is_prompt && self.reuses {
+            return Err("no answer to a request behind a stream".to_owned());
+        }
+        if is_closed || self.receiver.terminated {
+            self.reuses = self.receiver.keeps_alive && !is_closed && random.one_in(2);
+            if !self.reuses {
+                net.peer_close(pipe);
+                self.pipe = None;
+            }
             self.end_attempt(random, now, true);
         }
         Ok(())

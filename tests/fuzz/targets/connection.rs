@@ -31,6 +31,7 @@ struct Outcome {
 fn exchange(pieces: &[&[u8]]) -> Outcome {
     let options = Options {
         keepalive: Duration::from_secs(15),
+        idle: Duration::from_secs(10),
         reads_per_turn: 16,
     };
     let mut http = Connections::new(options, Time::ZERO);
@@ -93,7 +94,9 @@ fn decide(http: &mut Connections, outcome: &mut Outcome) {
                 http.at(key)
                     .complete_request(&Reply::json(200, b"{}".to_vec()));
             }
-            Event::Closed(_, reason) => outcome.reason = Some(reason),
+            Event::Closed(_, reason) | Event::StreamEnded(_, reason) => {
+                outcome.reason = Some(reason);
+            }
             Event::PeerEnded(key) => http.at(key).close(CloseReason::Client),
             Event::Silent(_) | Event::PollTimedOut(_) | Event::LifetimeOver(_) => {
                 panic!("no time has passed");

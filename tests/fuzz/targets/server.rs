@@ -83,6 +83,7 @@ impl World {
         settings.channels.linger = Duration::from_secs(2);
         settings.channels.publish_key = Secret::new("k");
         settings.pacing.keepalive = Duration::from_secs(3);
+        settings.pacing.idle = Duration::from_secs(4);
         settings.pacing.drain = Duration::from_secs(1);
         settings.pacing.reads_per_turn = 64;
         settings.pacing.writes_per_turn = 64;

@@ -46,17 +46,23 @@ impl Nginx {
     /// Starts it in front of a server, with these directives in the place that passes requests on.
     #[track_caller]
     pub fn start(server: SocketAddr, directives: &str) -> Nginx {
-        let location = format!("location / {{ proxy_pass http://streamer; {directives} }}");
-        Nginx::start_with_locations(server, &location)
+        Nginx::start_with_locations(server, &everything(directives))
     }
 
     /// The same with these places, which pass on to `http://streamer` what they do.
     #[track_caller]
     pub fn start_with_locations(server: SocketAddr, locations: &str) -> Nginx {
+        let upstream = format!("server {server}; keepalive 4;");
+        Nginx::start_before(&upstream, locations)
+    }
+
+    /// The same in front of what this says of `http://streamer`.
+    #[track_caller]
+    pub fn start_before(upstream: &str, locations: &str) -> Nginx {
         let directory = TemporaryDirectory::create();
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
         let config = directory.path().join("nginx.conf");
-        std::fs::write(&config, configuration(address, server, locations)).expect("to write");
+        std::fs::write(&config, configuration(address, upstream, locations)).expect("to write");
         let mut nginx = command();
         nginx.arg("-p").arg(directory.path()).arg("-c").arg(&config);
         // Before the configuration is read it would complain in a log that is not ours.
@@ -88,8 +94,13 @@ impl Drop for Nginx {
     }
 }
 
+/// A place for all requests, which passes them on with these directives.
+pub fn everything(directives: &str) -> String {
+    format!("location / {{ proxy_pass http://streamer; {directives} }}")
+}
+
 /// All that any user needs to run it beside any other. It is one process, so that none stays behind.
-fn configuration(address: SocketAddr, server: SocketAddr, locations: &str) -> String {
+fn configuration(address: SocketAddr, upstream: &str, locations: &str) -> String {
     format!(
         "daemon off;
          master_process off;
@@ -105,8 +116,7 @@ fn configuration(address: SocketAddr, server: SocketAddr, locations: &str) -> St
              uwsgi_temp_path uwsgi;
              scgi_temp_path scgi;
              upstream streamer {{
-                 server {server};
-                 keepalive 4;
+                 {upstream}
              }}
              server {{
                  listen {address};

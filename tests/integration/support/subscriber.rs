@@ -163,6 +163,11 @@ impl Subscriber {
         &mut self.connection
     }
 
+    /// The connection, for the next request.
+    pub fn into_connection(self) -> Connection {
+        self.connection
+    }
+
     /// Leaves with a reset.
     pub fn reset(self) {
         self.connection.reset();
