@@ -228,10 +228,16 @@ pub const SHED_RETRY_MIN: Duration = Duration::from_secs(5);
 /// The longest one: the times are spread, so that a herd does not return all at once.
 pub const SHED_RETRY_MAX: Duration = Duration::from_secs(30);
 
-/// The shortest `retry:` sent in a drain.
-pub const DRAIN_RETRY_MIN: Duration = Duration::from_secs(1);
-/// The longest one.
+/// The shortest `retry:` sent in a drain. What is published until the client is back is lost to most streams.
+pub const DRAIN_RETRY_MIN: Duration = Duration::from_millis(100);
+/// How much longer the longest one is for each stream that is open when the drain begins: a thousand clients a second are no
+/// herd for the copy that they return to.
+pub const DRAIN_RETRY_PER_STREAM: Duration = Duration::from_millis(1);
+/// The longest one at most.
 pub const DRAIN_RETRY_MAX: Duration = Duration::from_secs(5);
+/// How long a server that stops at least goes on accepting, unless it has no connection: routers learn of the stop
+/// a moment later than we do.
+pub const DRAIN_GRACE: Duration = Duration::from_secs(2);
 
 /// The interval between two slices of a drain.
 pub const DRAIN_BEAT: Duration = Duration::from_millis(20);

@@ -49,7 +49,11 @@ fn run(mut config: Config) -> io::Result<()> {
     let inherited = inherited::listeners()?;
     let listeners = match inherited.len() {
         0 => config.listen.sockets(),
-        inherited => inherited,
+        inherited => {
+            // Who comes during a drain waits in the manager's socket for the next process.
+            config.server.pacing.drain_grace = None;
+            inherited
+        }
     };
     let listeners = listeners + config.admin_listen.len();
     let descriptors = descriptors.unwrap_or(usize::MAX);

@@ -90,6 +90,7 @@ impl<N: Net> Reactor<N> {
         self.supervise();
         self.publish();
         self.server.handle_time();
+        self.close_doors();
         self.read_clients();
         self.apply_effects();
         // Subscriptions must reach the broker before their clients see that the streams have begun.
@@ -112,7 +113,8 @@ impl<N: Net> Reactor<N> {
         }
         let now = self.net.now();
         let is_settled = || self.reports.is_settled(self.brokers.store(), now);
-        self.shutdown.is_over(now) || (self.server.is_empty() && is_settled())
+        self.shutdown.is_over(now)
+            || (self.server.is_empty() && !self.server.is_open() && is_settled())
     }
 
     /// The network.
@@ -195,9 +197,17 @@ impl<N: Net> Reactor<N> {
         let seconds = drain.as_secs();
         let line = format!("stopping: closing all streams within {seconds} s ({streams} open)");
         self.net.log(Level::Info, &line);
-        self.accept_last();
-        self.net.stop_listening();
         self.server.stop();
+        self.close_doors();
+    }
+
+    /// Stops listening when newcomers are not awaited any longer.
+    fn close_doors(&mut self) {
+        if self.server.poll_closing() {
+            self.accept_last();
+            self.net.stop_listening();
+            self.server.close();
+        }
     }
 
     fn log_end(&mut self) {

@@ -55,6 +55,8 @@ pub struct Shared {
     pub(super) actions: VecDeque<Action>,
     /// Bytes of incomplete requests whose senders have not authenticated yet.
     pub(super) unauthenticated_bytes: usize,
+    /// Whether each connection ends with the next reply.
+    is_draining: bool,
     /// The reply to requests that come too late, once no further one is accepted.
     pub(super) refusal: Option<Reply>,
 }
@@ -99,7 +101,7 @@ impl Shared {
 
     /// Whether the next request may follow.
     pub(super) fn keeps_alive(&self, reading: &Reading) -> bool {
-        reading.keep_alive() && self.refusal.is_none()
+        reading.keep_alive() && !self.is_draining
     }
 
     pub(super) fn emit(&mut self, event: Event) {
@@ -159,6 +161,7 @@ impl Connections {
                 events: VecDeque::new(),
                 actions: VecDeque::new(),
                 unauthenticated_bytes: 0,
+                is_draining: false,
                 refusal: None,
             },
         }
@@ -208,9 +211,15 @@ impl Connections {
         }
     }
 
+    /// Ends each connection with its next reply.
+    pub fn drain(&mut self) {
+        self.shared.is_draining = true;
+    }
+
     /// Accepts no further requests. Those that are incomplete are refused with this reply, and idle connections are
     /// closed; streams, long polls and requests that wait for their replies are left to the owner.
     pub fn stop(&mut self, refusal: &Reply) {
+        self.drain();
         self.shared.refusal = Some(refusal.clone());
         for (_, slot) in &mut self.slots {
             Connection::new(slot, &mut self.shared).stop();

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
+use std::time::Duration;
 
 use super::about::About;
 use super::settings;
@@ -179,15 +180,16 @@ pub fn network_of(address: IpAddr) -> IpAddr {
 /// The reply to a subscription for which there is no room. `EventSource` gives up for good on anything but a stream, so it
 /// gets one that ends at once and says when to come again. Other clients might take that for an answer and ask again at
 /// once, so they get an error.
-pub fn no_room(takes_stream: bool, random: &mut Random) -> Reply {
-    let pause = random.between(limits::SHED_RETRY_MIN, limits::SHED_RETRY_MAX);
+pub fn no_room(takes_stream: bool, pause: Option<Duration>, random: &mut Random) -> Reply {
+    let pause =
+        pause.unwrap_or_else(|| random.between(limits::SHED_RETRY_MIN, limits::SHED_RETRY_MAX));
     if takes_stream {
         let mut body = Vec::new();
         sse::encode_retry(&mut body, pause.as_millis() as u32);
         return Reply::finite_stream(body);
     }
-    let seconds = pause.as_secs();
-    let message = format!("the server is full; try again in {seconds} s");
+    let seconds = pause.as_secs().max(1);
+    let message = format!("the server is full or stopping; try again in {seconds} s");
     Reply::error(503, &message).with_retry_after(seconds)
 }
 

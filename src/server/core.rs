@@ -40,7 +40,6 @@ pub struct Server {
     random: Random,
     counters: Counters,
     effects: VecDeque<Effect>,
-    is_stopping: bool,
 }
 
 impl Server {
@@ -57,7 +56,6 @@ impl Server {
             random: Random::new(settings.epoch),
             counters: Counters::default(),
             effects: VecDeque::new(),
-            is_stopping: false,
             settings,
         }
     }
@@ -96,7 +94,7 @@ impl Server {
     /// Does what is due.
     pub fn handle_time(&mut self) {
         self.streams.bus_mut().line_mut().handle_time();
-        self.streams.release_held(self.is_stopping);
+        self.streams.release_held(self.drain.has_begun());
         if let Some(line) = self.warnings.poll_line(self.clock.now) {
             self.effects.push_back(Effect::Log(Level::Warn, line));
         }
@@ -151,7 +149,7 @@ impl Server {
         if !broken.is_empty() {
             self.streams.bus_mut().line_mut().publish_break(&broken);
         }
-        self.streams.release_held(self.is_stopping);
+        self.streams.release_held(self.drain.has_begun());
     }
 
     /// The source has more messages than fit between two ticks, or has ended: it is read without resting.
@@ -159,14 +157,24 @@ impl Server {
         self.streams.bus_mut().line_mut().end_rest();
     }
 
-    /// Answers or refuses all requests at once, and ends streams in slices over at most the configured time.
+    /// Ends streams in slices over at most the configured time, and answers newcomers with when to return.
     pub fn stop(&mut self) {
         self.handle_events();
-        self.is_stopping = true;
-        self.streams.http_mut().stop(&stopping_reply());
+        let has_clients = !self.is_empty();
+        self.streams.http_mut().drain();
         let waiting = self.streams.active().map(|it| it.about.key).collect();
-        let span = self.settings.pacing.drain;
-        self.drain.begin(waiting, span, self.clock.now);
+        let (pacing, now) = (&self.settings.pacing, self.clock.now);
+        self.drain.begin(waiting, pacing, has_clients, now);
+    }
+
+    /// No further connections come: refuses requests that are incomplete, and closes idle connections.
+    pub fn close(&mut self) {
+        self.streams.http_mut().stop(&stopping_reply());
+    }
+
+    /// Whether to stop listening, because newcomers are not awaited any longer; then [`Server::close`].
+    pub fn poll_closing(&mut self) -> bool {
+        self.drain.poll_closing(self.clock.now)
     }
 
     /// The outcome of a write: how many bytes the kernel accepted, or why it accepted none.
@@ -232,6 +240,11 @@ impl Server {
         bounds.has_room(is_admin, http.len(), http.has_idle())
     }
 
+    /// Whether further connections are awaited.
+    pub fn is_open(&self) -> bool {
+        !self.drain.has_begun() || self.drain.is_open()
+    }
+
     /// Whether there is no connection.
     pub fn is_empty(&self) -> bool {
         self.streams.http().is_empty()
@@ -265,24 +278,8 @@ impl Server {
         exchange: Option<SourceState<'a>>,
         process: Process,
     ) -> Snapshot<'a> {
-        let (line, clock) = (self.bus().line(), &self.clock);
-        Snapshot {
-            node: &self.settings.node,
-            reported_at: clock.unix_seconds,
-            startup_time: clock.startup_time,
-            uptime: clock.now.since(clock.started_at),
-            counters: &self.counters,
-            bus: line.counters(),
-            sockets: self.streams.http().len(),
-            channels: self.streams.demand().listened(),
-            streams: line.registry().subscribers_by_stream(),
-            log: line.log_state(),
-            source,
-            exchange,
-            process,
-            connections_total: line.registry().subscribers(),
-            connections: rows::connections(rows_max, &self.streams, clock),
-        }
+        let outside = (source, exchange, process);
+        rows::snapshot(self, &self.streams, &self.clock, rows_max, outside)
     }
 
     /// Checks what must hold between two turns.
@@ -331,7 +328,7 @@ impl Server {
         let action = route::route(&request, &self.settings, client);
         // Probes are answered, and streams told when to return.
         let is_answered = matches!(action, Action::Show(_) | Action::Subscribe(_));
-        if self.is_stopping && body.is_none() && !is_answered {
+        if self.drain.has_begun() && body.is_none() && !is_answered {
             let mut connection = self.streams.at(key);
             return connection.refuse(&stopping_reply(), CloseReason::Drain);
         }
@@ -415,11 +412,12 @@ impl Server {
         let about = Box::new(About::new(key, topics, request, client, now));
         let has_channels = topics.iter().any(|it| it.stream == Stream::Channels);
         let is_poll = request.is_xhr && topics.iter().all(|it| it.stream == Stream::Channels);
-        if self.is_stopping || !self.streams.admits(client_ip, topics) {
+        let pause = self.drain.pause(&mut self.random);
+        if pause.is_some() || !self.streams.admits(client_ip, topics) {
             self.counters.shed += 1;
             self.log(|| format!("shed {} from {client_ip}", about.path));
             let takes_stream = request.accepts_stream && !is_poll;
-            let reply = admission::no_room(takes_stream, &mut self.random);
+            let reply = admission::no_room(takes_stream, pause, &mut self.random);
             let mut connection = self.streams.at(key);
             return connection.complete_stream(&reply, CloseReason::Shed);
         }
@@ -464,7 +462,10 @@ impl Server {
 
     /// Ends a stream or a long poll, and tells its client where it stood and, if the server stops, when to return.
     fn end_stream(&mut self, key: Key, reason: CloseReason) {
-        let pause = endings::drain_pause(reason, &mut self.random);
+        let pause = self
+            .drain
+            .pause(&mut self.random)
+            .filter(|_| reason == CloseReason::Drain);
         match (self.streams.find(key), pause) {
             (Some((_, Stage::Poll)), None) => self.answer_poll(key, &[]),
             (Some((_, Stage::Poll)), Some(pause)) => self.end_poll(key, &poll_refusal(pause)),

@@ -3,10 +3,10 @@
 
 use std::time::Duration;
 
-use super::settings::Reconnect;
+use super::settings::{Pacing, Reconnect};
 use crate::bus::sse;
+use crate::http::Key;
 use crate::http::reply::Reply;
-use crate::http::{CloseReason, Key};
 use crate::limits;
 use crate::random::Random;
 use crate::time::Time;
@@ -19,11 +19,24 @@ pub struct DrainSchedule {
     left_in_beat: usize,
     /// When the next slice is due, while there may be one.
     next_at: Option<Time>,
+    /// The longest time after which a client is to return, once a drain has begun.
+    pause_max: Option<Duration>,
+    /// Until when newcomers are answered at least, and whether also until all streams were told to end. `None` if they are not
+    /// awaited, or not any more.
+    open_until: Option<(Time, bool)>,
 }
 
 impl DrainSchedule {
-    /// Ends these streams, in slices over at most this time.
-    pub fn begin(&mut self, waiting: Vec<Key>, span: Duration, now: Time) {
+    /// Ends these streams, in slices over at most the configured time. Newcomers are answered meanwhile, and for the grace
+    /// if there are any clients, unless other processes answer them.
+    pub fn begin(&mut self, waiting: Vec<Key>, pacing: &Pacing, has_clients: bool, now: Time) {
+        let count = waiting.len().try_into().unwrap_or(u32::MAX);
+        let spread = limits::DRAIN_RETRY_PER_STREAM.saturating_mul(count);
+        self.pause_max = Some((limits::DRAIN_RETRY_MIN + spread).min(limits::DRAIN_RETRY_MAX));
+        let grace = pacing.drain_grace.filter(|_| has_clients);
+        let until = now + grace.unwrap_or_default();
+        self.open_until = Some((until, pacing.drain_grace.is_some()));
+        let span = pacing.drain;
         let beats = span.as_micros() / limits::DRAIN_BEAT.as_micros();
         let per_beat = waiting.len() / (beats as usize).max(1) + 1;
         self.per_beat = per_beat.max(limits::DRAIN_SLICE_MIN);
@@ -48,9 +61,34 @@ impl DrainSchedule {
         key
     }
 
-    /// When the next slice is due.
+    /// Whether newcomers are not awaited any longer; it is said once.
+    pub fn poll_closing(&mut self, now: Time) -> bool {
+        let is_untold = self.next_at.is_some();
+        let is_closing =
+            |&mut (at, is_last): &mut (Time, bool)| at <= now && !(is_last && is_untold);
+        self.open_until.take_if(is_closing).is_some()
+    }
+
+    /// When the next slice is due, or newcomers are not awaited any longer.
     pub fn deadline(&self) -> Option<Time> {
-        self.next_at
+        self.next_at.or(self.open_until.map(|(at, _)| at))
+    }
+
+    /// After which time a client is to return, if the server stops. The times are spread, so that the clients do not return
+    /// all at once.
+    pub fn pause(&self, random: &mut Random) -> Option<Duration> {
+        let pause_max = self.pause_max?;
+        Some(random.between(limits::DRAIN_RETRY_MIN, pause_max))
+    }
+
+    /// Whether the server stops.
+    pub fn has_begun(&self) -> bool {
+        self.pause_max.is_some()
+    }
+
+    /// Whether newcomers are still awaited.
+    pub fn is_open(&self) -> bool {
+        self.open_until.is_some()
     }
 }
 
@@ -79,12 +117,6 @@ pub fn lifetime_over(reconnect: Reconnect, random: &mut Random, now: Time) -> Op
     let longest = reconnect.lifetime?;
     let shortest = longest * 4 / 5 + limits::LIFETIME_SLACK;
     Some(now + random.between(shortest.min(longest), longest))
-}
-
-/// After which time a client is to return whose stream ends for this reason, if that is because the server stops.
-pub fn drain_pause(reason: CloseReason, random: &mut Random) -> Option<Duration> {
-    let is_drain = reason == CloseReason::Drain;
-    is_drain.then(|| random.between(limits::DRAIN_RETRY_MIN, limits::DRAIN_RETRY_MAX))
 }
 
 /// The reply to a long poll while the server stops. After an empty one, a script would ask again at once.
@@ -116,7 +148,12 @@ mod tests {
         {
             let mut schedule = DrainSchedule::default();
             let mut now = Time::from_micros(7);
-            schedule.begin(keys(count), Duration::from_millis(millis), now);
+            let pacing = Pacing {
+                drain: Duration::from_millis(millis),
+                ..Pacing::default()
+            };
+            schedule.begin(keys(count), &pacing, true, now);
+            assert!(schedule.poll_closing(now), "others answer newcomers");
             let slice = std::iter::from_fn(|| schedule.poll(now)).count();
             assert_eq!(slice, expected, "{count} in {millis} ms");
             let mut ended = slice;

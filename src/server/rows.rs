@@ -1,18 +1,43 @@
 //! Rows: subscribers and channels as reports list them. It owns which are listed, and how far behind each one is; it must
 //! not change anything.
 
-use super::stats::{ChannelRow, Clock, ConnectionRow};
+use super::stats::{ChannelRow, Clock, ConnectionRow, Process, Snapshot, SourceState};
 use super::streams::{Streams, Subscription};
 use super::{Server, Settings};
 use crate::bus::{Bus, Stream, Subscriber, SubscriberId};
 
-/// The oldest subscribers, in order of age. A thousand of ten thousand take a third of a millisecond, all of them some
-/// four.
-pub fn connections<'a>(
-    rows_max: usize,
+/// The current state, with the oldest `rows_max` subscribers, and with what is known of the world outside.
+pub fn snapshot<'a>(
+    server: &'a Server,
     streams: &'a Streams,
     clock: &Clock,
-) -> Vec<ConnectionRow<'a>> {
+    rows_max: usize,
+    outside: (SourceState<'a>, Option<SourceState<'a>>, Process),
+) -> Snapshot<'a> {
+    let (source, exchange, process) = outside;
+    let line = server.bus().line();
+    Snapshot {
+        node: &server.settings().node,
+        reported_at: clock.unix_seconds,
+        startup_time: clock.startup_time,
+        uptime: clock.now.since(clock.started_at),
+        counters: server.counters(),
+        bus: line.counters(),
+        sockets: streams.http().len(),
+        channels: streams.demand().listened(),
+        streams: line.registry().subscribers_by_stream(),
+        log: line.log_state(),
+        source,
+        exchange,
+        process,
+        connections_total: line.registry().subscribers(),
+        connections: connections(rows_max, streams, clock),
+    }
+}
+
+/// The oldest subscribers, in order of age. A thousand of ten thousand take a third of a millisecond, all of them some
+/// four.
+fn connections<'a>(rows_max: usize, streams: &'a Streams, clock: &Clock) -> Vec<ConnectionRow<'a>> {
     if rows_max == 0 {
         return Vec::new();
     }

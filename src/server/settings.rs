@@ -124,6 +124,9 @@ pub struct Pacing {
     pub idle: Duration,
     /// The longest duration of a drain.
     pub drain: Duration,
+    /// How long newcomers are answered at least in a drain; `None` if other processes have the same socket or port, and
+    /// answer them.
+    pub drain_grace: Option<Duration>,
     /// The bound on the shared message log, in bytes.
     pub log_bytes_max: usize,
     /// Reads from clients in one turn.
@@ -239,6 +242,7 @@ pub(super) mod tests {
                 keepalive: Duration::from_secs(15),
                 idle: Duration::from_secs(10),
                 drain: Duration::ZERO,
+                drain_grace: None,
                 log_bytes_max: 0,
                 reads_per_turn: 1,
                 writes_per_turn: 1,

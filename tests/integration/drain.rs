@@ -120,15 +120,34 @@ fn a_second_signal_ends_it_at_once() {
 }
 
 #[test]
-fn new_clients_are_refused_during_a_drain() {
+fn new_clients_are_told_to_return_during_a_drain() {
     let mut server = options_with_stalled_client().start();
     let stalled = stalled_client(&server);
     let mut kept_alive = server.connect();
     kept_alive.send(request("GET", "/readyz"));
     assert_eq!(kept_alive.read_reply().head.status(), 200);
+    let mut streaming = server.subscribe("/subscribe/eps");
     server.signal("TERM");
     server.wait_for_log(STOPPING);
-    // A load balancer's kept-alive connection gets a 503 or is closed; both count as not ready.
+    // A stream that was drained leaves its connection for one more request, as any other does.
+    assert_eq!(streaming.read_to_end().1, End::Proper);
+    let connections = [streaming.into_connection(), server.connect()];
+    for mut connection in connections {
+        connection.send(request("GET", "/subscribe/eps"));
+        let reply = connection.read_reply();
+        assert_eq!(reply.head.status(), 200);
+        assert_eq!(reply.head.field("Connection"), Some("close"));
+        let text = reply.text();
+        let retry_ms = text.strip_prefix("retry:").expect("a pause").trim_end();
+        assert!(
+            retry_ms.parse::<u64>().is_ok_and(|it| it < 1_000),
+            "{text:?}"
+        );
+    }
+    let refused = server.ask("POST", "/subscribe/cleanup/scores");
+    assert_eq!(refused.head.status(), 503);
+    assert!(refused.head.field("Retry-After").is_some(), "{refused:?}");
+    // A load balancer sees that the copy is not ready.
     assert!(is_not_ready(&mut kept_alive));
     // New connections are refused once the listeners are closed.
     wait_until("connections are refused", || {
