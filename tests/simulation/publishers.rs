@@ -217,7 +217,7 @@ impl Publisher {
                 return Err(format!("{body:?}"));
             }
             // A key in the head is judged before the body is read, so that no other request can follow.
-            if reply.status == 401 {
+            if matches!(reply.status, 401 | 429) {
                 net.peer_close(pipe);
                 self.pipe = None;
             }
