@@ -51,7 +51,7 @@ fn run(mut config: Config) -> io::Result<()> {
         0 => config.listen.sockets(),
         inherited => {
             // Who comes during a drain waits in the manager's socket for the next process.
-            config.server.pacing.drain_grace = None;
+            config.server.pacing.others_listen = true;
             inherited
         }
     };

@@ -198,14 +198,18 @@ impl<N: Net> Reactor<N> {
         let line = format!("stopping: closing all streams within {seconds} s ({streams} open)");
         self.net.log(Level::Info, &line);
         self.server.stop();
+        if self.server.settings().pacing.others_listen {
+            self.accept_last();
+        }
         self.close_doors();
     }
 
     /// Stops listening when newcomers are not awaited any longer.
     fn close_doors(&mut self) {
         if self.server.poll_closing() {
-            self.accept_last();
-            self.net.stop_listening();
+            if !self.server.settings().pacing.others_listen {
+                self.accept_last();
+            }
             self.server.close();
         }
     }
@@ -255,7 +259,7 @@ impl<N: Net> Reactor<N> {
         }
     }
 
-    /// Accepts the connections that the kernel has already established, because closing the listeners would reset them.
+    /// Stops listening, after accepting the connections that the kernel has already established, because they would be reset.
     /// Their number is bounded, so that new ones cannot delay the end. Those at a listener that stays open elsewhere are for
     /// the next process.
     fn accept_last(&mut self) {
@@ -266,6 +270,7 @@ impl<N: Net> Reactor<N> {
         }
         self.accept(limits::LISTEN_BACKLOG as usize);
         self.doors = Doors::default();
+        self.net.stop_listening();
     }
 
     /// Receives messages and answers from the broker.

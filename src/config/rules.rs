@@ -66,7 +66,8 @@ pub(super) fn apply(
         _ => limits::IDLE_BEHIND_PROXY,
     };
     config.server.pacing.idle = config.typed.idle.unwrap_or(idle);
-    config.server.pacing.drain_grace = (!config.reuse_port).then_some(limits::DRAIN_GRACE);
+    config.server.pacing.drain_grace = limits::DRAIN_GRACE;
+    config.server.pacing.others_listen = config.reuse_port;
 
     let host_name = || host_name().filter(|name| !name.is_empty());
     let is_named = config.typed.dyno.is_some();

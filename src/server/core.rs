@@ -242,7 +242,8 @@ impl Server {
 
     /// Whether further connections are awaited.
     pub fn is_open(&self) -> bool {
-        !self.drain.has_begun() || self.drain.is_open()
+        let is_answering = self.drain.is_open() && !self.settings.pacing.others_listen;
+        is_answering || !self.drain.has_begun()
     }
 
     /// Whether there is no connection.

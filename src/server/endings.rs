@@ -33,9 +33,11 @@ impl DrainSchedule {
         let count = waiting.len().try_into().unwrap_or(u32::MAX);
         let spread = limits::DRAIN_RETRY_PER_STREAM.saturating_mul(count);
         self.pause_max = Some((limits::DRAIN_RETRY_MIN + spread).min(limits::DRAIN_RETRY_MAX));
-        let grace = pacing.drain_grace.filter(|_| has_clients);
-        let until = now + grace.unwrap_or_default();
-        self.open_until = Some((until, pacing.drain_grace.is_some()));
+        let until = match has_clients {
+            true => now + pacing.drain_grace,
+            false => now,
+        };
+        self.open_until = Some((until, !pacing.others_listen));
         let span = pacing.drain;
         let beats = span.as_micros() / limits::DRAIN_BEAT.as_micros();
         let per_beat = waiting.len() / (beats as usize).max(1) + 1;
@@ -150,6 +152,7 @@ mod tests {
             let mut now = Time::from_micros(7);
             let pacing = Pacing {
                 drain: Duration::from_millis(millis),
+                others_listen: true,
                 ..Pacing::default()
             };
             schedule.begin(keys(count), &pacing, true, now);

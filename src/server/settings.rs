@@ -124,9 +124,11 @@ pub struct Pacing {
     pub idle: Duration,
     /// The longest duration of a drain.
     pub drain: Duration,
-    /// How long newcomers are answered at least in a drain; `None` if other processes have the same socket or port, and
-    /// answer them.
-    pub drain_grace: Option<Duration>,
+    /// For how long at least connections without a request are kept in a drain, because one may be under way, and newcomers
+    /// are answered.
+    pub drain_grace: Duration,
+    /// Whether other processes have the same socket or port, and answer newcomers in a drain.
+    pub others_listen: bool,
     /// The bound on the shared message log, in bytes.
     pub log_bytes_max: usize,
     /// Reads from clients in one turn.
@@ -242,7 +244,8 @@ pub(super) mod tests {
                 keepalive: Duration::from_secs(15),
                 idle: Duration::from_secs(10),
                 drain: Duration::ZERO,
-                drain_grace: None,
+                drain_grace: Duration::ZERO,
+                others_listen: false,
                 log_bytes_max: 0,
                 reads_per_turn: 1,
                 writes_per_turn: 1,

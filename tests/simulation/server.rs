@@ -73,7 +73,8 @@ pub fn settings(random: &mut Random, forces: bool) -> Settings {
             keepalive: KEEPALIVE,
             idle: Duration::from_secs(10),
             drain: Duration::from_secs(2),
-            drain_grace: random.one_in(2).then_some(Duration::from_secs(1)),
+            drain_grace: Duration::from_secs(1),
+            others_listen: random.one_in(2),
             log_bytes_max,
             // Small ones, so that fan-outs are cut into slices although there are few clients.
             reads_per_turn: [3, 256][random.below(2) as usize],
