@@ -170,7 +170,7 @@ impl Server {
         let ours = || {
             let mut command = Command::new(PROGRAM);
             command.args(["--listen", "127.0.0.1", "--port", &port]);
-            command.args(["--keepalive-sec", "55", "--channels", CHANNEL]);
+            command.args(["--keepalive-sec", "50", "--channels", CHANNEL]);
             command
         };
         Ok(match self {

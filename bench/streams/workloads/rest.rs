@@ -11,7 +11,7 @@ use crate::plan::Stream;
 use crate::servers::{Server, Task};
 use crate::{Bench, Failure};
 
-/// The time that wake-ups are counted in: less than a silence of 55 seconds, after which keepalives are
+/// The time that wake-ups are counted in: less than a silence of 50 seconds, after which keepalives are
 /// due, and twice the 5 seconds between two reports to Redis.
 const WINDOW: Duration = Duration::from_secs(10);
 
